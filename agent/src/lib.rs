@@ -1,0 +1,4 @@
+//! One host's witness: reads kernel, files and runtime, resolves where packets
+//! land, checks it and reports it. It never writes to the host.
+
+pub mod view;

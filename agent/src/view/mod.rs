@@ -1,0 +1,10 @@
+//! One host as plain data: what `observe` fills and `resolve` and `check` read.
+//! Nothing here knows netlink messages or file formats.
+
+pub mod changes;
+pub mod kernel;
+pub mod routes;
+
+pub use changes::Changes;
+pub use kernel::{FdbEntry, Kernel, Link, LinkAddress, LinkDetail, Neighbour, Rule, RuleAction, Sysctls};
+pub use routes::{Hop, Hops, Nexthop, Route, RouteKind, Tables};

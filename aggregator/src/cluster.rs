@@ -1,0 +1,204 @@
+//! The cluster as plain data: what the control plane says and what the hosts
+//! see. `control_plane` and `ingest` fill it, `correlate` judges it, `query` shows it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cidrift_proto::facts::HostFacts;
+use cidrift_proto::finding::Claim;
+use cidrift_proto::landing::{ForwardingEntry, MacAddress};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use jiff::Timestamp;
+use prefix_trie::PrefixMap;
+
+/// What the control plane says, as one source last told it.
+#[derive(Debug, Clone, Default)]
+pub struct ControlPlane {
+    /// "file /tmp/nodes.yaml", "Kubernetes API https://…".
+    pub source: String,
+    /// Why the newest state could not be had; the last good one stands in `nodes`.
+    pub problem: Option<String>,
+    /// When `nodes` was last known to be right; `None`: never read.
+    pub observed_at: Option<Timestamp>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, NodeRecord>,
+}
+
+/// A Node object, as far as it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`: a pod CIDR never changes under one UID.
+    pub uid: String,
+    /// `metadata.creationTimestamp`.
+    pub created_at: Option<Timestamp>,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// `spec.podCIDR`, as written.
+    pub pod_cidr: Option<String>,
+    /// `spec.podCIDRs`, as written.
+    pub pod_cidrs_raw: Vec<String>,
+    /// Those of `spec.podCIDRs` that are valid prefixes, in order.
+    pub pod_cidrs: Vec<IpNet>,
+    /// InternalIPs.
+    pub internal_ips: Vec<IpAddr>,
+    /// The Ready condition; `None`: Unknown or absent.
+    pub ready: Option<bool>,
+    /// `spec.providerID`.
+    pub provider_id: Option<String>,
+    /// Labels that say what IPAM is in use (`kubernetes.azure.com/…`, `eks.amazonaws.com/…`, `type=virtual-kubelet` …).
+    pub labels: BTreeMap<String, String>,
+    /// flannel's annotations.
+    pub flannel: Option<FlannelAnnotations>,
+    /// When this record last differed from the one before, aggregator's clock.
+    pub changed_at: Timestamp,
+}
+
+/// `flannel.alpha.coreos.com/*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlannelAnnotations {
+    /// `backend-type`.
+    pub backend: String,
+    /// `public-ip` (or its overwrite).
+    pub public_ip: Option<IpAddr>,
+    /// `VtepMAC` of `backend-data`.
+    pub vtep_mac: Option<MacAddress>,
+    /// `VNI` of `backend-data`.
+    pub vni: Option<u32>,
+}
+
+/// What is configured of the pod range, with who said it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Ranges of `--cluster-cidr`; empty: unknown.
+    pub ranges: Vec<IpNet>,
+    /// `--node-cidr-mask-size-ipv4`, where stated.
+    pub mask_v4: Option<u8>,
+    /// `--node-cidr-mask-size-ipv6`, where stated.
+    pub mask_v6: Option<u8>,
+    /// `--service-cluster-ip-range`; empty: unknown.
+    pub service_ranges: Vec<IpNet>,
+    /// Who said so, for people.
+    pub witness: String,
+}
+
+/// Whether a host's view can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReportState {
+    /// Connected, view whole.
+    Live,
+    /// Connected, view not (yet) whole.
+    Syncing,
+    /// Not heard of for too long.
+    Silent,
+    /// Never heard of.
+    Never,
+}
+
+/// An effective forwarding table, both families.
+#[derive(Debug, Clone, Default)]
+pub struct Forwarding {
+    /// IPv4 entries.
+    pub v4: PrefixMap<Ipv4Net, ForwardingEntry>,
+    /// IPv6 entries.
+    pub v6: PrefixMap<Ipv6Net, ForwardingEntry>,
+}
+
+/// What one agent has reported.
+#[derive(Debug, Clone)]
+pub struct HostState {
+    /// Node name that it reports for.
+    pub node: String,
+    /// Agent instance that the sequence numbers belong to.
+    pub instance: String,
+    /// Its version.
+    pub agent_version: String,
+    /// A stream is up.
+    pub connected: bool,
+    /// A whole view has been applied for this instance.
+    pub whole: bool,
+    /// Last sequence number applied.
+    pub applied: u64,
+    /// Revision of the expectation that the view was made for.
+    pub expectation: u64,
+    /// Its effective forwarding table for pod traffic, as far as it is of interest.
+    pub forwarding: Forwarding,
+    /// Its facts.
+    pub facts: Option<HostFacts>,
+    /// Its own claims (HOST…).
+    pub claims: Vec<Claim>,
+    /// When anything was last heard, aggregator's clock.
+    pub heard_at: Timestamp,
+    /// When its view was last proven whole by a dump, host's clock.
+    pub verified_at: Option<Timestamp>,
+}
+
+/// Something that an agent told, in plain data, checked and in order.
+#[derive(Debug, Clone)]
+pub enum HostEvent {
+    /// A stream came up. The view of an earlier instance stays, marked as not whole, until the snapshot is in.
+    Connected {
+        /// Agent instance.
+        instance: String,
+        /// Agent version.
+        version: String,
+    },
+    /// A whole view.
+    Snapshot {
+        /// It contains every delta up to this number.
+        sequence: u64,
+        /// Expectation revision.
+        expectation: u64,
+        /// All entries.
+        entries: Vec<ForwardingEntry>,
+        /// Facts.
+        facts: HostFacts,
+        /// The host's own claims.
+        claims: Vec<Claim>,
+    },
+    /// The next change.
+    Delta {
+        /// Its number: always `applied + 1` here, `ingest` sees to it.
+        sequence: u64,
+        /// Expectation revision.
+        expectation: u64,
+        /// Entries that are new or changed.
+        upserts: Vec<ForwardingEntry>,
+        /// Entries that are gone.
+        removed: Vec<IpNet>,
+        /// New facts, if they changed.
+        facts: Option<HostFacts>,
+        /// New claims, if they changed.
+        claims: Option<Vec<Claim>>,
+        /// When the agent saw the change.
+        observed_at: Option<Timestamp>,
+    },
+    /// A sign of life.
+    Heartbeat {
+        /// When the view was last proven whole.
+        verified_at: Option<Timestamp>,
+    },
+    /// The view cannot be relied on until the next snapshot.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+    /// The stream is gone.
+    Disconnected,
+}
+
+/// What an agent is told of its node; the same on the wire.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expectation {
+    /// Grows with every change.
+    pub revision: u64,
+    /// The Node's UID; `None`: the control plane has no such Node.
+    pub node_uid: Option<String>,
+    /// The Node's pod CIDRs.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Its InternalIPs.
+    pub internal_ips: Vec<IpAddr>,
+    /// Prefixes whose landings are to be reported: pool, every pod CIDR, CIDRs of former nodes.
+    pub interest: Vec<IpNet>,
+}

@@ -1,0 +1,5 @@
+//! All hosts: joins what the agents see with what the control plane says, and
+//! answers operators.
+
+pub mod cluster;
+pub mod engine;

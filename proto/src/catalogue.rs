@@ -1,0 +1,380 @@
+//! The findings catalogue: every code with its name, severity, meaning and remedy.
+//! Codes are never renumbered.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::Malformed;
+use crate::finding::Severity;
+
+/// One catalogue entry: what `explain` prints.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Entry {
+    /// The code.
+    pub code: Code,
+    /// Its name, kebab-case.
+    pub name: &'static str,
+    /// Its usual severity.
+    pub severity: Severity,
+    /// One line: what it says.
+    pub title: &'static str,
+}
+
+/// A finding code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Code {
+    /// node-without-cidr: The control plane's own IPAM should have given this node a pod CIDR and has not.
+    Pool01,
+    /// cidr-outside-pool: A node's pod CIDR is not inside --cluster-cidr: kube-controller-manager exits at its next start.
+    Pool02,
+    /// cidr-overlap: Two nodes, or a node and the service range, the node network or a host interface, claim the same addresses.
+    Pool03,
+    /// pool-exhausted: No node CIDR is left in the pool.
+    Pool04,
+    /// pool-low: The pool has little headroom left, or will be full soon at the present growth.
+    Pool05,
+    /// family-missing: A node of a dual-stack cluster has a pod CIDR of one family only.
+    Pool06,
+    /// mask-differs: A node's mask differs from --node-cidr-mask-size where one size is expected.
+    Pool07,
+    /// cidr-fields-differ: spec.podCIDR is not spec.podCIDRs[0].
+    Pool08,
+    /// allocator-off: Built-in IPAM is expected, but nothing allocates node CIDRs.
+    Pool09,
+    /// control-planes-disagree: Witnesses of the cluster's pod range name different ranges.
+    Pool10,
+    /// assignment-raced: CIDRAssignmentFailed was reported though the node got a CIDR.
+    Pool11,
+    /// node-reborn: A Node was deleted and made again under its name with another pod CIDR.
+    Pool12,
+    /// clustercidr-mismatch: A node is in no matching ClusterCIDR, or its capacity is short.
+    Pool13,
+    /// delegate-mismatch: The CNI's own allocation objects are inconsistent, overlapping or exhausted.
+    Pool14,
+    /// node-churn: Node objects are created and deleted at an unusual rate.
+    Pool15,
+    /// cni-config-stale: CNI configuration on the host names another CIDR than the Node has.
+    Host01,
+    /// bridge-address-foreign: The pod bridge or the tunnel device has an address outside the Node's pod CIDR.
+    Host02,
+    /// pods-outside-cidr: Running pods have addresses outside the Node's pod CIDR.
+    Host03,
+    /// local-route-wrong: The Node's own pod CIDR is not delivered on the node itself.
+    Host04,
+    /// addresses-low: The node's address range is nearly full, or leaked.
+    Host05,
+    /// cni-not-ready: The runtime has no usable CNI configuration or plugin.
+    Host06,
+    /// forwarding-off: The host does not forward pod traffic.
+    Host07,
+    /// kubelet-cidr-differs: What the kubelet last applied is not what the Node says.
+    Host08,
+    /// proxy-cidr-differs: kube-proxy's idea of the pod range differs.
+    Host09,
+    /// rule-diverts: A policy rule or a more specific route takes pod traffic elsewhere.
+    Host10,
+    /// route-missing: A node has no landing for a peer's pod CIDR though its data plane programs one.
+    Path01,
+    /// route-misdelivers: Packets for a pod CIDR land on a node that does not own it.
+    Path02,
+    /// route-stale: A node still routes a CIDR that no node owns any more.
+    Path03,
+    /// route-blackholes: Packets for a pod CIDR are dropped by a route, a dead device or an unresolved neighbour.
+    Path04,
+    /// route-loops: Nodes pass packets for a pod CIDR round.
+    Path05,
+    /// tunnel-inconsistent: Route, neighbour, FDB and the peer's annotations do not agree.
+    Path06,
+    /// one-way: One node reaches another, which does not reach it.
+    Path07,
+    /// sandbox-failures: Pod sandboxes fail on a node for one classified reason.
+    Sand01,
+    /// host-silent: A node whose agent does not report.
+    Seen01,
+    /// agent-restricted: The agent may not read something it needs.
+    Seen02,
+}
+
+/// Every entry, in the order of the codes.
+pub const CATALOGUE: &[Entry] = &[
+    Entry {
+        code: Code::Pool01,
+        name: "node-without-cidr",
+        severity: Severity::Error,
+        title: "The control plane's own IPAM should have given this node a pod CIDR and has not.",
+    },
+    Entry {
+        code: Code::Pool02,
+        name: "cidr-outside-pool",
+        severity: Severity::Critical,
+        title: "A node's pod CIDR is not inside --cluster-cidr: kube-controller-manager exits at its next start.",
+    },
+    Entry {
+        code: Code::Pool03,
+        name: "cidr-overlap",
+        severity: Severity::Critical,
+        title: "Two nodes, or a node and the service range, the node network or a host interface, claim the same addresses.",
+    },
+    Entry {
+        code: Code::Pool04,
+        name: "pool-exhausted",
+        severity: Severity::Error,
+        title: "No node CIDR is left in the pool.",
+    },
+    Entry {
+        code: Code::Pool05,
+        name: "pool-low",
+        severity: Severity::Warning,
+        title: "The pool has little headroom left, or will be full soon at the present growth.",
+    },
+    Entry {
+        code: Code::Pool06,
+        name: "family-missing",
+        severity: Severity::Error,
+        title: "A node of a dual-stack cluster has a pod CIDR of one family only.",
+    },
+    Entry {
+        code: Code::Pool07,
+        name: "mask-differs",
+        severity: Severity::Warning,
+        title: "A node's mask differs from --node-cidr-mask-size where one size is expected.",
+    },
+    Entry {
+        code: Code::Pool08,
+        name: "cidr-fields-differ",
+        severity: Severity::Error,
+        title: "spec.podCIDR is not spec.podCIDRs[0].",
+    },
+    Entry {
+        code: Code::Pool09,
+        name: "allocator-off",
+        severity: Severity::Error,
+        title: "Built-in IPAM is expected, but nothing allocates node CIDRs.",
+    },
+    Entry {
+        code: Code::Pool10,
+        name: "control-planes-disagree",
+        severity: Severity::Error,
+        title: "Witnesses of the cluster's pod range name different ranges.",
+    },
+    Entry {
+        code: Code::Pool11,
+        name: "assignment-raced",
+        severity: Severity::Info,
+        title: "CIDRAssignmentFailed was reported though the node got a CIDR.",
+    },
+    Entry {
+        code: Code::Pool12,
+        name: "node-reborn",
+        severity: Severity::Warning,
+        title: "A Node was deleted and made again under its name with another pod CIDR.",
+    },
+    Entry {
+        code: Code::Pool13,
+        name: "clustercidr-mismatch",
+        severity: Severity::Warning,
+        title: "A node is in no matching ClusterCIDR, or its capacity is short.",
+    },
+    Entry {
+        code: Code::Pool14,
+        name: "delegate-mismatch",
+        severity: Severity::Error,
+        title: "The CNI's own allocation objects are inconsistent, overlapping or exhausted.",
+    },
+    Entry {
+        code: Code::Pool15,
+        name: "node-churn",
+        severity: Severity::Warning,
+        title: "Node objects are created and deleted at an unusual rate.",
+    },
+    Entry {
+        code: Code::Host01,
+        name: "cni-config-stale",
+        severity: Severity::Error,
+        title: "CNI configuration on the host names another CIDR than the Node has.",
+    },
+    Entry {
+        code: Code::Host02,
+        name: "bridge-address-foreign",
+        severity: Severity::Error,
+        title: "The pod bridge or the tunnel device has an address outside the Node's pod CIDR.",
+    },
+    Entry {
+        code: Code::Host03,
+        name: "pods-outside-cidr",
+        severity: Severity::Error,
+        title: "Running pods have addresses outside the Node's pod CIDR.",
+    },
+    Entry {
+        code: Code::Host04,
+        name: "local-route-wrong",
+        severity: Severity::Error,
+        title: "The Node's own pod CIDR is not delivered on the node itself.",
+    },
+    Entry {
+        code: Code::Host05,
+        name: "addresses-low",
+        severity: Severity::Warning,
+        title: "The node's address range is nearly full, or leaked.",
+    },
+    Entry {
+        code: Code::Host06,
+        name: "cni-not-ready",
+        severity: Severity::Error,
+        title: "The runtime has no usable CNI configuration or plugin.",
+    },
+    Entry {
+        code: Code::Host07,
+        name: "forwarding-off",
+        severity: Severity::Error,
+        title: "The host does not forward pod traffic.",
+    },
+    Entry {
+        code: Code::Host08,
+        name: "kubelet-cidr-differs",
+        severity: Severity::Warning,
+        title: "What the kubelet last applied is not what the Node says.",
+    },
+    Entry {
+        code: Code::Host09,
+        name: "proxy-cidr-differs",
+        severity: Severity::Warning,
+        title: "kube-proxy's idea of the pod range differs.",
+    },
+    Entry {
+        code: Code::Host10,
+        name: "rule-diverts",
+        severity: Severity::Error,
+        title: "A policy rule or a more specific route takes pod traffic elsewhere.",
+    },
+    Entry {
+        code: Code::Path01,
+        name: "route-missing",
+        severity: Severity::Error,
+        title: "A node has no landing for a peer's pod CIDR though its data plane programs one.",
+    },
+    Entry {
+        code: Code::Path02,
+        name: "route-misdelivers",
+        severity: Severity::Error,
+        title: "Packets for a pod CIDR land on a node that does not own it.",
+    },
+    Entry {
+        code: Code::Path03,
+        name: "route-stale",
+        severity: Severity::Warning,
+        title: "A node still routes a CIDR that no node owns any more.",
+    },
+    Entry {
+        code: Code::Path04,
+        name: "route-blackholes",
+        severity: Severity::Error,
+        title: "Packets for a pod CIDR are dropped by a route, a dead device or an unresolved neighbour.",
+    },
+    Entry {
+        code: Code::Path05,
+        name: "route-loops",
+        severity: Severity::Error,
+        title: "Nodes pass packets for a pod CIDR round.",
+    },
+    Entry {
+        code: Code::Path06,
+        name: "tunnel-inconsistent",
+        severity: Severity::Error,
+        title: "Route, neighbour, FDB and the peer's annotations do not agree.",
+    },
+    Entry {
+        code: Code::Path07,
+        name: "one-way",
+        severity: Severity::Warning,
+        title: "One node reaches another, which does not reach it.",
+    },
+    Entry {
+        code: Code::Sand01,
+        name: "sandbox-failures",
+        severity: Severity::Error,
+        title: "Pod sandboxes fail on a node for one classified reason.",
+    },
+    Entry {
+        code: Code::Seen01,
+        name: "host-silent",
+        severity: Severity::Warning,
+        title: "A node whose agent does not report.",
+    },
+    Entry {
+        code: Code::Seen02,
+        name: "agent-restricted",
+        severity: Severity::Warning,
+        title: "The agent may not read something it needs.",
+    },
+];
+
+impl Code {
+    /// "PATH01".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pool01 => "POOL01",
+            Self::Pool02 => "POOL02",
+            Self::Pool03 => "POOL03",
+            Self::Pool04 => "POOL04",
+            Self::Pool05 => "POOL05",
+            Self::Pool06 => "POOL06",
+            Self::Pool07 => "POOL07",
+            Self::Pool08 => "POOL08",
+            Self::Pool09 => "POOL09",
+            Self::Pool10 => "POOL10",
+            Self::Pool11 => "POOL11",
+            Self::Pool12 => "POOL12",
+            Self::Pool13 => "POOL13",
+            Self::Pool14 => "POOL14",
+            Self::Pool15 => "POOL15",
+            Self::Host01 => "HOST01",
+            Self::Host02 => "HOST02",
+            Self::Host03 => "HOST03",
+            Self::Host04 => "HOST04",
+            Self::Host05 => "HOST05",
+            Self::Host06 => "HOST06",
+            Self::Host07 => "HOST07",
+            Self::Host08 => "HOST08",
+            Self::Host09 => "HOST09",
+            Self::Host10 => "HOST10",
+            Self::Path01 => "PATH01",
+            Self::Path02 => "PATH02",
+            Self::Path03 => "PATH03",
+            Self::Path04 => "PATH04",
+            Self::Path05 => "PATH05",
+            Self::Path06 => "PATH06",
+            Self::Path07 => "PATH07",
+            Self::Sand01 => "SAND01",
+            Self::Seen01 => "SEEN01",
+            Self::Seen02 => "SEEN02",
+        }
+    }
+
+    /// Its catalogue entry. The catalogue is in the order of the codes.
+    pub fn entry(self) -> &'static Entry {
+        &CATALOGUE[self as usize]
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Takes a code in either case ("path01") or an entry's name ("route-missing").
+impl FromStr for Code {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        CATALOGUE
+            .iter()
+            .find(|entry| entry.code.as_str().eq_ignore_ascii_case(text) || entry.name == text)
+            .map(|entry| entry.code)
+            .ok_or_else(|| Malformed::UnknownCode(text.to_owned()))
+    }
+}
