@@ -121,8 +121,11 @@ pub struct CniConfig {
     pub plugins: Vec<String>,
     /// IPAM type ("host-local", "calico-ipam", …).
     pub ipam: Option<String>,
-    /// Ranges that the IPAM block hands out of.
+    /// Ranges that the IPAM block hands out of. Where `rangeStart` and `rangeEnd`
+    /// narrow a subnet, the smallest prefix that holds both.
     pub ranges: Vec<IpNet>,
+    /// The subnets that `ranges` are parts of, in the same order: a bridge carries their mask.
+    pub subnets: Vec<IpNet>,
     /// Bridge that the primary plugin uses.
     pub bridge: Option<String>,
     /// "containerd template" where the file is containerd's own rendering.
@@ -313,6 +316,7 @@ impl From<&CniFacts> for v1::CniFacts {
                 bridge: config.bridge.clone().unwrap_or_default(),
                 generated_by: config.generated_by.clone().unwrap_or_default(),
                 modified_at: config.modified_at.map(to_wire),
+                subnets: config.subnets.iter().copied().map(prefix_to_wire).collect(),
             }),
             others: cni.others.clone(),
             flannel: cni.flannel.as_ref().map(|flannel| v1::FlannelSubnet {
@@ -346,6 +350,7 @@ impl TryFrom<&v1::CniFacts> for CniFacts {
                 plugins: config.plugins.clone(),
                 ipam: optional(&config.ipam),
                 ranges: nets(&config.ranges, "cni.ranges")?,
+                subnets: nets(&config.subnets, "cni.subnets")?,
                 bridge: optional(&config.bridge),
                 generated_by: optional(&config.generated_by),
                 modified_at: config.modified_at.and_then(from_wire),
