@@ -1,4 +1,4 @@
-//! The findings catalogue: every code with its name, severity, meaning and remedy.
+//! The findings catalogue: every code with its name, severity and page.
 //! Codes are never renumbered.
 
 use std::fmt;
@@ -9,7 +9,17 @@ use serde::Serialize;
 use crate::Malformed;
 use crate::finding::Severity;
 
-/// One catalogue entry: what `explain` prints.
+mod host;
+mod host_kernel;
+mod path;
+mod pool_node;
+mod pool_range;
+mod seen;
+#[cfg(test)]
+mod tests;
+
+/// One catalogue entry: what `explain` prints. Words in capitals in commands
+/// (NODE, CIDR, ADDRESS) are for the reader to fill in.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Entry {
     /// The code.
@@ -18,8 +28,42 @@ pub struct Entry {
     pub name: &'static str,
     /// Its usual severity.
     pub severity: Severity,
+    /// This build judges it. Where it does not, its absence says nothing.
+    pub judged: bool,
     /// One line: what it says.
     pub title: &'static str,
+    /// What it says and what it does not.
+    pub meaning: &'static str,
+    /// Likely causes, the most frequent first.
+    pub causes: &'static [&'static str],
+    /// How a person checks it by hand.
+    pub look: &'static [Step],
+    /// What to do, the least destructive first, with the traps.
+    pub remedy: &'static [Step],
+    /// When it does not apply: IPAM models and data planes, and what is normal there.
+    pub silence: &'static str,
+    /// Codes to read next.
+    pub related: &'static [Code],
+}
+
+/// One thing to look at or to do.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Step {
+    /// What, and why.
+    pub text: &'static str,
+    /// The command, several on several lines, where there is one.
+    pub command: Option<&'static str>,
+}
+
+const fn say(text: &'static str) -> Step {
+    Step { text, command: None }
+}
+
+const fn run(text: &'static str, command: &'static str) -> Step {
+    Step {
+        text,
+        command: Some(command),
+    }
 }
 
 /// A finding code.
@@ -100,216 +144,41 @@ pub enum Code {
 
 /// Every entry, in the order of the codes.
 pub const CATALOGUE: &[Entry] = &[
-    Entry {
-        code: Code::Pool01,
-        name: "node-without-cidr",
-        severity: Severity::Error,
-        title: "The control plane's own IPAM should have given this node a pod CIDR and has not.",
-    },
-    Entry {
-        code: Code::Pool02,
-        name: "cidr-outside-pool",
-        severity: Severity::Critical,
-        title: "A node's pod CIDR is not inside --cluster-cidr: kube-controller-manager exits at its next start.",
-    },
-    Entry {
-        code: Code::Pool03,
-        name: "cidr-overlap",
-        severity: Severity::Critical,
-        title: "Two nodes, or a node and the service range, the node network or a host interface, claim the same addresses.",
-    },
-    Entry {
-        code: Code::Pool04,
-        name: "pool-exhausted",
-        severity: Severity::Error,
-        title: "No node CIDR is left in the pool.",
-    },
-    Entry {
-        code: Code::Pool05,
-        name: "pool-low",
-        severity: Severity::Warning,
-        title: "The pool has little headroom left, or will be full soon at the present growth.",
-    },
-    Entry {
-        code: Code::Pool06,
-        name: "family-missing",
-        severity: Severity::Error,
-        title: "A node of a dual-stack cluster has a pod CIDR of one family only.",
-    },
-    Entry {
-        code: Code::Pool07,
-        name: "mask-differs",
-        severity: Severity::Warning,
-        title: "A node's mask differs from --node-cidr-mask-size where one size is expected.",
-    },
-    Entry {
-        code: Code::Pool08,
-        name: "cidr-fields-differ",
-        severity: Severity::Error,
-        title: "spec.podCIDR is not spec.podCIDRs[0].",
-    },
-    Entry {
-        code: Code::Pool09,
-        name: "allocator-off",
-        severity: Severity::Error,
-        title: "Built-in IPAM is expected, but nothing allocates node CIDRs.",
-    },
-    Entry {
-        code: Code::Pool10,
-        name: "control-planes-disagree",
-        severity: Severity::Error,
-        title: "Witnesses of the cluster's pod range name different ranges.",
-    },
-    Entry {
-        code: Code::Pool11,
-        name: "assignment-raced",
-        severity: Severity::Info,
-        title: "CIDRAssignmentFailed was reported though the node got a CIDR.",
-    },
-    Entry {
-        code: Code::Pool12,
-        name: "node-reborn",
-        severity: Severity::Warning,
-        title: "A Node was deleted and made again under its name with another pod CIDR.",
-    },
-    Entry {
-        code: Code::Pool13,
-        name: "clustercidr-mismatch",
-        severity: Severity::Warning,
-        title: "A node is in no matching ClusterCIDR, or its capacity is short.",
-    },
-    Entry {
-        code: Code::Pool14,
-        name: "delegate-mismatch",
-        severity: Severity::Error,
-        title: "The CNI's own allocation objects are inconsistent, overlapping or exhausted.",
-    },
-    Entry {
-        code: Code::Pool15,
-        name: "node-churn",
-        severity: Severity::Warning,
-        title: "Node objects are created and deleted at an unusual rate.",
-    },
-    Entry {
-        code: Code::Host01,
-        name: "cni-config-stale",
-        severity: Severity::Error,
-        title: "CNI configuration on the host names another CIDR than the Node has.",
-    },
-    Entry {
-        code: Code::Host02,
-        name: "bridge-address-foreign",
-        severity: Severity::Error,
-        title: "The pod bridge or the tunnel device has an address outside the Node's pod CIDR.",
-    },
-    Entry {
-        code: Code::Host03,
-        name: "pods-outside-cidr",
-        severity: Severity::Error,
-        title: "Running pods have addresses outside the Node's pod CIDR.",
-    },
-    Entry {
-        code: Code::Host04,
-        name: "local-route-wrong",
-        severity: Severity::Error,
-        title: "The Node's own pod CIDR is not delivered on the node itself.",
-    },
-    Entry {
-        code: Code::Host05,
-        name: "addresses-low",
-        severity: Severity::Warning,
-        title: "The node's address range is nearly full, or leaked.",
-    },
-    Entry {
-        code: Code::Host06,
-        name: "cni-not-ready",
-        severity: Severity::Error,
-        title: "The runtime has no usable CNI configuration or plugin.",
-    },
-    Entry {
-        code: Code::Host07,
-        name: "forwarding-off",
-        severity: Severity::Error,
-        title: "The host does not forward pod traffic.",
-    },
-    Entry {
-        code: Code::Host08,
-        name: "kubelet-cidr-differs",
-        severity: Severity::Warning,
-        title: "What the kubelet last applied is not what the Node says.",
-    },
-    Entry {
-        code: Code::Host09,
-        name: "proxy-cidr-differs",
-        severity: Severity::Warning,
-        title: "kube-proxy's idea of the pod range differs.",
-    },
-    Entry {
-        code: Code::Host10,
-        name: "rule-diverts",
-        severity: Severity::Error,
-        title: "A policy rule or a more specific route takes pod traffic elsewhere.",
-    },
-    Entry {
-        code: Code::Path01,
-        name: "route-missing",
-        severity: Severity::Error,
-        title: "A node has no landing for a peer's pod CIDR though its data plane programs one.",
-    },
-    Entry {
-        code: Code::Path02,
-        name: "route-misdelivers",
-        severity: Severity::Error,
-        title: "Packets for a pod CIDR land on a node that does not own it.",
-    },
-    Entry {
-        code: Code::Path03,
-        name: "route-stale",
-        severity: Severity::Warning,
-        title: "A node still routes a CIDR that no node owns any more.",
-    },
-    Entry {
-        code: Code::Path04,
-        name: "route-blackholes",
-        severity: Severity::Error,
-        title: "Packets for a pod CIDR are dropped by a route, a dead device or an unresolved neighbour.",
-    },
-    Entry {
-        code: Code::Path05,
-        name: "route-loops",
-        severity: Severity::Error,
-        title: "Nodes pass packets for a pod CIDR round.",
-    },
-    Entry {
-        code: Code::Path06,
-        name: "tunnel-inconsistent",
-        severity: Severity::Error,
-        title: "Route, neighbour, FDB and the peer's annotations do not agree.",
-    },
-    Entry {
-        code: Code::Path07,
-        name: "one-way",
-        severity: Severity::Warning,
-        title: "One node reaches another, which does not reach it.",
-    },
-    Entry {
-        code: Code::Sand01,
-        name: "sandbox-failures",
-        severity: Severity::Error,
-        title: "Pod sandboxes fail on a node for one classified reason.",
-    },
-    Entry {
-        code: Code::Seen01,
-        name: "host-silent",
-        severity: Severity::Warning,
-        title: "A node whose agent does not report.",
-    },
-    Entry {
-        code: Code::Seen02,
-        name: "agent-restricted",
-        severity: Severity::Warning,
-        title: "The agent may not read something it needs.",
-    },
+    pool_node::POOL01,
+    pool_node::POOL02,
+    pool_node::POOL03,
+    pool_range::POOL04,
+    pool_range::POOL05,
+    pool_node::POOL06,
+    pool_node::POOL07,
+    pool_node::POOL08,
+    pool_range::POOL09,
+    pool_range::POOL10,
+    pool_range::POOL11,
+    pool_node::POOL12,
+    pool_range::POOL13,
+    pool_range::POOL14,
+    pool_range::POOL15,
+    host::HOST01,
+    host::HOST02,
+    host::HOST03,
+    host_kernel::HOST04,
+    host::HOST05,
+    host::HOST06,
+    host_kernel::HOST07,
+    host::HOST08,
+    host_kernel::HOST09,
+    host_kernel::HOST10,
+    path::PATH01,
+    path::PATH02,
+    path::PATH03,
+    path::PATH04,
+    path::PATH05,
+    path::PATH06,
+    path::PATH07,
+    seen::SAND01,
+    seen::SEEN01,
+    seen::SEEN02,
 ];
 
 impl Code {

@@ -1,0 +1,148 @@
+//! Pages of the HOST codes that are about what the kernel and kube-proxy do.
+
+use super::{Code, Entry, run, say};
+use crate::finding::Severity;
+
+pub(super) const HOST04: Entry = Entry {
+    code: Code::Host04,
+    name: "local-route-wrong",
+    severity: Severity::Error,
+    judged: true,
+    title: "The Node's own pod CIDR is not delivered on the node itself.",
+    meaning: "Packets that arrive here for this node's own pods go somewhere else: to another host, to a blackhole, out of the default \
+        route. All of its pods are cut off, or those in the part that a more specific route takes. A bridge without pods that has \
+        no carrier is not this: it is normal on an idle node.",
+    causes: &[
+        "A peer's stale route covers this node's CIDR: `route replace` takes the place of the connected route.",
+        "The bridge is down, or lost its address; with its last address go all IPv4 routes through it, without a message.",
+        "An old blackhole route of a former range, more specific than the present CIDR.",
+        "Two nodes have one CIDR (POOL03) and the CNI here routes it to the other.",
+        "A policy rule looks elsewhere first (HOST10).",
+    ],
+    look: &[
+        run(
+            "Where an address of the own CIDR goes:",
+            "ip route get ADDRESS-IN-CIDR; ip route show table all match ADDRESS-IN-CIDR",
+        ),
+        run("The bridge:", "ip -d addr show cni0"),
+        run("Rules:", "ip rule"),
+    ],
+    remedy: &[
+        say("If HOST02 or POOL03 stands for this node, mend that first."),
+        run(
+            "Delete the route that takes it, exactly that one:",
+            "ip route del PREFIX via GATEWAY dev DEVICE",
+        ),
+        run(
+            "Set a bridge that is down up again; the connected route returns, routes of other daemons do not:",
+            "ip link set cni0 up",
+        ),
+        say("Restart the CNI's pod on this node, so that it puts its routes back."),
+    ],
+    silence: "CNIs that deliver each pod by its own /32 or /128 (ptp, kindnet, Calico, Cilium endpoint routes, AWS): there no route for \
+        the whole range is needed, and a blackhole for it is normal with Calico. Nodes on which no pod has run yet have no bridge. \
+        Where the decision is in eBPF or OVS it is opaque, not wrong.",
+    related: &[Code::Host02, Code::Pool03, Code::Host10, Code::Path04],
+};
+
+pub(super) const HOST07: Entry = Entry {
+    code: Code::Host07,
+    name: "forwarding-off",
+    severity: Severity::Error,
+    judged: false,
+    title: "The host does not forward pod traffic.",
+    meaning: "Routes may be right, and packets still do not pass: IP forwarding is off, strict reverse-path filtering drops what comes in \
+        by another device than it would leave, a device is down, or the MTU is too large for the tunnel, so that small packets pass \
+        and large ones vanish.",
+    causes: &[
+        "sysctl settings replaced at boot or by a hardening profile: net.ipv4.ip_forward=0.",
+        "rp_filter=1 on tunnel or ENI devices.",
+        "The underlay's MTU was lowered, or the tunnel's overhead (VXLAN: 50 bytes on IPv4, 70 on IPv6) not taken off.",
+    ],
+    look: &[
+        run(
+            "Settings:",
+            "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.rp_filter",
+        ),
+        run("Devices and MTUs:", "ip -br link"),
+        run("Large packets, from a pod's network:", "ping -M do -s 1422 ADDRESS"),
+    ],
+    remedy: &[
+        run(
+            "Set it now, and where it comes from:",
+            "sysctl -w net.ipv4.ip_forward=1; grep -r ip_forward /etc/sysctl.d /usr/lib/sysctl.d",
+        ),
+        say("Loose filtering (2) on the devices that need it; the highest of `all` and the device counts."),
+        say("MTU: change it in the CNI's configuration and replace the pods; running ones keep theirs."),
+    ],
+    silence: "Data planes that forward in eBPF or OVS do not ask ip_forward. Strict filtering is fine where paths are symmetric.",
+    related: &[Code::Path04, Code::Path07, Code::Host04],
+};
+
+pub(super) const HOST09: Entry = Entry {
+    code: Code::Host09,
+    name: "proxy-cidr-differs",
+    severity: Severity::Warning,
+    judged: false,
+    title: "kube-proxy's idea of the pod range differs.",
+    meaning: "kube-proxy takes traffic from outside its clusterCIDR for foreign and masquerades it: Services see the node's address \
+        instead of the pod's, and NetworkPolicies by pod address fail. In NodeCIDR mode it exits when the Node's CIDR changes: \
+        \"PodCIDRs changed for the node\".",
+    causes: &[
+        "The pool was changed and kube-proxy's ConfigMap was not (POOL10).",
+        "detectLocalMode: NodeCIDR, and the node got a new CIDR (POOL12), or none yet (POOL01).",
+    ],
+    look: &[
+        run(
+            "Its configuration:",
+            "kubectl get cm -n kube-system kube-proxy -o yaml | grep -E 'clusterCIDR|detectLocal'",
+        ),
+        run(
+            "Its restarts:",
+            "kubectl get pods -n kube-system -l k8s-app=kube-proxy -o wide",
+        ),
+    ],
+    remedy: &[run(
+        "Correct the ConfigMap and let its pods start anew, one node after another:",
+        "kubectl edit cm -n kube-system kube-proxy && kubectl rollout restart ds -n kube-system kube-proxy",
+    )],
+    silence: "An empty clusterCIDR is legal. Clusters without kube-proxy (Cilium's replacement). k3s and managed clusters set it by flag.",
+    related: &[Code::Pool10, Code::Pool12],
+};
+
+pub(super) const HOST10: Entry = Entry {
+    code: Code::Host10,
+    name: "rule-diverts",
+    severity: Severity::Error,
+    judged: false,
+    title: "A policy rule or a more specific route takes pod traffic elsewhere.",
+    meaning: "The route for a pod CIDR is there, and packets do not take it: a rule with a lower number looks into another table first, \
+        or a longer prefix catches a part of the range. `ip route` alone does not show it.",
+    causes: &[
+        "A VPN client, a second uplink's policy routing, a leftover rule of another CNI (kube-router's table 77, AWS's 512 and 1536).",
+        "A more specific route that somebody added by hand or that a former, smaller range left behind.",
+        "A blackhole of a former range inside the present one.",
+    ],
+    look: &[
+        run("Rules, in order:", "ip rule; ip -6 rule"),
+        run(
+            "Every route that could match, in every table:",
+            "ip route show table all match ADDRESS; ip route show table all root CIDR",
+        ),
+        run(
+            "The kernel's own answer for forwarded traffic:",
+            "ip route get ADDRESS from POD-ADDRESS iif cni0",
+        ),
+    ],
+    remedy: &[
+        say(
+            "Find who made the rule before deleting it: its daemon makes it again. Stop the daemon, or exempt the pod range in it.",
+        ),
+        run(
+            "A rule that lets pod traffic through first, until then:",
+            "ip rule add to POD-RANGE lookup main priority 100",
+        ),
+    ],
+    silence: "Rules that are a CNI's own (AWS VPC CNI, Cilium, kube-router) and lead to the right place.",
+    related: &[Code::Host04, Code::Path02, Code::Path04],
+};

@@ -1,0 +1,120 @@
+//! Pages of SAND (what fails as a result) and SEEN (what could not be looked at).
+
+use super::{Code, Entry, run, say};
+use crate::finding::Severity;
+
+pub(super) const SAND01: Entry = Entry {
+    code: Code::Sand01,
+    name: "sandbox-failures",
+    severity: Severity::Error,
+    judged: false,
+    title: "Pod sandboxes fail on a node for one classified reason.",
+    meaning: "Pods stay in ContainerCreating with FailedCreatePodSandBox, clustered on one node, and the error text names the class. It is \
+        a symptom: the finding joined to it is the cause. A single failure heals itself and is not reported; what counts is that \
+        failures repeat and nothing succeeds. A node without podCIDR whose sandboxes fail has an IPAM fault (POOL01), not a runtime fault.",
+    causes: &[
+        "\"no IP addresses available in range set\": the node's range is full or leaked (HOST05). Cilium: \"range is full\".",
+        "\"already has an IP address different from\": the bridge has another range's address (HOST02).",
+        "\"open /run/flannel/subnet.env: no such file or directory\": flanneld has not run; it may wait for a podCIDR (POOL01).",
+        "\"cni plugin not initialized\", \"failed to find plugin\": HOST06.",
+        "\"No IPs available in pools\", \"failed to assign an IP address to container\": the delegate's pool (POOL14).",
+        "\"connection is unauthorized\": the CNI's credential has expired.",
+        "\"dial tcp 10.…:443: i/o timeout\": the node does not reach the API's Service: kube-proxy, or a route.",
+    ],
+    look: &[
+        run(
+            "Failures by node:",
+            "kubectl get events -A --field-selector reason=FailedCreatePodSandBox -o custom-columns=NODE:.source.host,COUNT:.count,MESSAGE:.message",
+        ),
+        run(
+            "The runtime's own words:",
+            "journalctl -u containerd | grep -E 'RunPodSandbox for .* failed' | tail",
+        ),
+        run(
+            "The node's CIDR:",
+            "kubectl get node NODE -o jsonpath='{.spec.podCIDRs}{\"\\n\"}'",
+        ),
+        run(
+            "The kubelet's counters:",
+            "kubectl get --raw /api/v1/nodes/NODE/proxy/metrics | grep run_podsandbox_errors_total",
+        ),
+    ],
+    remedy: &[
+        say(
+            "Mend the cause named with it. The kubelet repeats the attempt by itself; failed pods need not be deleted.",
+        ),
+        say("Cordon the node while it lasts: it stays Ready, and the scheduler goes on sending pods to it."),
+    ],
+    silence: "Failures that have nothing to do with the network (image, cgroup, seccomp) are counted, not classified. Failures while a \
+        node starts.",
+    related: &[
+        Code::Pool01,
+        Code::Host01,
+        Code::Host02,
+        Code::Host05,
+        Code::Host06,
+        Code::Pool14,
+    ],
+};
+
+pub(super) const SEEN01: Entry = Entry {
+    code: Code::Seen01,
+    name: "host-silent",
+    severity: Severity::Warning,
+    judged: true,
+    title: "A node whose agent does not report.",
+    meaning: "Nothing is known of this host's tables: verdicts from it are unknown, which is not healthy, and findings that rest on its \
+        word stay as they are, marked stale. It does not say that the host is broken, only that nobody looks.",
+    causes: &[
+        "The agent does not run there: not scheduled (taints), image missing, crashed.",
+        "The host is down or cut off from the aggregator.",
+        "The agent runs under another node name than the Node has.",
+        "The clocks differ so much that its reports seem old.",
+    ],
+    look: &[
+        run("What was last heard:", "kubectl cidrift node NODE"),
+        run(
+            "The agent's pod:",
+            "kubectl get pods -A -o wide --field-selector spec.nodeName=NODE | grep cidrift-agent",
+        ),
+        run(
+            "On the host:",
+            "curl -s http://127.0.0.1:7442/readyz; cidrift-agent check",
+        ),
+        run(
+            "Whether the aggregator answers from there:",
+            "curl -s http://AGGREGATOR:7441/readyz",
+        ),
+    ],
+    remedy: &[
+        say("Start the agent there: tolerations for every taint, for the nodes in trouble are those that are tainted."),
+        say("If the Node's machine no longer exists, see POOL04 on deleting Nodes."),
+    ],
+    silence: "Nodes that have no Linux data plane: virtual-kubelet, Windows. An agent that reports for a Node that the control plane does \
+        not have is shown in `nodes`, not here.",
+    related: &[Code::Seen02],
+};
+
+pub(super) const SEEN02: Entry = Entry {
+    code: Code::Seen02,
+    name: "agent-restricted",
+    severity: Severity::Warning,
+    judged: false,
+    title: "The agent may not read something it needs.",
+    meaning: "The agent runs and lacks a part: a directory that is not mounted, a socket without permission, another network namespace than \
+        the host's. What rests on that part is unknown for this node; everything else is judged.",
+    causes: &[
+        "hostNetwork is not set: it sees its pod's namespace, where no pod route is.",
+        "/etc/cni/net.d, /run/flannel or the host's root is not mounted, or lies elsewhere (k3s: /var/lib/rancher/k3s/agent/etc/cni/net.d).",
+        "A security module or a seccomp profile denies netlink.",
+    ],
+    look: &[
+        run("What it could not look at:", "kubectl cidrift node NODE"),
+        run("The same on the host:", "cidrift-agent check"),
+    ],
+    remedy: &[say(
+        "Grant what is named, read-only. Reading routes needs no capability, only the host's network namespace.",
+    )],
+    silence: "Parts that do not exist on this host's data plane (no flannel, no containerd template) are not missing.",
+    related: &[Code::Seen01],
+};
