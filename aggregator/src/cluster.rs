@@ -10,6 +10,7 @@ use cidrift_proto::landing::{ForwardingEntry, MacAddress};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use prefix_trie::PrefixMap;
+use serde::Serialize;
 
 /// What the control plane says, as one source last told it.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +44,7 @@ pub struct NodeRecord {
     pub pod_cidrs: Vec<IpNet>,
     /// InternalIPs.
     pub internal_ips: Vec<IpAddr>,
-    /// The Ready condition; `None`: Unknown or absent.
+    /// The Ready condition: `Some(false)` when it is False or Unknown (the kubelet does not answer), `None` where absent.
     pub ready: Option<bool>,
     /// `spec.providerID`.
     pub provider_id: Option<String>,
@@ -84,7 +85,8 @@ pub struct PoolConfig {
 }
 
 /// Whether a host's view can be relied on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ReportState {
     /// Connected, view whole.
     Live,

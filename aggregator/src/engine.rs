@@ -3,6 +3,8 @@
 //!
 //! Calls are synchronous and short; a slow caller slows its own stream only.
 
+mod look;
+
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
