@@ -1,4 +1,5 @@
 //! One host's witness: reads kernel, files and runtime, resolves where packets
 //! land, checks it and reports it. It never writes to the host.
 
+pub mod observe;
 pub mod view;

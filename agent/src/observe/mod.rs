@@ -1,0 +1,4 @@
+//! Reads the host. The only room that knows netlink, procfs and file formats.
+
+pub mod cni;
+pub mod root;
