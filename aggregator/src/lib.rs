@@ -3,4 +3,5 @@
 
 pub mod cluster;
 pub mod engine;
+pub mod query;
 pub mod summary;

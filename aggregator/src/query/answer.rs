@@ -1,0 +1,84 @@
+//! Answers as one who asks gets them: plain, and what `-o json` prints. Fields
+//! are added to them, never renamed.
+
+use cidrift_proto::facts::HostFacts;
+use cidrift_proto::finding::Finding;
+use cidrift_proto::landing::ForwardingEntry;
+use cidrift_proto::verdict::{CidrVerdict, Standing};
+use serde::Serialize;
+
+use crate::summary::{Health, NodeSummary, Status};
+
+/// The cluster in a few figures, and who counted them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusAnswer {
+    /// The aggregator's version.
+    pub aggregator_version: String,
+    /// The figures.
+    #[serde(flatten)]
+    pub status: Status,
+}
+
+/// One node with everything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeAnswer {
+    /// The row.
+    #[serde(flatten)]
+    pub summary: NodeSummary,
+    /// Its facts, as its agent last told them.
+    pub facts: Option<HostFacts>,
+    /// Where its packets to every pod CIDR land.
+    pub verdicts: Vec<CidrVerdict>,
+    /// Standing findings that name it; `findings` in the row has the ids of the open ones.
+    #[serde(rename = "standing_findings")]
+    pub findings: Vec<Finding>,
+    /// Its forwarding table, as far as it was reported.
+    pub entries: Vec<ForwardingEntry>,
+}
+
+/// Where packets between two nodes land.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathAnswer {
+    /// The node that sends.
+    pub from: String,
+    /// The node that receives.
+    pub to: String,
+    /// From the one to the other, for each pod CIDR of the latter that was asked about.
+    pub forward: Vec<CidrVerdict>,
+    /// And back.
+    pub backward: Vec<CidrVerdict>,
+    /// Both ways together.
+    pub health: Health,
+}
+
+impl PathAnswer {
+    /// Broken wins over unknown, unknown over healthy; a way without any verdict is unknown.
+    pub fn judge(forward: &[CidrVerdict], backward: &[CidrVerdict]) -> Health {
+        let standings = || forward.iter().chain(backward).map(|v| v.verdict.standing());
+        if standings().any(|s| s == Standing::Broken) {
+            Health::Findings
+        } else if forward.is_empty() || backward.is_empty() || standings().any(|s| s == Standing::Unknown) {
+            Health::Unknown
+        } else {
+            Health::Healthy
+        }
+    }
+}
+
+/// One message of a watch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum WatchEvent {
+    /// A finding that stands, or changed.
+    Finding {
+        /// It.
+        finding: Box<Finding>,
+    },
+    /// What stood at the start has all been told.
+    Synced,
+    /// Too slow: so many changes were left out, and what stands is told anew.
+    Lagged {
+        /// How many.
+        missed: u64,
+    },
+}

@@ -1,0 +1,159 @@
+//! `QueryService` over an [`Engine`].
+
+use std::sync::Arc;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::Finding;
+use cidrift_proto::v1;
+use cidrift_proto::v1::query_service_server::{QueryService, QueryServiceServer};
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::watch::Watch;
+use super::{convert, path};
+use crate::engine::{Engine, State};
+
+/// Answers operators.
+#[derive(Debug)]
+pub struct Query {
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+}
+
+/// The service, whose watches last as long as their subscribers or the engine.
+pub fn service(engine: Arc<Engine>) -> QueryServiceServer<Query> {
+    service_until(engine, CancellationToken::new())
+}
+
+/// The service, whose watches end when `stop` is cancelled: a server that
+/// stops gracefully waits for its streams.
+pub fn service_until(engine: Arc<Engine>, stop: CancellationToken) -> QueryServiceServer<Query> {
+    QueryServiceServer::new(Query { engine, stop })
+}
+
+/// Which findings are asked for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Filter {
+    node: Option<String>,
+    code: Option<Code>,
+}
+
+impl Filter {
+    /// A node that nobody knows is an error: an empty answer to a slip of the pen would look like health.
+    fn parse(state: &State, node: &str, code: &str, now: Timestamp) -> Result<Self, Status> {
+        let code = match code {
+            "" => None,
+            code => Some(code.parse::<Code>().map_err(|_| {
+                Status::invalid_argument(format!(
+                    "no finding has the code or name {code:?}; `kubectl cidrift explain` lists them"
+                ))
+            })?),
+        };
+        let node = (!node.is_empty()).then(|| node.to_owned());
+        let filter = Self { node, code };
+        if let Some(name) = &filter.node {
+            let named = || state.findings().iter().chain(&state.history()).any(|f| filter.takes(f));
+            if state.node(name, now).is_none() && !named() {
+                return Err(path::unknown_node(state, name, now));
+            }
+        }
+        Ok(filter)
+    }
+
+    pub(super) fn takes(&self, finding: &Finding) -> bool {
+        self.code.is_none_or(|code| code == finding.claim.code)
+            && self.node.as_ref().is_none_or(|node| finding.claim.nodes.contains(node))
+    }
+}
+
+#[tonic::async_trait]
+impl QueryService for Query {
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+        let now = Timestamp::now();
+        let status = self.engine.read(|state| state.status(now));
+        Ok(Response::new(convert::status_to_wire(
+            &status,
+            env!("CARGO_PKG_VERSION"),
+        )))
+    }
+
+    async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let now = Timestamp::now();
+        let nodes = self.engine.read(|state| state.node_summaries(now));
+        Ok(Response::new(v1::ListNodesResponse {
+            nodes: nodes.iter().map(convert::summary_to_wire).collect(),
+        }))
+    }
+
+    async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::NodeDetail>, Status> {
+        let name = request.into_inner().name;
+        let now = Timestamp::now();
+        let detail = self.engine.read(|state| {
+            state
+                .node(&name, now)
+                .ok_or_else(|| path::unknown_node(state, &name, now))
+        })?;
+        Ok(Response::new(convert::detail_to_wire(&detail)))
+    }
+
+    async fn list_findings(
+        &self,
+        request: Request<v1::ListFindingsRequest>,
+    ) -> Result<Response<v1::ListFindingsResponse>, Status> {
+        let request = request.into_inner();
+        let now = Timestamp::now();
+        let findings = self.engine.read(|state| {
+            let filter = Filter::parse(state, &request.node, &request.code, now)?;
+            let mut findings = state.findings();
+            // What counts first, then by weight; the ids keep the order the same each time.
+            findings.sort_by(|a, b| {
+                let key = |f: &Finding| {
+                    (
+                        f.state == cidrift_proto::finding::FindingState::Pending,
+                        f.claim.severity,
+                    )
+                };
+                let (a_key, b_key) = (key(a), key(b));
+                (a_key.0, b_key.1, &a.id).cmp(&(b_key.0, a_key.1, &b.id))
+            });
+            if request.include_resolved {
+                findings.extend(state.history());
+            }
+            findings.retain(|finding| filter.takes(finding));
+            Ok::<_, Status>(findings)
+        })?;
+        Ok(Response::new(v1::ListFindingsResponse {
+            findings: findings.iter().map(|finding| finding.as_ref().into()).collect(),
+        }))
+    }
+
+    type WatchFindingsStream = BoxStream<'static, Result<v1::FindingEvent, Status>>;
+
+    async fn watch_findings(
+        &self,
+        request: Request<v1::WatchFindingsRequest>,
+    ) -> Result<Response<Self::WatchFindingsStream>, Status> {
+        let request = request.into_inner();
+        let filter = self
+            .engine
+            .read(|state| Filter::parse(state, &request.node, &request.code, Timestamp::now()))?;
+        let watch = Watch::new(Arc::clone(&self.engine), filter, self.stop.clone());
+        Ok(Response::new(Box::pin(watch.stream())))
+    }
+
+    async fn get_path(&self, request: Request<v1::GetPathRequest>) -> Result<Response<v1::Path>, Status> {
+        let request = request.into_inner();
+        let now = Timestamp::now();
+        let path = self
+            .engine
+            .read(|state| path::between(state, &request.from, &request.to, now))?;
+        Ok(Response::new(convert::path_to_wire(&path)))
+    }
+
+    async fn get_pool(&self, _: Request<v1::GetPoolRequest>) -> Result<Response<v1::Pool>, Status> {
+        let pool = self.engine.read(State::pool_report);
+        Ok(Response::new(convert::pool_to_wire(&pool)))
+    }
+}
