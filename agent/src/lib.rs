@@ -2,4 +2,5 @@
 //! land, checks it and reports it. It never writes to the host.
 
 pub mod observe;
+pub mod report;
 pub mod view;
