@@ -1,7 +1,10 @@
 //! All hosts: joins what the agents see with what the control plane says, and
 //! answers operators.
 
+pub mod cli;
 pub mod cluster;
 pub mod engine;
+pub mod ingest;
+pub mod metrics;
 pub mod query;
 pub mod summary;

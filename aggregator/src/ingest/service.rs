@@ -1,0 +1,99 @@
+//! The gRPC service that agents report to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use cidrift_proto::v1;
+use cidrift_proto::v1::report_service_server::{ReportService, ReportServiceServer};
+use futures::Stream as FutureStream;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::hello::{self, Greeting, Unwelcome};
+use super::seats::Seats;
+use super::stream::{Shared, Stream};
+use super::{Hosts, Limits};
+use crate::metrics::{Ended, Metrics};
+
+/// Takes reports.
+pub struct Ingest<H> {
+    shared: Shared<H>,
+    seats: Arc<Seats>,
+    room: Arc<Semaphore>,
+}
+
+impl<H: Hosts> Ingest<H> {
+    /// Hands everything to `hosts`. Streams end when `shutdown` is cancelled.
+    pub fn new(hosts: Arc<H>, limits: Limits, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(limits.max_streams.min(Semaphore::MAX_PERMITS))),
+            seats: Arc::default(),
+            shared: Shared {
+                hosts,
+                limits,
+                metrics,
+                shutdown,
+            },
+        }
+    }
+
+    /// As a server for tonic.
+    pub fn into_server(self) -> ReportServiceServer<Self> {
+        let bytes = self.shared.limits.max_message_bytes;
+        ReportServiceServer::new(self).max_decoding_message_size(bytes)
+    }
+
+    async fn greet(&self, inbound: &mut Streaming<v1::AgentMessage>) -> Result<Greeting, Status> {
+        let limit = self.shared.limits.hello_timeout;
+        let first = tokio::time::timeout(limit, inbound.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded(format!("no Hello came within {limit:?}")))??
+            .ok_or_else(|| Status::cancelled("the stream was closed before Hello"))?;
+        hello::greet(&first).map_err(|unwelcome| match unwelcome {
+            Unwelcome::Protocol { .. } => Status::failed_precondition(unwelcome.to_string()),
+            Unwelcome::NotHello(_) | Unwelcome::Node { .. } | Unwelcome::Text { .. } => {
+                Status::invalid_argument(unwelcome.to_string())
+            }
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl<H: Hosts> ReportService for Ingest<H> {
+    type ReportStream = Pin<Box<dyn FutureStream<Item = Result<v1::AggregatorMessage, Status>> + Send>>;
+
+    async fn report(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::ReportStream>, Status> {
+        let peer = request
+            .remote_addr()
+            .map_or_else(|| "unknown peer".to_owned(), |peer| peer.to_string());
+        let metrics = &self.shared.metrics;
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            let limit = self.shared.limits.max_streams;
+            let status = Status::resource_exhausted(format!("all {limit} report streams are taken"));
+            metrics.stream_ended(&peer, Ended::Overloaded, status.message());
+            return Err(status);
+        };
+        let mut inbound = request.into_inner();
+        let greeting = match self.greet(&mut inbound).await {
+            Ok(greeting) => greeting,
+            Err(status) => {
+                metrics.stream_ended(&peer, Ended::Unwelcome, status.message());
+                return Err(status);
+            }
+        };
+        let (holder, displaced) = self.seats.take(&greeting.node, Arc::clone(&self.shared.hosts));
+        if displaced {
+            metrics.displaced(&greeting.node, &peer);
+        }
+        let stream = Stream::new(greeting, inbound, holder, &self.shared, permit);
+        let answers = futures::stream::unfold(stream, |mut stream| async move {
+            let item = stream.next().await?;
+            Some((item, stream))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}

@@ -1,0 +1,273 @@
+//! Drives one report stream: reads, lets the session judge, answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cidrift_proto::prefix::{address_to_wire, prefix_to_wire};
+use cidrift_proto::v1::aggregator_message::Kind;
+use cidrift_proto::{PROTOCOL, v1};
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::hello::Greeting;
+use super::seats::Holder;
+use super::session::{Answer, Session};
+use super::{Hosts, Limits};
+use crate::cluster::{Expectation, HostEvent};
+use crate::metrics::{Ended, Metrics};
+
+/// Acknowledgements wait this long for company. They only free the agent's
+/// memory, which holds a thousand deltas.
+const ACK: Duration = Duration::from_millis(50);
+
+/// One stream after its Hello. Polled by the connection that it belongs to: a
+/// reader that stops reading stops only itself, and dropping it ends it.
+pub(super) struct Stream<H: Hosts> {
+    inbound: Streaming<v1::AgentMessage>,
+    holder: Holder<H>,
+    session: Session,
+    expectation: Option<watch::Receiver<Arc<Expectation>>>,
+    /// Said before anything is read: Welcome and the first Expectation.
+    first: VecDeque<Kind>,
+    ack_at: Option<Instant>,
+    pace: Pace,
+    shutdown: CancellationToken,
+    metrics: Arc<Metrics>,
+    ended: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What a stream shares with its siblings.
+pub(super) struct Shared<H> {
+    pub(super) hosts: Arc<H>,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl<H: Hosts> Stream<H> {
+    pub(super) fn new(
+        greeting: Greeting,
+        inbound: Streaming<v1::AgentMessage>,
+        holder: Holder<H>,
+        shared: &Shared<H>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let connected = HostEvent::Connected {
+            instance: greeting.instance.clone(),
+            version: greeting.version,
+        };
+        holder.tell(connected, Timestamp::now());
+        let applied = shared.hosts.applied(holder.node(), &greeting.instance);
+        let mut expectation = shared.hosts.expectation(holder.node());
+        let first = VecDeque::from([
+            Kind::Welcome(v1::Welcome {
+                protocol: PROTOCOL,
+                aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
+                applied,
+            }),
+            Kind::Expectation(to_wire(&expectation.borrow_and_update())),
+        ]);
+        shared.metrics.stream_began(holder.node(), &greeting.instance, applied);
+        Self {
+            session: Session::new(holder.node(), applied, shared.limits),
+            inbound,
+            holder,
+            expectation: Some(expectation),
+            first,
+            ack_at: None,
+            pace: Pace::new(shared.limits.max_messages_per_second),
+            shutdown: shared.shutdown.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            ended: false,
+            _permit: permit,
+        }
+    }
+
+    /// The next answer; `None` after the last.
+    pub(super) async fn next(&mut self) -> Option<Result<v1::AggregatorMessage, Status>> {
+        if self.ended {
+            return None;
+        }
+        let item = match self.first.pop_front() {
+            Some(kind) => Ok(Some(kind)),
+            None => self.step().await,
+        };
+        match item {
+            Ok(Some(kind)) => Some(Ok(v1::AggregatorMessage { kind: Some(kind) })),
+            Ok(None) => {
+                self.end(Ended::Closed, "closed by the agent");
+                None
+            }
+            Err((ended, status)) => {
+                self.end(ended, status.message());
+                Some(Err(status))
+            }
+        }
+    }
+
+    fn end(&mut self, how: Ended, text: &str) {
+        self.ended = true;
+        self.metrics.stream_ended(self.holder.node(), how, text);
+    }
+
+    /// Reads until there is something to say. `None`: the agent has closed.
+    async fn step(&mut self) -> Result<Option<Kind>, (Ended, Status)> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.holder.displaced() => return Err(displaced()),
+                () = self.shutdown.cancelled() => {
+                    return Err((Ended::Shutdown, Status::unavailable("the aggregator is shutting down")));
+                }
+                changed = changed(&mut self.expectation) => return Ok(Some(Kind::Expectation(changed))),
+                () = at(self.ack_at) => {
+                    self.ack_at = None;
+                    return Ok(Some(ack(self.session.applied())));
+                }
+                message = read(&mut self.inbound, &mut self.pace) => match message {
+                    Ok(Some(message)) => {
+                        if let Some(kind) = self.message(&message)? {
+                            return Ok(Some(kind));
+                        }
+                    }
+                    Ok(None) => return Ok(None),
+                    Err(status) => return Err((Ended::Broken, status)),
+                },
+            }
+        }
+    }
+
+    fn message(&mut self, message: &v1::AgentMessage) -> Result<Option<Kind>, (Ended, Status)> {
+        let step = self.session.message(message);
+        let now = Timestamp::now();
+        self.metrics.message(message, &step, now);
+        if let Some(event) = step.event
+            && !self.holder.tell(event, now)
+        {
+            return Err(displaced());
+        }
+        match step.answer {
+            Answer::None => Ok(None),
+            Answer::Ack(_) => {
+                self.ack_at.get_or_insert_with(|| Instant::now() + ACK);
+                Ok(None)
+            }
+            Answer::Resync(reason) => {
+                self.metrics.resync(self.holder.node(), step.outcome, &reason);
+                self.ack_at = None;
+                Ok(Some(Kind::Resync(v1::Resync { reason })))
+            }
+            Answer::Close(reason) => Err((Ended::Refused, Status::invalid_argument(reason))),
+        }
+    }
+}
+
+impl<H: Hosts> Drop for Stream<H> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Ended::Broken, "the connection is gone");
+        }
+    }
+}
+
+fn displaced() -> (Ended, Status) {
+    let text = "a newer stream reports for this node; is a second agent running with its name?";
+    (Ended::Displaced, Status::aborted(text))
+}
+
+fn ack(sequence: u64) -> Kind {
+    Kind::Ack(v1::Ack { sequence })
+}
+
+/// Ends when the deadline is reached; never where there is none.
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next expectation that differs. Never, once nobody can change it.
+async fn changed(receiver: &mut Option<watch::Receiver<Arc<Expectation>>>) -> v1::Expectation {
+    if let Some(expectation) = receiver
+        && expectation.changed().await.is_ok()
+    {
+        return to_wire(&expectation.borrow_and_update());
+    }
+    *receiver = None;
+    std::future::pending().await
+}
+
+/// The next message, at the stream's pace. May be dropped at any time.
+async fn read(inbound: &mut Streaming<v1::AgentMessage>, pace: &mut Pace) -> Result<Option<v1::AgentMessage>, Status> {
+    if let Some(wait) = pace.wait(Instant::now()) {
+        sleep_until(wait).await;
+    }
+    let message = inbound.message().await?;
+    pace.took(Instant::now());
+    Ok(message)
+}
+
+fn to_wire(expectation: &Expectation) -> v1::Expectation {
+    v1::Expectation {
+        revision: expectation.revision,
+        node_uid: expectation.node_uid.clone().unwrap_or_default(),
+        pod_cidrs: expectation.pod_cidrs.iter().copied().map(prefix_to_wire).collect(),
+        internal_ips: expectation.internal_ips.iter().copied().map(address_to_wire).collect(),
+        interest: expectation.interest.iter().copied().map(prefix_to_wire).collect(),
+    }
+}
+
+/// How fast a stream is read: so many messages a second, a second's worth of
+/// them at once. Whoever sends faster waits, as HTTP/2 flow control makes it.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    /// When everything read so far would have been due at an even pace.
+    due: Option<Instant>,
+}
+
+impl Pace {
+    const BURST: Duration = Duration::from_secs(1);
+
+    fn new(per_second: u32) -> Self {
+        Self {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            due: None,
+        }
+    }
+
+    /// Until when to wait, if at all.
+    fn wait(&self, now: Instant) -> Option<Instant> {
+        let due = self.due?;
+        let ahead = due.saturating_duration_since(now).saturating_sub(Self::BURST);
+        (!ahead.is_zero()).then(|| now + ahead)
+    }
+
+    fn took(&mut self, now: Instant) {
+        self.due = Some(self.due.map_or(now, |due| due.max(now)) + self.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_more_than_that_waits() {
+        let now = Instant::now();
+        let mut pace = Pace::new(100);
+        let mut taken = 0;
+        while pace.wait(now).is_none() {
+            pace.took(now);
+            taken += 1;
+        }
+        assert_eq!(taken, 101);
+        assert_eq!(pace.wait(now + Duration::from_secs(1)), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! The aggregator's own figures. Where a figure has a log line, one function
+//! makes both.
+
+use std::sync::atomic::AtomicU64;
+
+use cidrift_proto::time::from_wire;
+use cidrift_proto::v1;
+use cidrift_proto::v1::agent_message::Kind;
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tracing::{debug, info, warn};
+
+use crate::ingest::session::{Outcome, Step};
+
+type Label<const N: usize> = [(&'static str, &'static str); N];
+
+/// How a report stream ended; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// The agent closed it.
+    Closed,
+    /// The connection broke, or a message could not be read.
+    Broken,
+    /// What was said was refused too often.
+    Refused,
+    /// A newer stream for the same node took over.
+    Displaced,
+    /// It was refused at its Hello.
+    Unwelcome,
+    /// There was no room for it.
+    Overloaded,
+    /// The aggregator stops.
+    Shutdown,
+}
+
+impl Ended {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Broken => "broken",
+            Self::Refused => "refused",
+            Self::Displaced => "displaced",
+            Self::Unwelcome => "unwelcome",
+            Self::Overloaded => "overloaded",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Everything that `/metrics` shows of ingest.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    streams: Gauge,
+    streams_began: Counter,
+    streams_ended: Family<Label<1>, Counter>,
+    displaced: Counter,
+    messages: Family<Label<2>, Counter>,
+    entries: Counter<u64, AtomicU64>,
+    resyncs: Family<Label<1>, Counter>,
+    delta_age: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("cidrift_aggregator");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of this program", version);
+        let metrics = Self {
+            registry: Registry::default(),
+            streams: Gauge::default(),
+            streams_began: Counter::default(),
+            streams_ended: Family::default(),
+            displaced: Counter::default(),
+            messages: Family::default(),
+            entries: Counter::default(),
+            resyncs: Family::default(),
+            // 0.25 ms to 4 s: the aim is 20 ms from the kernel to a subscriber.
+            delta_age: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
+        };
+        registry.register("report_streams", "Report streams now", metrics.streams.clone());
+        registry.register(
+            "report_streams_began",
+            "Report streams that were welcomed",
+            metrics.streams_began.clone(),
+        );
+        registry.register(
+            "report_streams_ended",
+            "Report streams that ended or were not let in, by how",
+            metrics.streams_ended.clone(),
+        );
+        registry.register(
+            "report_streams_displaced",
+            "Streams that took over a node's seat from a live one",
+            metrics.displaced.clone(),
+        );
+        registry.register(
+            "report_messages",
+            "Messages of agents by kind and what became of them",
+            metrics.messages.clone(),
+        );
+        registry.register("report_entries", "Forwarding entries received", metrics.entries.clone());
+        registry.register(
+            "report_resyncs",
+            "Snapshots asked for, by what the asking followed",
+            metrics.resyncs.clone(),
+        );
+        registry.register(
+            "report_delta_age_seconds",
+            "From an agent's reading of a change to its arrival; two hosts' clocks",
+            metrics.delta_age.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// To add more before the registry is shared.
+    pub fn registry_mut(&mut self) -> &mut Registry {
+        &mut self.registry
+    }
+
+    /// The OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        encode(&mut text, &self.registry).ok();
+        text
+    }
+
+    pub(crate) fn stream_began(&self, node: &str, instance: &str, applied: u64) {
+        self.streams.inc();
+        self.streams_began.inc();
+        info!(node, instance, applied, "report stream is up");
+    }
+
+    /// `who`: the node, or the peer where it was never let in.
+    pub(crate) fn stream_ended(&self, who: &str, how: Ended, text: &str) {
+        self.streams_ended.get_or_create(&[("how", how.as_str())]).inc();
+        match how {
+            Ended::Unwelcome | Ended::Overloaded => {
+                warn!(peer = who, how = how.as_str(), "report stream not taken: {text}");
+                return;
+            }
+            Ended::Refused => warn!(node = who, how = how.as_str(), "report stream closed: {text}"),
+            _ => info!(node = who, how = how.as_str(), "report stream ended: {text}"),
+        }
+        self.streams.dec();
+    }
+
+    pub(crate) fn displaced(&self, node: &str, peer: &str) {
+        self.displaced.inc();
+        warn!(
+            node,
+            peer, "a newer report stream takes over from one that was still up"
+        );
+    }
+
+    pub(crate) fn message(&self, message: &v1::AgentMessage, step: &Step, now: Timestamp) {
+        let kind = match &message.kind {
+            Some(Kind::Hello(_)) => "hello",
+            Some(Kind::Snapshot(chunk)) => {
+                self.entries.inc_by(chunk.entries.len() as u64);
+                "snapshot"
+            }
+            Some(Kind::Delta(delta)) => {
+                self.entries.inc_by(delta.upserts.len() as u64);
+                if let (Outcome::Applied, Some(at)) = (step.outcome, delta.observed_at.and_then(from_wire)) {
+                    self.delta_age.observe(now.duration_since(at).as_secs_f64());
+                }
+                "delta"
+            }
+            Some(Kind::Heartbeat(_)) => "heartbeat",
+            None => "unknown",
+        };
+        let labels = [("kind", kind), ("outcome", step.outcome.as_str())];
+        self.messages.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn resync(&self, node: &str, after: Outcome, reason: &str) {
+        self.resyncs.get_or_create(&[("after", after.as_str())]).inc();
+        match after {
+            Outcome::Applied => debug!(node, "snapshot asked for: {reason}"),
+            _ => warn!(node, "snapshot asked for: {reason}"),
+        }
+    }
+}
