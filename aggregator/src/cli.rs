@@ -1,9 +1,185 @@
 //! The aggregator's command line. Every flag can come from the environment too.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use clap::Parser;
+use ipnet::IpNet;
+
+use crate::cluster::PoolConfig;
+use crate::engine;
+use crate::ingest::Limits;
+
+/// Joins what the agents see with what the control plane says, and answers operators.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "cidrift-aggregator", version)]
+pub struct Cli {
+    /// Address for agents and operators (gRPC, plaintext).
+    #[arg(long, default_value = "0.0.0.0:7440", env = "CIDRIFT_LISTEN")]
+    pub listen: SocketAddr,
+    /// Address for /metrics, /livez and /readyz.
+    #[arg(long, default_value = "0.0.0.0:7441", env = "CIDRIFT_HTTP_LISTEN")]
+    pub http_listen: SocketAddr,
+    /// Where the control plane's state comes from.
+    #[command(flatten)]
+    pub source: Source,
+    /// What is known of the pool.
+    #[command(flatten)]
+    pub pool: Pool,
+    /// How patient it is.
+    #[command(flatten)]
+    pub patience: Patience,
+    /// Bounds on reports.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Log format.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "CIDRIFT_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Log filter: a level, or directives such as "info,cidrift_aggregator::ingest=debug".
+    #[arg(long, default_value = "info", env = "CIDRIFT_LOG_LEVEL")]
+    pub log_level: String,
+}
+
+/// Where the control plane's state comes from. Neither flag: the cluster that this runs in.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Control plane")]
+pub struct Source {
+    /// A file as `kubectl get nodes -o yaml` prints it, watched for changes.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "kubeconfig",
+        env = "CIDRIFT_CLUSTER_STATE"
+    )]
+    pub cluster_state: Option<PathBuf>,
+    /// A kubeconfig for the Kubernetes API.
+    #[arg(long, value_name = "FILE", env = "CIDRIFT_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// What is known of the pool, as kube-controller-manager's flags of the same names say it.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Pool")]
+pub struct Pool {
+    /// Ranges that pod CIDRs come from, comma-separated.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = prefix, env = "CIDRIFT_CLUSTER_CIDR")]
+    pub cluster_cidr: Vec<IpNet>,
+    /// Ranges of Service addresses, comma-separated.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = prefix, env = "CIDRIFT_SERVICE_CIDR")]
+    pub service_cidr: Vec<IpNet>,
+    /// Prefix length of an IPv4 node CIDR.
+    #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=32), env = "CIDRIFT_NODE_CIDR_MASK_SIZE_IPV4")]
+    pub node_cidr_mask_size_ipv4: Option<u8>,
+    /// Prefix length of an IPv6 node CIDR.
+    #[arg(long, value_name = "LENGTH", value_parser = clap::value_parser!(u8).range(1..=128), env = "CIDRIFT_NODE_CIDR_MASK_SIZE_IPV6")]
+    pub node_cidr_mask_size_ipv6: Option<u8>,
+}
+
+/// How long things may last before they count.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Patience")]
+pub struct Patience {
+    /// A fault that began on a host counts after this. CNIs replace routes in
+    /// two steps some ms apart; a second is long for that and short for people.
+    #[arg(long, default_value = "1s", value_parser = duration, env = "CIDRIFT_HOLD")]
+    pub hold: Duration,
+    /// A fault that began with a change of the control plane counts after
+    /// this: hosts need time to follow, most of them 10 s or less.
+    #[arg(long, default_value = "30s", value_parser = duration, env = "CIDRIFT_SETTLE")]
+    pub settle: Duration,
+    /// An agent not heard of for this long is silent: three heartbeats.
+    #[arg(long, default_value = "15s", value_parser = duration, env = "CIDRIFT_SILENCE")]
+    pub silence: Duration,
+}
+
+/// Log format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// The engine's part of it.
+    pub fn engine(&self) -> engine::Config {
+        engine::Config {
+            hold: self.patience.hold,
+            settle: self.patience.settle,
+            silence: self.patience.silence,
+            pool: PoolConfig {
+                ranges: self.pool.cluster_cidr.clone(),
+                mask_v4: self.pool.node_cidr_mask_size_ipv4,
+                mask_v6: self.pool.node_cidr_mask_size_ipv6,
+                service_ranges: self.pool.service_cidr.clone(),
+                witness: "flags of cidrift-aggregator".to_owned(),
+            },
+        }
+    }
+
+    /// Ingest's part of it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            heartbeat: self.patience.silence / 3,
+            ..self.limits
+        }
+    }
+}
 
 /// "1s", "500ms", "2m".
 pub fn duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}; \"30s\" is one"))?;
     Duration::try_from(signed).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+/// A prefix without host bits: "10.244.1.0/16" is a slip of the pen, and it is not clear which.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a prefix; \"10.244.0.0/16\" is one"))?;
+    if net.addr() == net.network() {
+        Ok(net)
+    } else {
+        Err(format!("{net} has host bits set; {} is meant?", net.trunc()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn heartbeats_are_asked_for_three_times_in_a_silence() {
+        let cli = Cli::parse_from(["cidrift-aggregator", "--silence", "6s"]);
+        assert_eq!(cli.limits().heartbeat, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn both_families_come_in_one_flag() {
+        let cli = Cli::parse_from(["cidrift-aggregator", "--cluster-cidr", "10.244.0.0/16,fd00:244::/48"]);
+        assert_eq!(cli.engine().pool.ranges.len(), 2);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_hint() {
+        for (flag, value) in [
+            ("--cluster-cidr", "10.244.1.0/16"),
+            ("--hold", "-1s"),
+            ("--settle", "soon"),
+            ("--node-cidr-mask-size-ipv4", "33"),
+            ("--max-messages-per-second", "0"),
+        ] {
+            let error = Cli::try_parse_from(["cidrift-aggregator", &format!("{flag}={value}")]).unwrap_err();
+            assert!(error.to_string().contains(value), "{error}");
+        }
+    }
 }

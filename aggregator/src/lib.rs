@@ -1,10 +1,13 @@
 //! All hosts: joins what the agents see with what the control plane says, and
 //! answers operators.
 
+pub mod app;
 pub mod cli;
 pub mod cluster;
 pub mod engine;
+pub mod http;
 pub mod ingest;
+pub mod logging;
 pub mod metrics;
 pub mod query;
 pub mod summary;

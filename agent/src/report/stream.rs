@@ -16,9 +16,13 @@ use tonic::{Code, Status, Streaming};
 
 use super::expectation::Expectation;
 
-/// Between two signs of life. The aggregator calls an agent silent after 15 s
-/// by default: three may be late or lost before that.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Between two signs of life where the aggregator asks for none in particular.
+/// It calls an agent silent after 15 s by default: two may be late or lost.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What an aggregator may ask for instead. Shorter would be load without
+/// meaning, longer would leave a lost delta unnoticed.
+const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
 /// First and longest pause between attempts, jitter (up to as much again) not
 /// counted: an aggregator that restarts in a second is found at once, and one
@@ -67,6 +71,8 @@ pub enum Event {
         applied: u64,
         /// What it expects.
         expectation: Expectation,
+        /// How often it wants a sign of life.
+        heartbeat: Duration,
         /// Takes what is to be told.
         sender: mpsc::Sender<v1::AgentMessage>,
     },
@@ -240,6 +246,10 @@ async fn attempt(target: &Target, events: &mpsc::Sender<Event>) -> Result<(), Pr
     let up = Event::Up {
         applied: welcome.applied,
         expectation,
+        heartbeat: match welcome.heartbeat_ms {
+            0 => HEARTBEAT,
+            ms => Duration::from_millis(ms.into()).clamp(HEARTBEATS.0, HEARTBEATS.1),
+        },
         sender,
     };
     if events.send(up).await.is_err() {

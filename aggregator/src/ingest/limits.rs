@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Bounds on reports. Every one is a flag of the program.
+/// Bounds on reports. Nearly every one is a flag of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Limits on reports")]
 pub struct Limits {
@@ -33,6 +33,10 @@ pub struct Limits {
     /// How long a stream may take to say Hello. A healthy agent says it with the request.
     #[arg(long, default_value = "10s", value_parser = crate::cli::duration, env = "CIDRIFT_HELLO_TIMEOUT")]
     pub hello_timeout: Duration,
+    /// How often an agent is to give a sign of life. Not a flag: a third of the
+    /// silence that is reported, so that two may be late or lost.
+    #[arg(skip = Duration::from_secs(5))]
+    pub heartbeat: Duration,
 }
 
 impl Default for Limits {
@@ -47,6 +51,7 @@ impl Default for Limits {
             max_messages_per_second: 2_000,
             max_refusals: 3,
             hello_timeout: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(5),
         }
     }
 }

@@ -69,6 +69,7 @@ impl<H: Hosts> Stream<H> {
                 protocol: PROTOCOL,
                 aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
                 applied,
+                heartbeat_ms: u32::try_from(shared.limits.heartbeat.as_millis()).unwrap_or(u32::MAX),
             }),
             Kind::Expectation(to_wire(&expectation.borrow_and_update())),
         ]);

@@ -1,0 +1,147 @@
+//! Wires the aggregator and spawns its tasks; nothing else does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tracing::{info, warn};
+
+use crate::cli::Cli;
+use crate::engine::Engine;
+use crate::http::{self, Ready};
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::query;
+
+/// How often the engine is told the time: a tenth of the default hold, so that
+/// a finding opens at most a tenth later than it may.
+const TICK: Duration = Duration::from_millis(100);
+
+/// HTTP/2 ping on a quiet connection, and how long its answer may take: a host
+/// that died is noticed in 15 s, as its silence would be.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// Streams of one connection: an agent has one, an operator's program a few.
+const STREAMS: u32 = 64;
+
+/// Streams end at once when asked; the rest of Kubernetes' 30 s is not needed.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// An aggregator with its sockets open.
+#[derive(Debug)]
+pub struct App {
+    cli: Cli,
+    grpc: TcpListener,
+    http: TcpListener,
+}
+
+/// Runs until SIGTERM, SIGINT or a fatal error.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let app = App::bind(cli).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let serving = app.serve(shutdown.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        result = &mut serving => return result,
+        _ = terminate.recv() => info!("SIGTERM: shutting down"),
+        _ = interrupt.recv() => info!("SIGINT: shutting down"),
+    }
+    shutdown.cancel();
+    tokio::time::timeout(FAREWELL, serving)
+        .await
+        .unwrap_or_else(|_| bail!("something did not end within {FAREWELL:?} of the signal"))
+}
+
+impl App {
+    /// Opens the sockets.
+    pub async fn bind(cli: Cli) -> anyhow::Result<Self> {
+        let bind = async |flag: &str, address: SocketAddr| {
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+        };
+        let grpc = bind("--listen", cli.listen).await?;
+        let http = bind("--http-listen", cli.http_listen).await?;
+        Ok(Self { cli, grpc, http })
+    }
+
+    /// Where agents and operators reach it, and where its HTTP is.
+    pub fn addresses(&self) -> anyhow::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.grpc.local_addr()?, self.http.local_addr()?))
+    }
+
+    /// Serves until `shutdown` is cancelled, or a part of it fails.
+    pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let (grpc_address, http_address) = self.addresses()?;
+        let Self { cli, grpc, http } = self;
+        let engine = Engine::new(cli.engine());
+        let ready = Ready::default();
+        let metrics = Arc::new(Metrics::default());
+        let mut tasks = JoinSet::new();
+
+        let ingest = Ingest::new(
+            Arc::clone(&engine),
+            cli.limits(),
+            Arc::clone(&metrics),
+            shutdown.clone(),
+        );
+        let server = Server::builder()
+            .http2_keepalive_interval(Some(PING.0))
+            .http2_keepalive_timeout(Some(PING.1))
+            .max_concurrent_streams(STREAMS)
+            .add_service(ingest.into_server())
+            .add_service(query::service_until(Arc::clone(&engine), shutdown.clone()))
+            .serve_with_incoming_shutdown(
+                TcpIncoming::from(grpc).with_nodelay(Some(true)),
+                shutdown.clone().cancelled_owned(),
+            );
+        tasks.spawn(async move { server.await.context("gRPC") });
+
+        let router = http::router(metrics, ready);
+        let stop = shutdown.clone().cancelled_owned();
+        tasks.spawn(async move {
+            axum::serve(http, router)
+                .with_graceful_shutdown(stop)
+                .await
+                .context("HTTP")
+        });
+
+        tasks.spawn(tick(Arc::clone(&engine), shutdown.clone()));
+
+        info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", env!("CARGO_PKG_VERSION"));
+        warn!("gRPC is plaintext and unauthenticated in this version: keep {grpc_address} inside the cluster");
+        let result = drain(&mut tasks).await;
+        shutdown.cancel();
+        result.and(drain(&mut tasks).await)
+    }
+}
+
+/// Waits for all tasks; the first failure ends it.
+async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task panicked")??;
+    }
+    Ok(())
+}
+
+async fn tick(engine: Arc<Engine>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => engine.tick(Timestamp::now()),
+        }
+    }
+}
