@@ -1,15 +1,30 @@
 //! The labs: hosts as network namespaces, and what tests and people do with them.
 
+pub mod binaries;
 pub mod breaks;
+pub mod client;
+pub mod control;
 pub mod dataplane;
+pub mod demo;
+pub mod drill;
+pub mod forward;
+pub mod held;
 pub mod host_files;
 pub mod ip;
+pub mod lab;
 pub mod netns;
 pub mod ping;
+pub mod process;
+pub mod programs;
 pub mod reach;
 pub mod require;
 pub mod route;
+pub mod show;
 pub mod snapshot;
+pub mod state;
 pub mod step;
+pub mod stop;
+pub mod subscriber;
 pub mod topology;
+pub mod userns;
 pub mod world;

@@ -53,6 +53,25 @@ impl Netns {
         })
     }
 
+    /// Runs `work` on a thread inside this namespace that may outlive the
+    /// caller. Everything that it starts, sockets and threads, stays there too.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<thread::JoinHandle<io::Result<T>>> {
+        let netns = self.clone();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            netns.enter()?;
+            Ok(work())
+        })
+    }
+
+    /// Moves the calling thread, and only it, into this namespace.
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        Ok(setns(&self.file, CloneFlags::CLONE_NEWNET)?)
+    }
+
     /// Starts a program inside this namespace: a child keeps the namespace of
     /// the thread that made it.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Child> {

@@ -1,0 +1,73 @@
+//! Asking the lab's aggregator, from inside the underlay.
+
+use std::future::Future;
+use std::time::Duration;
+
+use cidrift_proto::v1;
+use cidrift_proto::v1::query_service_client::QueryServiceClient;
+use cidrift_proto::verdict::CidrVerdict;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::netns::Netns;
+use crate::programs::AGGREGATOR;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection.
+    #[error("connect to the aggregator: {0}")]
+    Connect(#[from] tonic::transport::Error),
+    /// Its answer.
+    #[error("the aggregator: {0}")]
+    Status(Box<tonic::Status>),
+    /// A thread, a runtime.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// An answer that makes no sense.
+    #[error("the aggregator's answer: {0}")]
+    Malformed(#[from] cidrift_proto::Malformed),
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+/// The aggregator's address as seen from the underlay.
+pub(crate) fn endpoint() -> Result<Endpoint, tonic::transport::Error> {
+    // The lab's round trip is under a millisecond: who does not answer in a
+    // second is not there.
+    Ok(Endpoint::from_shared(format!("http://{AGGREGATOR}"))?
+        .connect_timeout(Duration::from_secs(1))
+        .tcp_nodelay(true))
+}
+
+/// Asks one question over a connection of its own.
+fn ask<T: Send, F>(underlay: &Netns, question: impl FnOnce(QueryServiceClient<Channel>) -> F + Send) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    underlay.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { question(QueryServiceClient::new(endpoint()?.connect().await?)).await })
+    })?
+}
+
+/// The cluster in a few figures.
+pub fn status(underlay: &Netns) -> Result<v1::Status, Error> {
+    ask(underlay, async |mut client| {
+        let answer = client.get_status(v1::GetStatusRequest {}).await?;
+        Ok(answer.into_inner())
+    })
+}
+
+/// What a node's packets come to, for every pod CIDR.
+pub fn verdicts(underlay: &Netns, node: &str) -> Result<Vec<CidrVerdict>, Error> {
+    let name = node.to_owned();
+    let answer = ask(underlay, async |mut client| {
+        Ok(client.get_node(v1::GetNodeRequest { name }).await?.into_inner())
+    })?;
+    let verdicts = answer.verdicts.iter().map(CidrVerdict::try_from);
+    Ok(verdicts.collect::<Result<_, _>>()?)
+}

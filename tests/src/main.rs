@@ -1,0 +1,159 @@
+//! `cidrift-lab`: the lab's command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cidrift_lab::breaks::Break;
+use cidrift_lab::control::{self, Request};
+use cidrift_lab::demo::{self, Options};
+use cidrift_lab::topology::{Dataplane, Plan};
+use cidrift_lab::{process, state, userns};
+use clap::{Parser, Subcommand};
+
+/// Hosts as network namespaces, with everything that cidrift looks at, and
+/// ways to break them. The machine's own network is never touched.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build hosts, run an agent in each and an aggregator, break one thing after another, show what is found.
+    Demo {
+        /// How pod traffic gets from host to host: vxlan or host-gw.
+        #[arg(long, default_value = "vxlan")]
+        dataplane: Dataplane,
+        /// Keep it running for `kubectl cidrift`, `break` and `mend` instead of breaking it.
+        #[arg(long)]
+        hold: bool,
+        /// How many hosts.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=20))]
+        hosts: u8,
+        /// Give pods IPv6 addresses too.
+        #[arg(long)]
+        dual_stack: bool,
+        /// Only this break; may be given several times.
+        #[arg(long, value_parser = which, conflicts_with = "hold")]
+        only: Vec<Break>,
+    },
+    /// List the breaks, and which are in force.
+    Breaks,
+    /// Break the lab that `demo --hold` keeps running.
+    Break {
+        /// One of `cidrift-lab breaks`.
+        #[arg(value_parser = which)]
+        name: Break,
+    },
+    /// Take a break back.
+    Mend {
+        /// One of `cidrift-lab breaks`.
+        #[arg(value_parser = which)]
+        name: Break,
+    },
+    /// End the lab that `demo --hold` keeps running.
+    Down,
+    /// Run a program that dies with its parent: how the lab starts programs.
+    #[command(hide = true)]
+    Exec {
+        #[arg(long)]
+        parent: i32,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn which(name: &str) -> Result<Break, String> {
+    Break::named(name).ok_or_else(|| {
+        let names: Vec<&str> = Break::ALL.iter().map(|which| which.name()).collect();
+        format!("these are: {}", names.join(", "))
+    })
+}
+
+/// It could not be done at all; 1 is for a lab that found something wrong.
+const COULD_NOT: u8 = 2;
+
+fn main() -> ExitCode {
+    let uid = nix::unistd::getuid().as_raw();
+    match Cli::parse().command {
+        Command::Demo {
+            dataplane,
+            hold,
+            hosts,
+            dual_stack,
+            only,
+        } => {
+            let plan = Plan {
+                hosts,
+                dataplane,
+                dual_stack,
+            };
+            able(|| demo::run(&Options { plan, hold, only, uid }))
+        }
+        Command::Breaks => breaks(uid),
+        Command::Break { name } => ask(uid, &Request::Break(name.name().to_owned())),
+        Command::Mend { name } => ask(uid, &Request::Mend(name.name().to_owned())),
+        Command::Down => ask(uid, &Request::Down),
+        Command::Exec {
+            parent,
+            program,
+            arguments,
+        } => {
+            let error = process::exec(parent, &program, &arguments);
+            eprintln!("{}: {error}", program.display());
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
+
+/// Runs `work` with the right to make namespaces.
+fn able(work: impl FnOnce() -> anyhow::Result<bool>) -> ExitCode {
+    if let Err(text) = userns::become_able() {
+        eprintln!("{text}");
+        return ExitCode::from(COULD_NOT);
+    }
+    match work() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
+
+fn breaks(uid: u32) -> ExitCode {
+    let broken = control::ask(&state::socket(&state::path(uid)), &Request::Breaks)
+        .map(|answer| answer.broken)
+        .unwrap_or_default();
+    for which in Break::ALL {
+        let state = if broken.iter().any(|name| name == which.name()) {
+            "  [in force]"
+        } else {
+            ""
+        };
+        println!("{:<20} {}{state}", which.name(), which.description());
+    }
+    ExitCode::SUCCESS
+}
+
+fn ask(uid: u32, request: &Request) -> ExitCode {
+    match control::ask(&state::socket(&state::path(uid)), request) {
+        Ok(answer) if answer.ok => {
+            println!("{}", answer.text);
+            ExitCode::SUCCESS
+        }
+        Ok(answer) => {
+            eprintln!("{}", answer.text);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
