@@ -1,4 +1,5 @@
 //! Reads the host. The only room that knows netlink, procfs and file formats.
 
 pub mod cni;
+pub mod netlink;
 pub mod root;

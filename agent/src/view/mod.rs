@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod kernel;
 pub mod routes;
+mod tables;
 
 pub use changes::Changes;
 pub use kernel::{FdbEntry, Kernel, Link, LinkAddress, LinkDetail, Neighbour, Rule, RuleAction, Sysctls};
