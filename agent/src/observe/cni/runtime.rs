@@ -177,10 +177,11 @@ fn value(toml: &str, table: impl Fn(&str) -> bool, key: &str) -> Option<String> 
     for line in toml.lines().map(str::trim) {
         if let Some(header) = line.strip_prefix('[') {
             inside = table(header.split(']').next().unwrap_or_default().trim());
-        } else if inside && let Some((name, rest)) = line.split_once('=') {
-            if name.trim() == key {
-                found = quoted(rest.trim());
-            }
+        } else if inside
+            && let Some((name, rest)) = line.split_once('=')
+            && name.trim() == key
+        {
+            found = quoted(rest.trim());
         }
     }
     found
