@@ -4,4 +4,5 @@
 pub mod check;
 pub mod observe;
 pub mod report;
+pub mod resolve;
 pub mod view;

@@ -1,0 +1,110 @@
+//! gateway → neighbour → FDB: how a VXLAN device finds the underlay address.
+
+use std::net::IpAddr;
+
+use cidrift_proto::facts::VxlanFact;
+use cidrift_proto::landing::{Landing, MacAddress, Via};
+
+use crate::view::{FdbEntry, Kernel, Link, Nexthop};
+
+use super::landing::opaque;
+
+/// The default destination's MAC in the FDB.
+const ALL_ZEROS: MacAddress = MacAddress([0; 6]);
+
+/// Where a packet to `gateway` through the VXLAN device lands.
+pub(crate) fn landing(
+    kernel: &Kernel,
+    link: &Link,
+    fact: &VxlanFact,
+    remote: Option<IpAddr>,
+    gateway: IpAddr,
+) -> Landing {
+    let unresolved = |reason: String| Landing::UnresolvedNeighbour {
+        device: link.name.clone(),
+        gateway,
+        reason,
+    };
+    let defaults = match default_destinations(kernel, link, remote) {
+        Ok(defaults) => defaults,
+        Err(reason) => return opaque(Some(link), &reason),
+    };
+    let neighbour = kernel.neighbours.get(&(link.index, gateway));
+    if neighbour.is_some_and(|neighbour| neighbour.failed) {
+        return unresolved("nobody answers for it (neighbour FAILED)".to_owned());
+    }
+    let Some(lladdr) = neighbour.and_then(|neighbour| neighbour.lladdr) else {
+        // Asking for it needs a destination for broadcasts.
+        return if fact.learning || !defaults.is_empty() {
+            opaque(
+                Some(link),
+                &format!("no neighbour entry for {gateway} yet: the device floods or learns"),
+            )
+        } else {
+            unresolved("no neighbour entry, and nobody to ask".to_owned())
+        };
+    };
+    let entries = kernel.fdb.get(&(link.index, lladdr)).map_or(&[][..], Vec::as_slice);
+    let destinations = match destinations(kernel, entries) {
+        Ok(found) if found.is_empty() => defaults,
+        Ok(found) => found,
+        Err(reason) => return opaque(Some(link), &reason),
+    };
+    match destinations.as_slice() {
+        [] if fact.learning => opaque(Some(link), &format!("no FDB entry for {lladdr} yet: the device learns")),
+        [] => unresolved(format!("no FDB entry for {lladdr}")),
+        [address] if address.is_multicast() => opaque(Some(link), &format!("{lladdr} is flooded to {address}")),
+        [address] => Landing::Underlay {
+            address: *address,
+            via: Via::Vxlan {
+                device: link.name.clone(),
+                vni: fact.vni,
+                gateway,
+                lladdr,
+            },
+        },
+        several => opaque(Some(link), &format!("{lladdr} goes to {} destinations", several.len())),
+    }
+}
+
+/// Where packets without an FDB entry go: the all-zeros entries, which the
+/// kernel makes of the device's remote too.
+fn default_destinations(kernel: &Kernel, link: &Link, remote: Option<IpAddr>) -> Result<Vec<IpAddr>, String> {
+    let entries = kernel.fdb.get(&(link.index, ALL_ZEROS)).map_or(&[][..], Vec::as_slice);
+    let mut found = destinations(kernel, entries)?;
+    if let Some(remote) = remote
+        && !found.contains(&remote)
+    {
+        found.push(remote);
+    }
+    Ok(found)
+}
+
+/// The distinct destinations of FDB entries, nexthop groups resolved.
+fn destinations(kernel: &Kernel, entries: &[FdbEntry]) -> Result<Vec<IpAddr>, String> {
+    let mut found = Vec::new();
+    let mut add = |address: IpAddr| {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    };
+    for entry in entries {
+        if let Some(address) = entry.destination {
+            add(address);
+        }
+        let Some(id) = entry.nexthop else { continue };
+        match kernel.nexthops.get(&id) {
+            Some(Nexthop::Fdb(address)) => add(*address),
+            Some(Nexthop::Group(members)) => {
+                for (member, _) in members {
+                    match kernel.nexthops.get(member) {
+                        Some(Nexthop::Fdb(address)) => add(*address),
+                        _ => return Err(format!("nexthop {member} of FDB group {id} is not in the view")),
+                    }
+                }
+            }
+            _ => return Err(format!("FDB nexthop {id} is not in the view")),
+        }
+    }
+    Ok(found)
+}
