@@ -224,12 +224,15 @@ impl Session {
             verified_at: heartbeat.verified_at.and_then(from_wire),
         });
         match &mut self.phase {
-            Phase::Synced if heartbeat.sequence == self.applied => Step::new(Outcome::Applied, alive, Answer::None),
+            Phase::Synced if heartbeat.sequence == self.applied => {
+                Step::new(Outcome::Applied, alive, Answer::Ack(self.applied))
+            }
             Phase::Synced => self.gap(format!(
                 "the agent has sent up to {}, {} was the last applied",
                 heartbeat.sequence, self.applied
             )),
-            Phase::Assembling(_) => Step::new(Outcome::Applied, alive, Answer::None),
+            // Its last part was lost: the agent says nothing else before it has sent that.
+            Phase::Assembling(_) => self.gap("a heartbeat came in the middle of a snapshot".into()),
             Phase::Awaiting { heartbeats } => {
                 *heartbeats += 1;
                 let answer = if *heartbeats >= OVERDUE {

@@ -139,7 +139,7 @@ fn a_gap_makes_the_view_lost_until_a_snapshot_is_in() {
 #[test]
 fn a_heartbeat_finds_a_gap_on_a_quiet_stream() {
     let mut session = synced();
-    assert_eq!(say(&mut session, heartbeat(4)).answer, Answer::None);
+    assert_eq!(say(&mut session, heartbeat(4)).answer, Answer::Ack(4));
     assert!(lost(&say(&mut session, heartbeat(5))));
 }
 
@@ -177,6 +177,13 @@ fn a_delta_in_the_middle_of_a_snapshot_is_a_gap() {
     let mut session = synced();
     say(&mut session, chunk(7, 0, false));
     assert!(lost(&say(&mut session, delta(8))));
+}
+
+#[test]
+fn a_heartbeat_finds_a_snapshot_whose_end_was_lost() {
+    let mut session = synced();
+    say(&mut session, chunk(7, 0, false));
+    assert!(lost(&say(&mut session, heartbeat(7))));
 }
 
 #[test]
