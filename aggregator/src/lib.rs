@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod engine;
 pub mod http;
 pub mod ingest;
+pub mod kubectl;
 pub mod logging;
 pub mod metrics;
 pub mod query;

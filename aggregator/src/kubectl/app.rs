@@ -1,0 +1,217 @@
+//! Parses, asks, prints.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use cidrift_proto::catalogue::{CATALOGUE, Code};
+use cidrift_proto::finding::{Finding, FindingState, Severity};
+use clap::Parser;
+use futures::future::try_join_all;
+use serde::Serialize;
+
+use super::args::{Args, Command};
+use super::client::{AskError, Client};
+use super::outcome::Outcome;
+use super::output::{Output, PrintError};
+use super::{render, watch};
+use crate::query::answer::StatusAnswer;
+use crate::summary::{Health, NodeSummary};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+    #[error("the aggregator has ended the watch: it is stopping; start the watch again when it is back")]
+    WatchEnded,
+    #[error("no finding has the code or name {0:?}; `kubectl cidrift explain` lists them")]
+    NoSuchCode(String),
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // clap itself ends with 2 on wrong usage and with 0 after --help.
+    let args = Args::parse();
+    let mut output = Output::standard(args.output);
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)
+        .and_then(|runtime| runtime.block_on(run(&args, &mut output)));
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        // The reader had enough: that is no failure, and nobody is left to be told.
+        Err(Failure::Print(PrintError::Closed)) => Outcome::Fine.into(),
+        Err(failure) => {
+            // Standard error may be closed too; there is nothing to do about it then.
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: {}",
+                render::text::clean(&failure.to_string())
+            );
+            Outcome::NoAnswer.into()
+        }
+    }
+}
+
+/// `status` for programs.
+#[derive(Serialize)]
+struct StatusDocument<'a> {
+    #[serde(flatten)]
+    status: &'a StatusAnswer,
+    findings: &'a [Finding],
+}
+
+/// `nodes` for programs.
+#[derive(Serialize)]
+struct NodesDocument<'a> {
+    nodes: &'a [NodeSummary],
+}
+
+/// `findings` for programs: an empty list alone would look like health.
+#[derive(Serialize)]
+struct FindingsDocument<'a> {
+    health: Health,
+    unknowns: &'a [String],
+    findings: &'a [Finding],
+}
+
+/// `version` for programs.
+#[derive(Serialize)]
+struct VersionDocument<'a> {
+    client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aggregator: Option<&'a str>,
+}
+
+/// `explain` without a code, for programs.
+#[derive(Serialize)]
+struct CatalogueDocument {
+    catalogue: &'static [cidrift_proto::catalogue::Entry],
+}
+
+async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, Failure> {
+    match &args.command {
+        Command::Explain { code } => return explain(output, code.as_deref()),
+        Command::Version { client: true } => return version(output, None),
+        _ => {}
+    }
+    let client = Client::connect(&args.server, args.timeout).await?;
+    match &args.command {
+        Command::Status => status(&client, output).await,
+        Command::Nodes => {
+            let nodes = client.nodes().await?;
+            output.answer(&NodesDocument { nodes: &nodes }, |look| render::nodes(&nodes, look))?;
+            Ok(Outcome::Fine)
+        }
+        Command::Node { name } => {
+            let node = client.node(name).await?;
+            output.answer(&node, |look| render::node(&node, look))?;
+            Ok(node.summary.health.into())
+        }
+        Command::Findings {
+            watch: true,
+            node,
+            code,
+            ..
+        } => {
+            let (node, code) = (node.as_deref().unwrap_or(""), code.as_deref().unwrap_or(""));
+            watch::watch(&client, output, node, code).await
+        }
+        Command::Findings { all, node, code, .. } => {
+            findings(&client, output, *all, node.as_deref(), code.as_deref()).await
+        }
+        Command::Path { from, to } => {
+            let path = client.path(from, to).await?;
+            output.answer(&path, |look| render::path(&path, look))?;
+            Ok(path.health.into())
+        }
+        Command::Pool => {
+            let pool = client.pool().await?;
+            output.answer(&pool, |look| render::pool(&pool, look))?;
+            Ok(Outcome::Fine)
+        }
+        Command::Version { .. } => {
+            let status = client.status().await?;
+            version(output, Some(&status.aggregator_version))
+        }
+        Command::Explain { code } => explain(output, code.as_deref()),
+    }
+}
+
+async fn status<W: Write>(client: &Client, output: &mut Output<W>) -> Result<Outcome, Failure> {
+    let status = client.status().await?;
+    let findings = client.findings(false, "", "").await?;
+    let mut nodes = Vec::new();
+    if !output.format().is_machine() {
+        let names = client.nodes().await?;
+        if names.len() <= render::MATRIX {
+            nodes = try_join_all(names.iter().map(|node| client.node(&node.name))).await?;
+        }
+    }
+    let document = StatusDocument {
+        status: &status,
+        findings: &findings,
+    };
+    output.answer(&document, |look| render::status(&status, &findings, &nodes, look))?;
+    Ok(status.status.health.into())
+}
+
+async fn findings<W: Write>(
+    client: &Client,
+    output: &mut Output<W>,
+    all: bool,
+    node: Option<&str>,
+    code: Option<&str>,
+) -> Result<Outcome, Failure> {
+    let findings = client.findings(all, node.unwrap_or(""), code.unwrap_or("")).await?;
+    // Asked after the findings: what turned wrong in between is rather seen than missed.
+    let status = client.status().await?.status;
+    let counts = |f: &Finding| f.state == FindingState::Open && f.claim.severity > Severity::Info;
+    let health = if findings.iter().any(counts) {
+        Health::Findings
+    } else if status.unknowns.is_empty() && status.health != Health::Unknown {
+        Health::Healthy
+    } else {
+        Health::Unknown
+    };
+    let document = FindingsDocument {
+        health,
+        unknowns: &status.unknowns,
+        findings: &findings,
+    };
+    let code = code.and_then(|code| code.parse::<Code>().ok());
+    output.answer(&document, |look| {
+        render::findings(&findings, health, &status.unknowns, code, look)
+    })?;
+    Ok(health.into())
+}
+
+fn explain<W: Write>(output: &mut Output<W>, code: Option<&str>) -> Result<Outcome, Failure> {
+    match code {
+        None => output.answer(&CatalogueDocument { catalogue: CATALOGUE }, render::catalogue)?,
+        Some(text) => {
+            let code: Code = text.parse().map_err(|_| Failure::NoSuchCode(text.to_owned()))?;
+            output.answer(code.entry(), |look| render::page(code.entry(), look))?;
+        }
+    }
+    Ok(Outcome::Fine)
+}
+
+fn version<W: Write>(output: &mut Output<W>, aggregator: Option<&str>) -> Result<Outcome, Failure> {
+    let document = VersionDocument {
+        client: env!("CARGO_PKG_VERSION"),
+        aggregator,
+    };
+    output.answer(&document, |_| {
+        let aggregator = aggregator.map_or(String::new(), |version| {
+            format!("aggregator {}\n", render::text::clean(version))
+        });
+        format!("kubectl-cidrift {}\n{aggregator}", document.client)
+    })?;
+    Ok(Outcome::Fine)
+}

@@ -1,0 +1,148 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+/// Shown at the end of `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  asked and answered; for status, node, findings and path: everything was seen and nothing is wrong
+  1  findings are open (status, node, findings), or packets do not arrive (path)
+  2  the aggregator could not be asked, or the command line is wrong
+  3  nothing is known to be wrong, but not everything could be seen (status, node, findings, path)
+nodes, pool, explain and version judge nothing: 0 when answered, 2 when not.
+findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
+Findings that are pending, and those of severity info, do not make 1.";
+
+/// Where pod packets land, and what is wrong with it.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-cidrift", bin_name = "kubectl cidrift", version, after_help = EXIT_CODES)]
+pub(super) struct Args {
+    /// The aggregator's address.
+    #[arg(
+        long,
+        global = true,
+        env = "CIDRIFT_SERVER",
+        default_value = "http://127.0.0.1:7440",
+        value_name = "URL"
+    )]
+    pub(super) server: String,
+    /// How long one question may take: "500ms", "10s", or seconds.
+    // A live aggregator answers within milliseconds; ten seconds leave room for a slow port-forward.
+    #[arg(long, global = true, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub(super) timeout: Duration,
+    /// How to print.
+    #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
+    pub(super) output: Format,
+    /// What to ask.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people, within 120 columns.
+    Table,
+    /// For people, everything.
+    Wide,
+    /// One JSON document (watching: one a line).
+    Json,
+    /// One YAML document (watching: one a change).
+    Yaml,
+}
+
+impl Format {
+    pub(super) fn is_machine(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
+}
+
+/// What to ask.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// The cluster in a few figures, every way between few nodes, and what is wrong.
+    Status,
+    /// Every node in a row.
+    Nodes,
+    /// One node: its host's facts, where its packets land, its findings.
+    Node {
+        /// The node's name.
+        name: String,
+    },
+    /// What is wrong, with evidence and remedy.
+    Findings {
+        /// Go on and show every change.
+        #[arg(short, long, conflicts_with = "all")]
+        watch: bool,
+        /// Those that were resolved, too.
+        #[arg(short, long)]
+        all: bool,
+        /// Only those that name this node.
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        /// Only those of this code ("PATH01") or name ("route-missing").
+        #[arg(long, value_name = "CODE")]
+        code: Option<String>,
+    },
+    /// Where packets between two nodes land, both ways.
+    Path {
+        /// A node's name, or a pod's address.
+        from: String,
+        /// A node's name, or a pod's address.
+        to: String,
+    },
+    /// The pool, and who has what of it.
+    Pool,
+    /// The page of a finding's code: meaning, causes, checks, remedy. Needs no aggregator.
+    Explain {
+        /// Its code ("PATH01") or name ("route-missing"); without it all are listed.
+        code: Option<String>,
+    },
+    /// This program's version, and the aggregator's.
+    Version {
+        /// Only this program's: asks nobody.
+        #[arg(long)]
+        client: bool,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time: try \"10s\" or \"500ms\"");
+    let time = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => text
+            .parse::<SignedDuration>()
+            .ok()
+            .and_then(|time| Duration::try_from(time).ok())
+            .ok_or_else(wrong)?,
+    };
+    if time.is_zero() {
+        return Err("it must be more than nothing".to_owned());
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_is_seconds_or_has_a_unit() {
+        assert_eq!(duration("3"), Ok(Duration::from_secs(3)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for wrong in ["0", "-3s", "soon", ""] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

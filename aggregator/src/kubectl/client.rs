@@ -1,0 +1,222 @@
+//! Questions to the aggregator, answers in plain data.
+
+use std::future::Future;
+use std::time::Duration;
+
+use cidrift_proto::Malformed;
+use cidrift_proto::finding::Finding;
+use cidrift_proto::v1;
+use cidrift_proto::v1::query_service_client::QueryServiceClient;
+use futures::{Stream, StreamExt};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::query::answer::{NodeAnswer, PathAnswer, StatusAnswer, WatchEvent};
+use crate::query::convert;
+use crate::summary::{NodeSummary, PoolReport};
+
+/// Largest answer taken. A node's detail grows with the cluster: about 200 bytes
+/// for each pod CIDR, 3 MiB at 15,000 nodes; 64 MiB bounds a mad server.
+const ANSWER_LIMIT: usize = 64 << 20;
+
+/// Why there is no answer, and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    /// The address makes no sense.
+    #[error("--server {0:?} is no address: give it as http://HOST:7440")]
+    Address(String),
+    /// TLS was asked for.
+    #[error(
+        "--server {0:?}: this version speaks plain HTTP/2 only; give http://, and keep it on a network you trust or a `kubectl port-forward`"
+    )]
+    Tls(String),
+    /// Nobody is there.
+    #[error(
+        "cannot reach the aggregator at {server}: {reason}\n\
+         Is it running there? From outside of its network run `kubectl port-forward` to its port 7440 and ask \
+         http://127.0.0.1:7440, or name another address with --server or CIDRIFT_SERVER."
+    )]
+    Unreachable {
+        /// Where.
+        server: String,
+        /// The innermost reason.
+        reason: String,
+    },
+    /// It does not answer in time.
+    #[error(
+        "the aggregator at {server} did not answer within {after:?}: is it overloaded, or is another service there? --timeout waits longer"
+    )]
+    Timeout {
+        /// Where.
+        server: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Something else listens there.
+    #[error(
+        "{server} answers, but not as an aggregator ({reason}): the query port is 7440, not the one for HTTP (7441)"
+    )]
+    Stranger {
+        /// Where.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The question was wrong.
+    #[error("{0}")]
+    Question(String),
+    /// It failed.
+    #[error("the aggregator at {server} failed: {reason}")]
+    Failed {
+        /// Where.
+        server: String,
+        /// What it said.
+        reason: String,
+    },
+    /// Its answer cannot be read.
+    #[error(
+        "the aggregator's answer cannot be read ({0}): is it of another version? `kubectl cidrift version` shows both"
+    )]
+    Answer(#[from] Malformed),
+}
+
+/// A connection.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    inner: QueryServiceClient<Channel>,
+    server: String,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Connects; `server` may lack its scheme.
+    pub(super) async fn connect(server: &str, timeout: Duration) -> Result<Self, AskError> {
+        let url = match server.split_once("://") {
+            None => format!("http://{server}"),
+            Some(("http", _)) => server.to_owned(),
+            Some(("https", _)) => return Err(AskError::Tls(server.to_owned())),
+            Some(_) => return Err(AskError::Address(server.to_owned())),
+        };
+        let endpoint = Endpoint::from_shared(url.clone())
+            .map_err(|_| AskError::Address(server.to_owned()))?
+            .connect_timeout(timeout);
+        let channel = endpoint.connect().await.map_err(|error| AskError::Unreachable {
+            server: url.clone(),
+            reason: innermost(&error),
+        })?;
+        Ok(Self {
+            inner: QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT),
+            server: url,
+            timeout,
+        })
+    }
+
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, AskError> {
+        match tokio::time::timeout(self.timeout, question).await {
+            Err(_) => Err(AskError::Timeout {
+                server: self.server.clone(),
+                after: self.timeout,
+            }),
+            Ok(Err(status)) => Err(self.refusal(&status)),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+        }
+    }
+
+    fn refusal(&self, status: &tonic::Status) -> AskError {
+        use tonic::Code;
+        let server = self.server.clone();
+        let reason = match status.message() {
+            "" => status.code().description().to_owned(),
+            text => text.to_owned(),
+        };
+        match status.code() {
+            Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => AskError::Question(reason),
+            Code::Unavailable => AskError::Unreachable { server, reason },
+            Code::Unimplemented | Code::Unknown | Code::Internal => AskError::Stranger { server, reason },
+            _ => AskError::Failed { server, reason },
+        }
+    }
+
+    pub(super) async fn status(&self) -> Result<StatusAnswer, AskError> {
+        let mut inner = self.inner.clone();
+        let wire = self.ask(inner.get_status(v1::GetStatusRequest {})).await?;
+        Ok(convert::status_from_wire(&wire)?)
+    }
+
+    pub(super) async fn nodes(&self) -> Result<Vec<NodeSummary>, AskError> {
+        let mut inner = self.inner.clone();
+        let wire = self.ask(inner.list_nodes(v1::ListNodesRequest {})).await?;
+        Ok(wire
+            .nodes
+            .iter()
+            .map(convert::summary_from_wire)
+            .collect::<Result<_, _>>()?)
+    }
+
+    pub(super) async fn node(&self, name: &str) -> Result<NodeAnswer, AskError> {
+        let mut inner = self.inner.clone();
+        let name = name.to_owned();
+        let wire = self.ask(inner.get_node(v1::GetNodeRequest { name })).await?;
+        Ok(convert::detail_from_wire(&wire)?)
+    }
+
+    pub(super) async fn findings(&self, all: bool, node: &str, code: &str) -> Result<Vec<Finding>, AskError> {
+        let mut inner = self.inner.clone();
+        let request = v1::ListFindingsRequest {
+            include_resolved: all,
+            node: node.to_owned(),
+            code: code.to_owned(),
+        };
+        let wire = self.ask(inner.list_findings(request)).await?;
+        Ok(wire.findings.iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+    }
+
+    /// Every change, until the stream ends. Messages of unknown kinds are passed over.
+    pub(super) async fn watch(
+        &self,
+        node: &str,
+        code: &str,
+    ) -> Result<impl Stream<Item = Result<WatchEvent, AskError>> + Unpin + use<>, AskError> {
+        let mut inner = self.inner.clone();
+        let request = v1::WatchFindingsRequest {
+            node: node.to_owned(),
+            code: code.to_owned(),
+        };
+        let stream = self.ask(inner.watch_findings(request)).await?;
+        let client = self.clone();
+        Ok(Box::pin(stream.filter_map(move |event| {
+            let event = match event {
+                Err(status) => Some(Err(client.refusal(&status))),
+                Ok(wire) => convert::event_from_wire(&wire).map_err(AskError::from).transpose(),
+            };
+            std::future::ready(event)
+        })))
+    }
+
+    pub(super) async fn path(&self, from: &str, to: &str) -> Result<PathAnswer, AskError> {
+        let mut inner = self.inner.clone();
+        let request = v1::GetPathRequest {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        };
+        let wire = self.ask(inner.get_path(request)).await?;
+        Ok(convert::path_from_wire(&wire)?)
+    }
+
+    pub(super) async fn pool(&self) -> Result<PoolReport, AskError> {
+        let mut inner = self.inner.clone();
+        let wire = self.ask(inner.get_pool(v1::GetPoolRequest {})).await?;
+        Ok(convert::pool_from_wire(&wire)?)
+    }
+}
+
+/// The transport wraps the reason ("Connection refused") several times in "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
+}

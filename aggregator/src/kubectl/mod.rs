@@ -1,0 +1,12 @@
+//! The operator's program: asks the aggregator, shows its answers, and says by
+//! its exit code how things stand.
+
+mod app;
+mod args;
+mod client;
+mod outcome;
+mod output;
+pub mod render;
+mod watch;
+
+pub use app::main;

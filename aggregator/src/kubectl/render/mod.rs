@@ -1,0 +1,40 @@
+//! Answers as text for people: plain data in, a string out, nothing else.
+
+mod age;
+mod explain;
+mod findings;
+mod matrix;
+mod node;
+mod nodes;
+mod path;
+mod pool;
+mod status;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+pub use age::age;
+pub use explain::{catalogue, page};
+pub use findings::{event, finding, findings};
+pub use matrix::MATRIX;
+pub use node::node;
+pub use nodes::nodes;
+pub use path::path;
+pub use pool::pool;
+pub use status::status;
+
+use jiff::Timestamp;
+
+/// How text is to look.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// Ages count from here.
+    pub now: Timestamp,
+    /// With ANSI colours.
+    pub colour: bool,
+    /// Everything, however long the lines.
+    pub wide: bool,
+}
+
+/// Where lines are broken unless everything is asked for.
+pub const WIDTH: usize = 120;
