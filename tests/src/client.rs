@@ -71,3 +71,12 @@ pub fn verdicts(underlay: &Netns, node: &str) -> Result<Vec<CidrVerdict>, Error>
     let verdicts = answer.verdicts.iter().map(CidrVerdict::try_from);
     Ok(verdicts.collect::<Result<_, _>>()?)
 }
+
+/// How many forwarding entries the aggregator has of a node.
+pub fn entries(underlay: &Netns, node: &str) -> Result<usize, Error> {
+    let name = node.to_owned();
+    ask(underlay, async |mut client| {
+        let node = client.get_node(v1::GetNodeRequest { name }).await?.into_inner();
+        Ok(node.entries.len())
+    })
+}

@@ -1,5 +1,7 @@
 //! What `ip` and `bridge` do, over rtnetlink: the lab needs no iproute2.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
@@ -202,6 +204,27 @@ impl Ip {
             format!("ip route add {route}"),
             self.handle.route().add(message).execute(),
         )
+    }
+
+    /// `ip route add` for many: devices are looked up once.
+    pub fn add_routes(&self, routes: &[Route]) -> Result<(), Error> {
+        let indices = RefCell::new(HashMap::new());
+        let index = |device: &str| -> Result<u32, Error> {
+            if let Some(&index) = indices.borrow().get(device) {
+                return Ok(index);
+            }
+            let index = self.index(device)?;
+            indices.borrow_mut().insert(device.to_owned(), index);
+            Ok(index)
+        };
+        for route in routes {
+            let message = route.message(index)?;
+            self.ask(
+                format!("ip route add {route}"),
+                self.handle.route().add(message).execute(),
+            )?;
+        }
+        Ok(())
     }
 
     /// `ip route replace ROUTE`.

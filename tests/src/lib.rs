@@ -1,5 +1,6 @@
 //! The labs: hosts as network namespaces, and what tests and people do with them.
 
+pub mod bench;
 pub mod binaries;
 pub mod breaks;
 pub mod client;

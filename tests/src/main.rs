@@ -4,12 +4,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cidrift_lab::bench::{self, Figure};
+use cidrift_lab::binaries;
 use cidrift_lab::breaks::Break;
 use cidrift_lab::control::{self, Request};
 use cidrift_lab::demo::{self, Options};
 use cidrift_lab::topology::{Dataplane, Plan};
 use cidrift_lab::{process, state, userns};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Hosts as network namespaces, with everything that cidrift looks at, and
 /// ways to break them. The machine's own network is never touched.
@@ -56,6 +58,14 @@ enum Command {
     },
     /// End the lab that `demo --hold` keeps running.
     Down,
+    /// Measure what the programs cost beside what the kernel alone costs. Build with --release.
+    Bench {
+        /// What to measure: dump, latency, rss. All, if none is named.
+        what: Vec<Bench>,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a program that dies with its parent: how the lab starts programs.
     #[command(hide = true)]
     Exec {
@@ -65,6 +75,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Full dump and resolve at 5,000 and 50,000 routes, beside a dump that only receives.
+    Dump,
+    /// 1,000 route changes: until a subscriber sees the finding, beside the kernel's own message.
+    Latency,
+    /// The agent's memory at 5,000 routes.
+    Rss,
 }
 
 fn which(name: &str) -> Result<Break, String> {
@@ -94,6 +114,7 @@ fn main() -> ExitCode {
             };
             able(|| demo::run(&Options { plan, hold, only, uid }))
         }
+        Command::Bench { what, json } => able(|| bench(&what, json)),
         Command::Breaks => breaks(uid),
         Command::Break { name } => ask(uid, &Request::Break(name.name().to_owned())),
         Command::Mend { name } => ask(uid, &Request::Mend(name.name().to_owned())),
@@ -124,6 +145,33 @@ fn able(work: impl FnOnce() -> anyhow::Result<bool>) -> ExitCode {
             ExitCode::from(COULD_NOT)
         }
     }
+}
+
+fn bench(what: &[Bench], json: bool) -> anyhow::Result<bool> {
+    if cfg!(debug_assertions) {
+        eprintln!("warning: this is a debug build; the figures mean little. Use `cargo run --release`.");
+    }
+    let chosen = |bench| what.is_empty() || what.contains(&bench);
+    let mut figures: Vec<Figure> = Vec::new();
+    if chosen(Bench::Dump) {
+        figures.extend(bench::dump::run(5_000)?);
+        figures.extend(bench::dump::run(50_000)?);
+    }
+    let programs = || binaries::find(|text| eprintln!("{text}"));
+    if chosen(Bench::Latency) {
+        let directory = tempfile::tempdir()?;
+        figures.extend(bench::latency::run(programs()?, directory.path(), 1_000)?);
+    }
+    if chosen(Bench::Rss) {
+        let directory = tempfile::tempdir()?;
+        figures.extend(bench::rss::run(programs()?, directory.path(), 5_000)?);
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&figures)?);
+    } else {
+        println!("{}", bench::table(&figures));
+    }
+    Ok(true)
 }
 
 fn breaks(uid: u32) -> ExitCode {
