@@ -159,4 +159,14 @@ mod tests {
         }
         assert_eq!(written, b"[\"a\\nb\"]\n[\"c\"]\n");
     }
+
+    /// Pages are full of quotes, colons and commands: whatever reads YAML must get the same text back.
+    #[test]
+    fn yaml_and_json_say_the_same() {
+        for entry in cidrift_proto::catalogue::CATALOGUE {
+            let text = yaml(entry).unwrap();
+            let read: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(read, serde_json::to_value(entry).unwrap(), "{text}");
+        }
+    }
 }

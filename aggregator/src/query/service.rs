@@ -1,9 +1,10 @@
 //! `QueryService` over an [`Engine`].
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::Finding;
+use cidrift_proto::finding::{Finding, FindingState};
 use cidrift_proto::v1;
 use cidrift_proto::v1::query_service_server::{QueryService, QueryServiceServer};
 use futures::stream::BoxStream;
@@ -62,6 +63,14 @@ impl Filter {
         Ok(filter)
     }
 
+    #[cfg(test)]
+    pub(super) fn of(node: Option<&str>, code: Option<Code>) -> Self {
+        Self {
+            node: node.map(str::to_owned),
+            code,
+        }
+    }
+
     pub(super) fn takes(&self, finding: &Finding) -> bool {
         self.code.is_none_or(|code| code == finding.claim.code)
             && self.node.as_ref().is_none_or(|node| finding.claim.nodes.contains(node))
@@ -108,15 +117,9 @@ impl QueryService for Query {
             let filter = Filter::parse(state, &request.node, &request.code, now)?;
             let mut findings = state.findings();
             // What counts first, then by weight; the ids keep the order the same each time.
-            findings.sort_by(|a, b| {
-                let key = |f: &Finding| {
-                    (
-                        f.state == cidrift_proto::finding::FindingState::Pending,
-                        f.claim.severity,
-                    )
-                };
-                let (a_key, b_key) = (key(a), key(b));
-                (a_key.0, b_key.1, &a.id).cmp(&(b_key.0, a_key.1, &b.id))
+            findings.sort_by_cached_key(|finding| {
+                let pending = finding.state == FindingState::Pending;
+                (pending, Reverse(finding.claim.severity), finding.id.clone())
             });
             if request.include_resolved {
                 findings.extend(state.history());
@@ -139,7 +142,9 @@ impl QueryService for Query {
         let filter = self
             .engine
             .read(|state| Filter::parse(state, &request.node, &request.code, Timestamp::now()))?;
-        let watch = Watch::new(Arc::clone(&self.engine), filter, self.stop.clone());
+        // Weak: a watch must not keep a stopped engine alive.
+        let engine = Arc::downgrade(&self.engine);
+        let watch = Watch::new(move || Some(engine.upgrade()?.subscribe()), filter, self.stop.clone());
         Ok(Response::new(Box::pin(watch.stream())))
     }
 

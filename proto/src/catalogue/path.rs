@@ -190,7 +190,7 @@ pub(super) const PATH05: Entry = Entry {
     code: Code::Path05,
     name: "route-loops",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "Nodes pass packets for a pod CIDR round.",
     meaning: "A hands the packet to B, and B, which does not own the CIDR, hands it back or on to C that returns it. Packets die when \
         their TTL ends, and each is multiplied on the way: load on the underlay, ICMP time exceeded at the sender.",
