@@ -1,6 +1,9 @@
 //! The observer against a real kernel, in namespaces of our own.
 // Every function here is a test or a test's hand.
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used)]
 
 mod dump;
+mod follow;
 mod host;
+mod silent;
+mod told;

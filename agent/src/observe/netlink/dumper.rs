@@ -438,6 +438,27 @@ pub(super) fn keep_vxlan(fdb: &mut Fdb, links: &BTreeMap<u32, Link>) {
 }
 
 impl Dumped {
+    /// Leaves out the parts that changed during every attempt: what is known, kept by events, is better.
+    pub(super) fn forget_interrupted(&mut self) {
+        let gone = self.interrupted;
+        forget(&mut self.links, gone.has(Part::Links));
+        forget(&mut self.routes, gone.has(Part::Routes));
+        forget(&mut self.rules, gone.has(Part::Rules));
+        forget(&mut self.nexthops, gone.has(Part::Nexthops));
+        forget(&mut self.neighbours, gone.has(Part::Neighbours));
+        forget(&mut self.fdb, gone.has(Part::Fdb));
+        forget(&mut self.netconf, gone.has(Part::Sysctls));
+    }
+
+    /// True when every part without which no landing can be told is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.links.is_some()
+            && self.routes.is_some()
+            && self.rules.is_some()
+            && self.neighbours.is_some()
+            && self.fdb.is_some()
+    }
+
     /// The first view. Fails where a part is missing without which no landing can be told.
     pub(super) fn first(self) -> Result<(Look, Netconf, HashMap<u32, LinkState>), ObserveError> {
         let missing = |part: Part| ObserveError::Dump {
@@ -476,6 +497,12 @@ impl Dumped {
             counters: self.counters,
         };
         Ok((look, netconf, states))
+    }
+}
+
+fn forget<T>(part: &mut Option<T>, gone: bool) {
+    if gone {
+        *part = None;
     }
 }
 

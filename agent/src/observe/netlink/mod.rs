@@ -5,19 +5,20 @@
 //! whichever threads do the work.
 
 mod decode;
-#[allow(dead_code)]
 mod dumper;
 mod error;
+mod event;
+mod fib;
 mod frame;
-#[allow(dead_code)]
+mod mailbox;
 mod netconf;
-#[allow(dead_code)]
 mod parts;
 mod referee;
-#[allow(dead_code)]
 mod request;
-#[allow(dead_code)]
 mod socket;
+mod state;
+mod watcher;
+mod worker;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 pub use error::{Gap, ObserveError};
 pub use parts::Part;
 pub use referee::{Answer, Query, Referee};
+pub use watcher::Watcher;
 
 use crate::view::Kernel;
 

@@ -74,7 +74,11 @@ impl Parts {
         self.0 |= more.0;
     }
 
-    pub(super) fn without(self, part: Part) -> Self {
-        Self(self.0 & !Self::of(&[part]).0)
+    pub(super) fn is_empty(self) -> bool {
+        self == Self::NONE
+    }
+
+    pub(super) fn overlaps(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }
