@@ -2,4 +2,5 @@
 
 pub mod cni;
 pub mod netlink;
+pub mod node;
 pub mod root;
