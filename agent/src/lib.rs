@@ -2,6 +2,7 @@
 //! land, checks it and reports it. It never writes to the host.
 
 pub mod check;
+pub mod cmd;
 pub mod observe;
 pub mod report;
 pub mod resolve;

@@ -18,6 +18,7 @@ use cidrift_proto::landing::ForwardingEntry;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use crate::resolve::Fib;
 use crate::view::{Kernel, Link};
 
 pub use self::model::{Delivery, Model, Ranges, model};
@@ -58,6 +59,17 @@ pub struct Coverage {
 pub trait Lookup {
     /// `None` when the table is not known for this prefix.
     fn coverage(&self, prefix: IpNet) -> Option<Coverage>;
+}
+
+impl Lookup for Fib {
+    fn coverage(&self, prefix: IpNet) -> Option<Coverage> {
+        let covering = self.covering(prefix);
+        let base = covering.base?;
+        Some(Coverage {
+            base: (!covering.shadowed).then(|| base.clone()),
+            specifics: covering.inside.into_iter().cloned().collect(),
+        })
+    }
 }
 
 /// All that the rules look at.

@@ -6,29 +6,16 @@
 //! flannel's --ip-blackhole-route).
 
 use cidrift_proto::catalogue::Code;
+use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::{Affected, Severity};
 use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch};
 use ipnet::IpNet;
 
 use super::{Case, Coverage, Delivery, Judged, Says, list};
-use crate::view::{Link, LinkDetail};
+use crate::resolve::{Roles, roles};
+use crate::view::Link;
 
 const CODE: Code = Code::Host04;
-
-/// Devices that lead off the host, by kind.
-const TUNNELS: [&str; 11] = [
-    "vxlan",
-    "geneve",
-    "gre",
-    "gretap",
-    "ip6gre",
-    "ipip",
-    "ip6tnl",
-    "sit",
-    "vti",
-    "wireguard",
-    "tun",
-];
 
 /// A part of the Node's CIDR that is not delivered on the host.
 struct Fault {
@@ -55,12 +42,13 @@ enum Why {
 
 pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
     let mut faults = Vec::new();
+    let roles = roles(case.input.kernel, &case.expectation.internal_ips);
     for cidr in &case.expectation.pod_cidrs {
         let Some(coverage) = case.input.lookup.coverage(*cidr) else {
             judged.unjudged(CODE, format!("the forwarding table for {cidr} is not known"));
             continue;
         };
-        let here = Here::new(case, *cidr);
+        let here = Here::new(case, &roles, *cidr);
         if let Some(fault) = here.device_fault(*cidr) {
             faults.push(fault);
             continue;
@@ -91,16 +79,18 @@ struct Here<'a> {
     ports: usize,
     /// The device is up and has an address in the CIDR: lookups must land on it.
     ready: bool,
+    roles: &'a Roles,
 }
 
 impl<'a> Here<'a> {
-    fn new(case: &'a Case<'a>, cidr: IpNet) -> Self {
+    fn new(case: &'a Case<'a>, roles: &'a Roles, cidr: IpNet) -> Self {
         let device = case.gateway_device();
         Self {
             case,
             device,
             ports: device.map_or(0, |link| case.ports(link)),
             ready: device.is_some_and(|link| link.up && holds(link, cidr)),
+            roles,
         }
     }
 
@@ -219,12 +209,10 @@ impl<'a> Here<'a> {
         self.case.link(name).map_or("", |link| link.kind.as_str())
     }
 
+    /// A tunnel: on-link there is another host.
     fn leads_away(&self, name: &str) -> bool {
-        TUNNELS.contains(&self.kind(name))
-            || self
-                .case
-                .link(name)
-                .is_some_and(|link| !matches!(link.detail, LinkDetail::Plain))
+        let role = self.case.link(name).and_then(|link| self.roles.get(&link.index));
+        role == Some(&LinkRole::Tunnel)
     }
 }
 

@@ -1,0 +1,191 @@
+//! What was compared with what: one row a witness.
+
+use cidrift_proto::catalogue::Code;
+use serde::Serialize;
+
+use crate::check::{Input, Judged, Lookup, Ranges, model};
+use crate::view::Link;
+
+/// Whether a witness agrees with the Node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Agrees {
+    /// It does.
+    Yes,
+    /// It does not; a finding says more.
+    No,
+    /// It could not be judged.
+    Unknown,
+    /// There is nothing to compare: the Node itself, a bridge that is not there yet.
+    Nothing,
+}
+
+/// One witness.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Compared {
+    /// What it is.
+    pub what: String,
+    /// What it says.
+    pub value: String,
+    /// Who says so.
+    pub source: String,
+    /// Whether that agrees with the Node.
+    pub agrees: Agrees,
+}
+
+/// All witnesses, the Node first.
+pub(super) fn rows(input: &Input<'_>, judged: &Judged) -> Vec<Compared> {
+    let mut table = Table {
+        judged,
+        rows: Vec::new(),
+    };
+    node(input, &mut table);
+    files(input, &mut table);
+    devices(input, &mut table);
+    routes(input, &mut table);
+    table.rows
+}
+
+struct Table<'a> {
+    judged: &'a Judged,
+    rows: Vec<Compared>,
+}
+
+impl Table<'_> {
+    fn add(&mut self, what: &str, value: String, source: &str, agrees: Agrees) {
+        self.rows.push(Compared {
+            what: what.to_owned(),
+            value,
+            source: source.to_owned(),
+            agrees,
+        });
+    }
+
+    /// What `code` says of the witness that `is_it` picks out of its rows.
+    fn agrees(&self, code: Code, is_it: impl Fn(&cidrift_proto::finding::Affected) -> bool) -> Agrees {
+        let mut affected = self
+            .judged
+            .claims
+            .iter()
+            .filter(|claim| claim.code == code)
+            .flat_map(|claim| &claim.affected);
+        if affected.any(is_it) {
+            Agrees::No
+        } else if self.judged.unjudged.iter().any(|row| row.code == code) {
+            Agrees::Unknown
+        } else {
+            Agrees::Yes
+        }
+    }
+}
+
+fn node(input: &Input<'_>, table: &mut Table<'_>) {
+    match input.expectation {
+        None => table.add("podCIDRs", "unknown".to_owned(), "", Agrees::Unknown),
+        Some(told) if !told.node_known => {
+            table.add("podCIDRs", "no such Node".to_owned(), &told.source, Agrees::Unknown)
+        }
+        Some(told) if told.pod_cidrs.is_empty() => {
+            table.add("podCIDRs", "none".to_owned(), &told.source, Agrees::Unknown)
+        }
+        Some(told) => table.add("podCIDRs", list(&told.pod_cidrs), &told.source, Agrees::Nothing),
+    }
+}
+
+fn files(input: &Input<'_>, table: &mut Table<'_>) {
+    let cni = input.cni;
+    let ranges = model(cni).map(|model| model.ranges);
+    match &cni.chosen {
+        None => table.add("CNI config", "unknown".to_owned(), &cni.directory, Agrees::Unknown),
+        Some(config) => {
+            let plugin = config.plugins.first().map_or("?", String::as_str);
+            let ipam = config.ipam.as_ref().map(|ipam| format!(", {ipam}")).unwrap_or_default();
+            let named = if config.ranges.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", list(&config.ranges))
+            };
+            let agrees = match ranges {
+                // flannel's file names no range: subnet.env does.
+                Ok(Ranges::SubnetEnv) => Agrees::Nothing,
+                _ => table.agrees(Code::Host01, |row| row.detail.contains(&config.path)),
+            };
+            table.add("CNI config", format!("{plugin}{ipam}{named}"), &config.path, agrees);
+        }
+    }
+    if ranges == Ok(Ranges::SubnetEnv) {
+        match &cni.flannel {
+            None => table.add(
+                "subnet.env",
+                "unknown".to_owned(),
+                "/run/flannel/subnet.env",
+                Agrees::Unknown,
+            ),
+            Some(env) => {
+                let agrees = table.agrees(Code::Host01, |row| row.detail.contains(&env.path));
+                table.add("subnet.env", list(&env.subnets), &env.path, agrees);
+            }
+        }
+    }
+}
+
+fn devices(input: &Input<'_>, table: &mut Table<'_>) {
+    let Ok(model) = model(input.cni) else { return };
+    let links = || input.kernel.links.values();
+    if let Some(name) = model.delivery.device() {
+        match links().find(|link| link.name == name) {
+            Some(link) => device("bridge", link, table),
+            None if input.kernel_gaps.is_empty() => {
+                table.add(
+                    &format!("bridge {name}"),
+                    "not there yet".to_owned(),
+                    "kernel",
+                    Agrees::Nothing,
+                );
+            }
+            None => table.add(
+                &format!("bridge {name}"),
+                "unknown".to_owned(),
+                "kernel",
+                Agrees::Unknown,
+            ),
+        }
+    }
+    if model.is_flannel() {
+        for link in links().filter(|link| link.name.starts_with("flannel.") || link.name.starts_with("flannel-")) {
+            device("tunnel", link, table);
+        }
+    }
+}
+
+fn device(what: &str, link: &Link, table: &mut Table<'_>) {
+    let nets: Vec<_> = link.addresses.iter().map(|address| address.net).collect();
+    let value = match (nets.is_empty(), link.up) {
+        (true, _) => "no address".to_owned(),
+        (false, true) => list(&nets),
+        (false, false) => format!("{} (down)", list(&nets)),
+    };
+    let prefix = format!("{} has ", link.name);
+    let agrees = table.agrees(Code::Host02, |row| row.detail.starts_with(&prefix));
+    table.add(&format!("{what} {}", link.name), value, "kernel", agrees);
+}
+
+fn routes(input: &Input<'_>, table: &mut Table<'_>) {
+    let Some(told) = input.expectation else { return };
+    for cidr in &told.pod_cidrs {
+        let what = format!("to {cidr}");
+        let agrees = table.agrees(Code::Host04, |row| {
+            row.prefix.is_some_and(|prefix| cidr.contains(&prefix))
+        });
+        let coverage = Lookup::coverage(input.lookup, *cidr).filter(|_| input.kernel_gaps.is_empty());
+        match coverage.map(|coverage| (coverage.base, coverage.specifics.len())) {
+            None => table.add(&what, "unknown".to_owned(), "kernel", Agrees::Unknown),
+            Some((None, parts)) => table.add(&what, format!("{parts} routes for its parts"), "kernel", agrees),
+            Some((Some(base), _)) => table.add(&what, base.landing.to_string(), "kernel", agrees),
+        }
+    }
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}

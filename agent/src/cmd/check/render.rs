@@ -1,0 +1,89 @@
+//! The look, for people: what was compared, then the findings as a compiler
+//! would put them, then what could not be judged.
+
+use std::fmt::Write;
+
+use cidrift_proto::finding::Claim;
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+
+use super::compare::{Agrees, Compared};
+use super::{Outcome, Report};
+
+/// Columns that are filled where the output is no terminal.
+const WIDTH: u16 = 120;
+
+pub(super) fn text(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = write(&mut out, report);
+    out
+}
+
+fn write(out: &mut String, report: &Report) -> std::fmt::Result {
+    writeln!(out, "{}", headline(report))?;
+    writeln!(out, "\n{}\n", table(&report.compared))?;
+    for problem in &report.problems {
+        writeln!(out, "problem: {problem}\n")?;
+    }
+    for claim in &report.findings {
+        finding(out, claim)?;
+    }
+    if !report.unjudged.is_empty() {
+        writeln!(out, "could not be judged:")?;
+        for row in &report.unjudged {
+            writeln!(out, "  {} {}: {}", row.code, row.code.entry().name, row.reason)?;
+        }
+    }
+    Ok(())
+}
+
+fn headline(report: &Report) -> String {
+    let node = &report.node;
+    match (report.outcome, report.findings.len()) {
+        (Outcome::Healthy, _) => format!("{node}: as it should be"),
+        (Outcome::Unknown, _) => format!("{node}: unknown, not everything could be judged"),
+        (Outcome::Findings, 1) => format!("{node}: 1 finding"),
+        (Outcome::Findings, count) => format!("{node}: {count} findings"),
+    }
+}
+
+fn table(rows: &[Compared]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    if !table.is_tty() {
+        table.set_width(WIDTH);
+    }
+    table.set_header(["WHAT", "SAYS", "SOURCE", "AGREES"]);
+    for row in rows {
+        let agrees = match row.agrees {
+            Agrees::Yes => "yes",
+            Agrees::No => "NO",
+            Agrees::Unknown => "unknown",
+            Agrees::Nothing => "-",
+        };
+        table.add_row([row.what.as_str(), row.value.as_str(), row.source.as_str(), agrees]);
+    }
+    table.trim_fmt()
+}
+
+fn finding(out: &mut String, claim: &Claim) -> std::fmt::Result {
+    writeln!(out, "{}[{}]: {}", claim.severity, claim.code, claim.code.entry().name)?;
+    writeln!(out, "  {}", claim.summary)?;
+    let mut source = None;
+    for row in &claim.evidence {
+        if source != Some(&row.source) {
+            let at = row.observed_at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
+            writeln!(out, "  --> {}{at}", row.source)?;
+            source = Some(&row.source);
+        }
+        writeln!(out, "   |  {}", row.text)?;
+    }
+    for unseen in &claim.unseen {
+        writeln!(out, "   = not seen: {unseen}")?;
+    }
+    writeln!(out, "   = why: {}", claim.cause)?;
+    writeln!(out, "   = help: {}\n", claim.remedy)
+}
