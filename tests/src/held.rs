@@ -42,16 +42,16 @@ impl Held {
         let plan = which
             .plan(world)
             .ok_or_else(|| format!("{name} does not apply to {dataplane}"))?;
-        if let Err(error) = world.apply_all(&plan.steps) {
-            // Take back what was done; a step that does not apply any more
-            // must not hide why the break failed.
-            let left = plan.undo.iter().filter(|step| world.apply(step).is_err()).count();
-            let left = if left == 0 {
-                String::new()
-            } else {
-                format!(" ({left} steps could not be taken back)")
-            };
-            return Err(format!("{error}; another break may be in the way{left}"));
+        for (applied, step) in plan.steps.iter().enumerate() {
+            if let Err(error) = world.apply(step) {
+                let left = if applied == 0 { 0 } else { take_back(world, &plan) };
+                let left = if left == 0 {
+                    String::new()
+                } else {
+                    format!(" ({left} steps could not be taken back)")
+                };
+                return Err(format!("{error}; another break may be in the way{left}"));
+            }
         }
         let mut text = String::new();
         for step in &plan.steps {
@@ -75,6 +75,12 @@ impl Held {
         self.broken.remove(which.name());
         Ok(lines.join("\n"))
     }
+}
+
+/// Takes back what can be, and counts what cannot: a step that does not apply
+/// must not hide why the break failed.
+fn take_back(world: &mut World, plan: &Plan) -> usize {
+    plan.undo.iter().filter(|step| world.apply(step).is_err()).count()
 }
 
 fn known(name: &str) -> Result<Break, String> {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used)]
 
 use cidrift_lab::breaks::Break;
+use cidrift_lab::control::Request;
+use cidrift_lab::held::Held;
 use cidrift_lab::reach::{measure, silent};
 use cidrift_lab::require::{Need, have};
 use cidrift_lab::topology::{Dataplane, Plan};
@@ -73,4 +75,38 @@ fn a_host_has_the_files_that_flannel_leaves() {
     );
     let conflist = std::fs::read_to_string(root.join("etc/cni/net.d/10-flannel.conflist")).unwrap();
     assert!(conflist.contains("\"type\": \"flannel\""), "{conflist}");
+}
+
+#[test]
+fn a_held_lab_breaks_and_mends_as_it_is_asked_and_refuses_what_makes_no_sense() {
+    if !have(Need::Netns) {
+        return;
+    }
+    let (mut world, _directory) = build(Dataplane::HostGw, false);
+    let mut held = Held::default();
+    let mut ask = |world: &mut World, request| held.answer(world, &request);
+    let blackhole = || "blackhole".to_owned();
+
+    assert!(!ask(&mut world, Request::Mend(blackhole())).ok);
+    assert!(!ask(&mut world, Request::Break("earthquake".to_owned())).ok);
+    assert!(!ask(&mut world, Request::Break("fdb-to-wrong-host".to_owned())).ok);
+
+    let answer = ask(&mut world, Request::Break(blackhole()));
+    assert!(
+        answer.ok && answer.text.contains("expected: PATH04 on h1"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(answer.broken, ["blackhole"]);
+    assert_eq!(silent(&measure(&world.topology).unwrap()).len(), 2);
+    assert!(!ask(&mut world, Request::Break(blackhole())).ok);
+
+    // The route that it would delete is not there; what stands is left as it was.
+    let answer = ask(&mut world, Request::Break("peer-route-deleted".to_owned()));
+    assert!(!answer.ok && answer.text.contains("another break"), "{}", answer.text);
+    assert_eq!(silent(&measure(&world.topology).unwrap()).len(), 2);
+
+    let answer = ask(&mut world, Request::Mend(blackhole()));
+    assert!(answer.ok && answer.broken.is_empty(), "{}", answer.text);
+    assert_eq!(silent(&measure(&world.topology).unwrap()), []);
 }
