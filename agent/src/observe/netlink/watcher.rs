@@ -133,6 +133,12 @@ impl Watcher {
         &self.gaps
     }
 
+    /// Dumps everything anew, soon: someone doubts the view. [`Self::verified_at`]
+    /// moves when that is done, whether anything changed or not.
+    pub fn look_again(&mut self) {
+        self.again.add(Parts::ALL);
+    }
+
     /// What was seen so far.
     pub fn counters(&self) -> Counters {
         self.counters

@@ -1,0 +1,173 @@
+//! What a host says of itself besides its forwarding table. Pure.
+
+use cidrift_proto::facts::{CniFacts, Gap, HostFacts, LinkFact, LinkRole};
+use jiff::Timestamp;
+
+use crate::resolve::Roles;
+use crate::view::{Kernel, Link, LinkDetail};
+
+/// Links told at most. A node has a handful that matter; hosts with hundreds
+/// of VLANs exist, and the rest of those is counted.
+const LINKS: usize = 256;
+
+/// Addresses told of one link at most: IPVS puts every Service's address on
+/// one device, thousands of them.
+const ADDRESSES: usize = 64;
+
+/// Everything that a host says of itself.
+pub fn host_facts(
+    kernel: &Kernel,
+    roles: &Roles,
+    cni: &CniFacts,
+    gaps: &[Gap],
+    release: &str,
+    at: Timestamp,
+) -> HostFacts {
+    let mut links: Vec<(LinkRole, &Link)> = kernel
+        .links
+        .values()
+        .map(|link| (roles.get(&link.index).copied().unwrap_or(LinkRole::Other), link))
+        .filter(|(role, _)| *role != LinkRole::PodPort)
+        .collect();
+    // The ones that matter most first, where there are too many.
+    links.sort_by_key(|(role, link)| (rank(*role), link.index));
+    links.truncate(LINKS);
+    links.sort_by_key(|(_, link)| link.index);
+    let omitted = kernel.links.len() - links.len();
+    let mut gaps = gaps.to_vec();
+    for (_, link) in &links {
+        if link.addresses.len() > ADDRESSES {
+            gaps.push(Gap {
+                what: format!("addresses of {}", link.name),
+                why: format!("{} of them, {ADDRESSES} are told", link.addresses.len()),
+            });
+        }
+    }
+    HostFacts {
+        observed_at: at,
+        kernel: release.to_owned(),
+        links: links.into_iter().map(|(role, link)| fact(role, link)).collect(),
+        links_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+        cni: cni.clone(),
+        gaps,
+    }
+}
+
+/// Whether there is something new to tell. A pod's port that came or went is
+/// not: it is told with the next thing that is.
+pub fn differ(told: &HostFacts, now: &HostFacts) -> bool {
+    told.kernel != now.kernel || told.links != now.links || told.cni != now.cni || told.gaps != now.gaps
+}
+
+fn rank(role: LinkRole) -> u8 {
+    match role {
+        LinkRole::Uplink => 0,
+        LinkRole::Bridge => 1,
+        LinkRole::Tunnel => 2,
+        LinkRole::Loopback => 3,
+        LinkRole::Other => 4,
+        LinkRole::PodPort => 5,
+    }
+}
+
+fn fact(role: LinkRole, link: &Link) -> LinkFact {
+    LinkFact {
+        index: link.index,
+        name: link.name.clone(),
+        kind: link.kind.clone(),
+        up: link.up,
+        carrier: link.carrier,
+        mtu: link.mtu,
+        lladdr: link.lladdr,
+        addresses: link
+            .addresses
+            .iter()
+            .take(ADDRESSES)
+            .map(|address| address.net)
+            .collect(),
+        role,
+        vxlan: match link.detail {
+            LinkDetail::Vxlan { fact, .. } => Some(fact),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::LinkAddress;
+
+    fn link(index: u32, name: &str, addresses: usize) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            kind: String::new(),
+            up: true,
+            carrier: true,
+            loopback: false,
+            mtu: 1500,
+            lladdr: None,
+            master: None,
+            peer_elsewhere: false,
+            addresses: (0..addresses)
+                .map(|i| LinkAddress {
+                    net: format!("10.96.{}.{}/32", i / 256, i % 256).parse().unwrap(),
+                    unusable: false,
+                })
+                .collect(),
+            detail: LinkDetail::Plain,
+        }
+    }
+
+    fn facts(links: Vec<(Link, LinkRole)>) -> HostFacts {
+        let roles = links.iter().map(|(link, role)| (link.index, *role)).collect();
+        let kernel = Kernel {
+            links: links.into_iter().map(|(link, _)| (link.index, link)).collect(),
+            ..Kernel::default()
+        };
+        let cni = CniFacts::default();
+        host_facts(&kernel, &roles, &cni, &[], "6.18.44", Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn pods_own_ports_are_only_counted() {
+        let facts = facts(vec![
+            (link(2, "eth0", 1), LinkRole::Uplink),
+            (link(7, "veth1", 0), LinkRole::PodPort),
+            (link(8, "veth2", 0), LinkRole::PodPort),
+        ]);
+        assert_eq!(facts.links.len(), 1);
+        assert_eq!(facts.links_omitted, 2);
+    }
+
+    #[test]
+    fn a_pod_that_comes_is_no_news() {
+        let before = facts(vec![(link(2, "eth0", 1), LinkRole::Uplink)]);
+        let after = facts(vec![
+            (link(2, "eth0", 1), LinkRole::Uplink),
+            (link(7, "veth1", 0), LinkRole::PodPort),
+        ]);
+        assert!(!differ(&before, &after));
+        assert!(differ(&before, &facts(vec![(link(2, "eth0", 2), LinkRole::Uplink)])));
+    }
+
+    #[test]
+    fn of_a_thousand_links_those_that_matter_are_told() {
+        let mut links: Vec<_> = (10..1010)
+            .map(|i| (link(i, &format!("vlan{i}"), 0), LinkRole::Other))
+            .collect();
+        links.push((link(5000, "cni0", 1), LinkRole::Bridge));
+        let facts = facts(links);
+        assert_eq!(facts.links.len(), LINKS);
+        assert_eq!(facts.links_omitted, 1001 - 256);
+        assert!(facts.links.iter().any(|link| link.name == "cni0"));
+    }
+
+    #[test]
+    fn addresses_left_out_are_a_gap() {
+        let facts = facts(vec![(link(9, "kube-ipvs0", 3000), LinkRole::Other)]);
+        assert_eq!(facts.links[0].addresses.len(), ADDRESSES);
+        assert_eq!(facts.gaps[0].what, "addresses of kube-ipvs0");
+    }
+}

@@ -1,0 +1,214 @@
+//! The agent's own figures. Where a figure has a log line, one function makes both.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cidrift_proto::v1;
+use cidrift_proto::v1::agent_message::Kind;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+use tracing::{debug, error, info, warn};
+
+use crate::observe::netlink::{Counters, ObserveError};
+use crate::report::stream::{Problem, ProblemKind};
+
+type Label = [(&'static str, &'static str); 1];
+
+/// Everything that `/metrics` shows.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    entries: Gauge,
+    claims: Gauge,
+    gaps: Gauge,
+    verified_at: Gauge<f64, AtomicU64>,
+    netlink: Netlink,
+    kernel_failures: Counter,
+    lookups: Counter,
+    disagreements: Counter,
+    connected: Gauge,
+    problems: Family<Label, Counter>,
+    messages: Family<Label, Counter>,
+    resyncs: Counter,
+    kept: Gauge,
+    kept_bytes: Gauge,
+    delay: Histogram,
+}
+
+#[derive(Debug, Default)]
+struct Netlink {
+    events: Counter,
+    redumps: Counter,
+    overruns: Counter,
+    interrupted: Counter,
+    unknown: Counter,
+    undecodable: Counter,
+}
+
+/// Registers and hands back, so that each metric is named once.
+fn add<M: Metric + Clone + std::fmt::Debug>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("cidrift_agent");
+        let r = &mut registry;
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "Version of this program", version);
+        let count = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Counter::default());
+        let gauge = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Gauge::default());
+        Self {
+            entries: gauge(r, "entries", "Entries of the effective forwarding table"),
+            claims: gauge(r, "claims", "What is wrong with this host"),
+            gaps: gauge(r, "gaps", "What could not be looked at or judged"),
+            verified_at: add(
+                r,
+                "kernel_verified_timestamp_seconds",
+                "When the kernel's state was last proven whole by a dump",
+                Gauge::default(),
+            ),
+            netlink: Netlink {
+                events: count(r, "netlink_events", "Messages that the kernel sent on its own"),
+                redumps: count(r, "netlink_redumps", "Dumps after the first one"),
+                overruns: count(r, "netlink_overruns", "Times that the kernel dropped messages"),
+                interrupted: count(
+                    r,
+                    "netlink_interrupted_dumps",
+                    "Dumps that were repeated because they were interrupted",
+                ),
+                unknown: count(r, "netlink_unknown_messages", "Messages of unknown types"),
+                undecodable: count(r, "netlink_undecodable_messages", "Messages that could not be read"),
+            },
+            kernel_failures: count(r, "kernel_failures", "Times that the kernel's state could not be had"),
+            lookups: count(r, "referee_lookups", "Losses that the kernel was asked about"),
+            disagreements: count(
+                r,
+                "referee_disagreements",
+                "Losses that the kernel denied: everything was read anew",
+            ),
+            connected: gauge(r, "report_connected", "1 while the aggregator has welcomed this agent"),
+            problems: add(
+                r,
+                "report_problems",
+                "Ended and failed streams, by why",
+                Family::default(),
+            ),
+            messages: add(r, "report_messages", "Messages sent, by kind", Family::default()),
+            resyncs: count(r, "report_resyncs", "Snapshots that the aggregator asked for"),
+            kept: gauge(r, "report_kept_deltas", "Deltas that are not acknowledged yet"),
+            kept_bytes: gauge(r, "report_kept_bytes", "Their size"),
+            delay: add(
+                r,
+                "report_delay_seconds",
+                "From reading a change to handing it to the connection",
+                // 0.1 ms to 1.6 s: the aim is 2 ms.
+                Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
+            ),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        encode(&mut text, &self.registry).ok();
+        text
+    }
+
+    pub(crate) fn view(&self, (entries, claims, gaps): (usize, usize, usize)) {
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.entries, entries);
+        set(&self.claims, claims);
+        set(&self.gaps, gaps);
+    }
+
+    pub(crate) fn kernel(&self, counters: Counters, verified_at: Timestamp) {
+        let store = |counter: &Counter, value: u64| counter.inner().store(value, Ordering::Relaxed);
+        store(&self.netlink.events, counters.events);
+        store(&self.netlink.redumps, counters.redumps);
+        store(&self.netlink.overruns, counters.overruns);
+        store(&self.netlink.interrupted, counters.interrupted_dumps);
+        store(&self.netlink.unknown, counters.unknown_messages);
+        store(&self.netlink.undecodable, counters.undecodable_messages);
+        self.verified_at.set(verified_at.as_duration().as_secs_f64());
+    }
+
+    pub(crate) fn kernel_failed(&self, error: &ObserveError, retry_s: u64) {
+        self.kernel_failures.inc();
+        error!("the kernel's networking state cannot be had, next try in {retry_s} s: {error}");
+    }
+
+    pub(crate) fn asked(&self, lookups: usize) {
+        self.lookups.inc_by(lookups as u64);
+    }
+
+    pub(crate) fn disagreed(&self, prefix: IpNet, reason: &str) {
+        self.disagreements.inc();
+        warn!(%prefix, "the kernel denies a loss, reading everything anew: {reason}");
+    }
+
+    pub(crate) fn connected(&self, applied: u64, revision: u64) {
+        self.connected.set(1);
+        info!(applied, revision, "report stream is up");
+    }
+
+    pub(crate) fn problem(&self, problem: &Problem) {
+        self.connected.set(0);
+        let kind = problem.kind.as_str();
+        self.problems.get_or_create(&[("kind", kind)]).inc();
+        match problem.kind {
+            ProblemKind::Protocol | ProblemKind::Displaced | ProblemKind::Refused => {
+                error!(kind, "no report stream: {problem}");
+            }
+            _ => warn!(kind, "no report stream: {problem}"),
+        }
+    }
+
+    pub(crate) fn resync(&self, reason: &str) {
+        self.resyncs.inc();
+        info!("the aggregator asks for a snapshot: {reason}");
+    }
+
+    pub(crate) fn sent(&self, message: &v1::AgentMessage) {
+        let kind = match &message.kind {
+            Some(Kind::Hello(_)) | None => return,
+            Some(Kind::Snapshot(chunk)) => {
+                if chunk.index == 0 {
+                    info!(sequence = chunk.sequence, "sending a snapshot");
+                }
+                "snapshot"
+            }
+            Some(Kind::Delta(delta)) => {
+                debug!(
+                    sequence = delta.sequence,
+                    upserts = delta.upserts.len(),
+                    removed = delta.removed.len(),
+                    "delta"
+                );
+                "delta"
+            }
+            Some(Kind::Heartbeat(_)) => "heartbeat",
+        };
+        self.messages.get_or_create(&[("kind", kind)]).inc();
+    }
+
+    pub(crate) fn outbox(&self, (deltas, bytes): (usize, usize)) {
+        self.kept.set(i64::try_from(deltas).unwrap_or(i64::MAX));
+        self.kept_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn delay(&self, seconds: f64) {
+        self.delay.observe(seconds);
+    }
+}

@@ -1,0 +1,459 @@
+//! The loop: whatever happens on this host or on the stream, in one task.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cidrift_proto::facts::Gap;
+use cidrift_proto::v1;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::confirm::{confirm, suspects};
+use super::{Seen, Witness};
+use crate::http::Ready;
+use crate::metrics::Metrics;
+use crate::observe::cni::CniWatcher;
+use crate::observe::netlink::{ObserveError, Options, Part, Referee, Watcher};
+use crate::report::stream::{Event, Problem};
+use crate::report::{Outbox, Update};
+use crate::resolve::Diff;
+use crate::view::{Changes, Kernel};
+
+/// Until the kernel is asked for its state again after a failure: netlink does
+/// not fail by chance, so it is the environment that must change.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// A doubted loss waits for a full dump at most this long: a dump of 50,000
+/// routes takes a tenth of it, and a finding is held for a second anyway.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// How often is looked whether that dump is done.
+const DOUBT_LOOK: Duration = Duration::from_millis(5);
+
+/// Where the loop gets its news from, and whom it tells.
+pub struct Parts {
+    /// The host's name, release and what was told.
+    pub witness: Witness,
+    /// CNI configuration.
+    pub cni: CniWatcher,
+    /// What happens on the stream.
+    pub events: mpsc::Receiver<Event>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Readiness.
+    pub ready: Ready,
+}
+
+struct Loop {
+    parts: Parts,
+    outbox: Outbox,
+    stream: Option<mpsc::Sender<v1::AgentMessage>>,
+    heartbeat: Duration,
+    heartbeat_at: Instant,
+    kernel: Option<Observer>,
+    kernel_retry_at: Instant,
+    /// What stands in for a kernel that cannot be seen.
+    dark: Kernel,
+    doubt: Option<Doubt>,
+}
+
+struct Observer {
+    watcher: Watcher,
+    /// Without it, losses are told unconfirmed.
+    referee: Option<Referee>,
+}
+
+/// A loss that the kernel denies, until everything has been read anew.
+struct Doubt {
+    diff: Diff,
+    observed_at: Timestamp,
+    /// A dump that began after this settles it.
+    asked_at: Timestamp,
+    deadline: Instant,
+    look_at: Instant,
+}
+
+/// Runs until `shutdown` is cancelled.
+pub async fn run(mut parts: Parts, shutdown: CancellationToken) {
+    let now = Timestamp::now();
+    let modified = parts.cni.facts().chosen.as_ref().and_then(|chosen| chosen.modified_at);
+    parts.witness.cni(parts.cni.facts(), now, modified);
+    let now = Instant::now();
+    let mut work = Loop {
+        parts,
+        outbox: Outbox::new(crate::report::Limits::default()),
+        stream: None,
+        heartbeat: Duration::from_secs(5),
+        heartbeat_at: now,
+        kernel: None,
+        kernel_retry_at: now,
+        dark: Kernel::default(),
+        doubt: None,
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = work.forever() => {}
+    }
+}
+
+/// What woke the loop.
+enum News {
+    Kernel(Result<Changes, ObserveError>),
+    Retry,
+    DoubtDue,
+    Cni(Timestamp),
+    Stream(Event),
+    Room,
+    Heartbeat,
+}
+
+impl Loop {
+    async fn forever(&mut self) {
+        loop {
+            let Some(news) = self.news().await else { return };
+            match news {
+                News::Kernel(Ok(changes)) => self.kernel_changed(changes).await,
+                News::Kernel(Err(error)) => self.kernel_lost(&error),
+                News::Retry => self.watch_kernel().await,
+                News::DoubtDue => self.settle_doubt().await,
+                News::Cni(at) => {
+                    self.parts
+                        .witness
+                        .cni(self.parts.cni.facts(), Timestamp::now(), Some(at));
+                    self.follow(Changes::none(at), true).await;
+                }
+                News::Stream(event) => self.stream_event(event).await,
+                News::Room => {}
+                News::Heartbeat => {
+                    if self.parts.witness.disputed() && self.doubt.is_none() {
+                        let now = Timestamp::now();
+                        self.follow(
+                            Changes {
+                                wide: true,
+                                ..Changes::none(now)
+                            },
+                            false,
+                        )
+                        .await;
+                    }
+                    self.beat();
+                }
+            }
+            self.pump();
+        }
+    }
+
+    /// The next thing that happens. Every part of it may be dropped half-way.
+    async fn news(&mut self) -> Option<News> {
+        let backlog = self.outbox.backlog() && self.doubt.is_none();
+        let stream = self.stream.as_ref().filter(|_| backlog);
+        let doubt_at = self.doubt.as_ref().map(|doubt| doubt.look_at);
+        let blind = self.kernel.is_none();
+        Some(tokio::select! {
+            changes = changed(&mut self.kernel) => News::Kernel(changes),
+            () = sleep_until(self.kernel_retry_at), if blind => News::Retry,
+            () = at(doubt_at) => News::DoubtDue,
+            noticed = self.parts.cni.changed() => News::Cni(noticed),
+            event = self.parts.events.recv() => News::Stream(event?),
+            () = room(stream) => News::Room,
+            () = sleep_until(self.heartbeat_at) => News::Heartbeat,
+        })
+    }
+
+    async fn watch_kernel(&mut self) {
+        match Watcher::start(Options::default()).await {
+            Ok(watcher) => {
+                let referee = Referee::new().await;
+                if let Err(error) = &referee {
+                    tracing::warn!("losses cannot be confirmed by the kernel's lookup: {error}");
+                }
+                let at = watcher.verified_at();
+                self.kernel = Some(Observer {
+                    watcher,
+                    referee: referee.ok(),
+                });
+                self.parts.ready.done("kernel");
+                let everything = Changes {
+                    wide: true,
+                    links: false,
+                    ..Changes::none(at)
+                };
+                self.kernel_changed(everything).await;
+            }
+            Err(error) => self.kernel_lost(&error),
+        }
+    }
+
+    fn kernel_lost(&mut self, error: &ObserveError) {
+        self.parts.metrics.kernel_failed(error, RETRY.as_secs());
+        self.parts.ready.pending("kernel", error.to_string());
+        self.kernel = None;
+        self.kernel_retry_at = Instant::now() + RETRY;
+        self.doubt = None;
+        let gap = Gap {
+            what: "the kernel's networking state".to_owned(),
+            why: error.to_string(),
+        };
+        self.parts.witness.gaps(vec![gap], true);
+        let now = Timestamp::now();
+        let diff = self.parts.witness.resolve(
+            &self.dark,
+            &Changes {
+                wide: true,
+                ..Changes::none(now)
+            },
+            now,
+        );
+        self.tell(diff, now);
+    }
+
+    async fn kernel_changed(&mut self, changes: Changes) {
+        if let Some(Observer { watcher, .. }) = &self.kernel {
+            let blind = watcher.gaps().iter().any(|gap| gap.part != Part::Sysctls);
+            let gaps = watcher
+                .gaps()
+                .iter()
+                .map(|gap| Gap {
+                    what: gap.part.to_string(),
+                    why: gap.reason.clone(),
+                })
+                .collect();
+            self.parts.witness.gaps(gaps, blind);
+            self.parts.metrics.kernel(watcher.counters(), watcher.verified_at());
+        }
+        self.follow(changes, false).await;
+    }
+
+    /// Follows the kernel's state and tells what changed, unless a loss is doubted.
+    async fn follow(&mut self, changes: Changes, cni: bool) {
+        let now = Timestamp::now();
+        let witness = &mut self.parts.witness;
+        let kernel = match &self.kernel {
+            Some(observer) => observer.watcher.kernel(),
+            None => &self.dark,
+        };
+        let diff = witness.resolve(kernel, &changes, now);
+        let observed_at = changes.observed_at;
+        if let Some(doubt) = &mut self.doubt {
+            merge(&mut doubt.diff, diff);
+            return self.settle_doubt().await;
+        }
+        if !cni && self.doubted(&diff).await {
+            if let Some(Observer { watcher, .. }) = &mut self.kernel {
+                watcher.look_again();
+            }
+            let now = Instant::now();
+            self.doubt = Some(Doubt {
+                diff,
+                observed_at,
+                asked_at: Timestamp::now(),
+                deadline: now + DOUBT,
+                look_at: now + DOUBT_LOOK,
+            });
+            return;
+        }
+        self.tell(diff, observed_at);
+    }
+
+    /// Whether the kernel denies a loss in this.
+    async fn doubted(&mut self, diff: &Diff) -> bool {
+        let denied = self.denied(diff).await;
+        for (prefix, reason) in &denied {
+            self.parts.metrics.disagreed(*prefix, reason);
+        }
+        !denied.is_empty()
+    }
+
+    async fn denied(&mut self, diff: &Diff) -> Vec<(IpNet, String)> {
+        let suspects = suspects(diff);
+        let Some(Observer {
+            watcher,
+            referee: Some(referee),
+        }) = &mut self.kernel
+        else {
+            return Vec::new();
+        };
+        if suspects.is_empty() {
+            return Vec::new();
+        }
+        self.parts.metrics.asked(suspects.len());
+        confirm(referee, watcher.kernel(), &suspects).await
+    }
+
+    /// Tells what was doubted once everything has been read anew.
+    async fn settle_doubt(&mut self) {
+        let Some(mut doubt) = self.doubt.take() else { return };
+        let now = Instant::now();
+        let read_anew = self
+            .kernel
+            .as_ref()
+            .is_none_or(|observer| observer.watcher.verified_at() >= doubt.asked_at);
+        if !read_anew && now < doubt.deadline {
+            doubt.look_at = now + DOUBT_LOOK;
+            self.doubt = Some(doubt);
+            return;
+        }
+        let denied = self.denied(&doubt.diff).await;
+        for (prefix, reason) in denied {
+            self.parts.metrics.disagreed(prefix, &reason);
+            let opaque = self.parts.witness.deny(prefix, reason, Timestamp::now());
+            let opaque = Diff {
+                upserts: vec![opaque],
+                removed: Vec::new(),
+            };
+            merge(&mut doubt.diff, opaque);
+        }
+        self.tell(doubt.diff, doubt.observed_at);
+    }
+
+    fn tell(&mut self, diff: Diff, observed_at: Timestamp) {
+        let (kernel, at) = match &self.kernel {
+            Some(observer) => (observer.watcher.kernel(), observer.watcher.verified_at()),
+            None => (&self.dark, observed_at),
+        };
+        let seen = Seen { kernel, at };
+        let update: Option<Update> = self.parts.witness.tell(seen, diff, observed_at, Timestamp::now());
+        let Some(update) = update else { return };
+        self.outbox.push(update);
+        self.parts.metrics.view(self.parts.witness.figures());
+        if self.stream.is_some() {
+            self.pump();
+            let delay = Timestamp::now().duration_since(observed_at);
+            self.parts.metrics.delay(delay.as_secs_f64());
+        }
+    }
+
+    /// Hands the stream as much as it takes. Not while a loss is doubted: a
+    /// snapshot would contain it.
+    fn pump(&mut self) {
+        let Some(stream) = &self.stream else { return };
+        if self.doubt.is_some() {
+            return;
+        }
+        while self.outbox.backlog() {
+            let Ok(permit) = stream.try_reserve() else { return };
+            let witness = &self.parts.witness;
+            let Some(message) = self.outbox.next(|| witness.whole()) else {
+                return;
+            };
+            self.parts.metrics.sent(&message);
+            permit.send(message);
+            self.heartbeat_at = Instant::now() + self.heartbeat;
+        }
+        self.parts.metrics.outbox(self.outbox.kept());
+    }
+
+    async fn stream_event(&mut self, event: Event) {
+        let now = Timestamp::now();
+        match event {
+            Event::Up {
+                applied,
+                expectation,
+                heartbeat,
+                sender,
+            } => {
+                self.parts.metrics.connected(applied, expectation.revision);
+                self.parts.ready.done("aggregator");
+                self.outbox.connected(applied);
+                self.heartbeat = heartbeat;
+                self.heartbeat_at = Instant::now() + heartbeat;
+                self.parts.witness.expect(expectation, now);
+                self.follow(
+                    Changes {
+                        wide: true,
+                        ..Changes::none(now)
+                    },
+                    false,
+                )
+                .await;
+                self.stream = Some(sender);
+            }
+            Event::Expectation(expectation) => {
+                tracing::info!(revision = expectation.revision, node_uid = ?expectation.node_uid, "new expectation");
+                self.parts.witness.expect(expectation, now);
+                self.follow(
+                    Changes {
+                        wide: true,
+                        ..Changes::none(now)
+                    },
+                    false,
+                )
+                .await;
+            }
+            Event::Acked(sequence) => self.outbox.acked(sequence),
+            Event::Resync(reason) => {
+                self.parts.metrics.resync(&reason);
+                self.outbox.resync();
+            }
+            Event::Down(problem) => self.down(&problem),
+        }
+    }
+
+    fn down(&mut self, problem: &Problem) {
+        self.parts.metrics.problem(problem);
+        self.parts.ready.pending("aggregator", problem.to_string());
+        self.outbox.disconnected();
+        self.stream = None;
+    }
+
+    fn beat(&mut self) {
+        self.heartbeat_at = Instant::now() + self.heartbeat;
+        let verified_at = self.kernel.as_ref().map(|observer| observer.watcher.verified_at());
+        if let Some(Observer { watcher, .. }) = &self.kernel {
+            self.parts.metrics.kernel(watcher.counters(), watcher.verified_at());
+        }
+        let Some(stream) = &self.stream else { return };
+        let Some(heartbeat) = self.outbox.heartbeat(Timestamp::now(), verified_at) else {
+            return;
+        };
+        self.parts.metrics.sent(&heartbeat);
+        // Full: what waits there is sign of life enough.
+        stream.try_send(heartbeat).ok();
+    }
+}
+
+/// Later changes over earlier ones.
+fn merge(diff: &mut Diff, later: Diff) {
+    let mut rows: BTreeMap<IpNet, Option<_>> = BTreeMap::new();
+    for Diff { upserts, removed } in [std::mem::take(diff), later] {
+        rows.extend(removed.into_iter().map(|prefix| (prefix, None)));
+        rows.extend(upserts.into_iter().map(|entry| (entry.prefix, Some(entry))));
+    }
+    for (prefix, entry) in rows {
+        match entry {
+            Some(entry) => diff.upserts.push(entry),
+            None => diff.removed.push(prefix),
+        }
+    }
+}
+
+async fn changed(kernel: &mut Option<Observer>) -> Result<Changes, ObserveError> {
+    match kernel {
+        Some(observer) => observer.watcher.changed().await,
+        None => pending().await,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+/// Ends when the stream takes another message; never where none waits.
+async fn room(stream: Option<&mpsc::Sender<v1::AgentMessage>>) {
+    match stream {
+        Some(stream) => match stream.reserve().await {
+            Ok(_) => {}
+            // The stream has ended; its Down is on the way.
+            Err(_) => pending().await,
+        },
+        None => pending().await,
+    }
+}
