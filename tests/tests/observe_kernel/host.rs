@@ -11,6 +11,7 @@ use netlink_packet_core::{
     NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressAttribute;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use netlink_packet_route::route::{RouteMessage, RouteNextHop};
@@ -124,17 +125,24 @@ impl Host {
     }
 
     pub(crate) async fn delete_address(&self, device: u32, net: &str) {
+        self.try_delete_address(device, net).await.unwrap();
+    }
+
+    /// As `delete_address`; it is no fault if the address is not there.
+    pub(crate) async fn try_delete_address(&self, device: u32, net: &str) -> Result<(), rtnetlink::Error> {
         let net: IpNet = net.parse().unwrap();
         let mut request = self.ip.address().get();
         request.message_mut().header.index = device;
-        let all: Vec<_> = request.execute().try_collect().await.unwrap();
+        let all: Vec<_> = request.execute().try_collect().await?;
         let wanted = all.into_iter().find(|message| {
-            use netlink_packet_route::address::AddressAttribute;
             message.header.index == device
                 && message.header.prefix_len == net.prefix_len()
                 && message.attributes.contains(&AddressAttribute::Address(net.addr()))
         });
-        self.ip.address().del(wanted.unwrap()).execute().await.unwrap();
+        match wanted {
+            Some(wanted) => self.ip.address().del(wanted).execute().await,
+            None => Ok(()),
+        }
     }
 
     /// Sends a route message with these flags beside REQUEST and ACK.

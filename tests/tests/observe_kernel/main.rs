@@ -6,4 +6,5 @@ mod dump;
 mod follow;
 mod host;
 mod silent;
+mod storm;
 mod told;

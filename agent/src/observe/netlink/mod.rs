@@ -4,7 +4,9 @@
 //! or [`Referee::new`]: it is its namespace that is observed from then on,
 //! whichever threads do the work.
 
+mod counters;
 mod decode;
+mod dumped;
 mod dumper;
 mod error;
 mod event;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use counters::Counters;
 pub use error::{Gap, ObserveError};
 pub use parts::Part;
 pub use referee::{Answer, Query, Referee};
@@ -66,27 +69,6 @@ impl Default for Options {
     }
 }
 
-/// What was seen since the start, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Messages that the kernel sent on its own.
-    pub events: u64,
-    /// Dumps that were made after the first one, for whatever reason.
-    pub redumps: u64,
-    /// Times that the kernel dropped messages because nobody read them (`ENOBUFS`).
-    pub overruns: u64,
-    /// Dumps that the kernel marked as interrupted; each was repeated.
-    pub interrupted_dumps: u64,
-    /// Messages of types that this build does not know.
-    pub unknown_messages: u64,
-    /// Messages that were cut short or could not be read; each caused a re-dump.
-    pub undecodable_messages: u64,
-    /// Attributes that this build does not know, or does not need and could not read.
-    pub unknown_attributes: u64,
-    /// Link messages of a kind that this build has no name for.
-    pub unknown_link_kinds: u64,
-}
-
 /// One look at a namespace.
 #[derive(Debug, Clone)]
 pub struct Look {
@@ -103,7 +85,7 @@ pub struct Look {
 /// Looks once.
 pub async fn look(options: &Options) -> Result<Look, ObserveError> {
     let dumper = dumper::Dumper::new(options.receive_buffer)?;
-    dumper::look(dumper).await
+    dumped::look(dumper).await
 }
 
 /// Looks once, and hands on only what was seen. See [`look`] for what was not.

@@ -21,7 +21,7 @@ pub(super) const RTM_NEWNEXTHOP: u16 = 104;
 pub(super) const RTM_DELNEXTHOP: u16 = 105;
 
 const IFLA_EXT_MASK: u16 = 29;
-/// Leave out the statistics: half of a link message, and not needed.
+/// Leave out IPv6's per-device statistics, the largest part of a link message and not needed.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
 /// A dump to ask for.

@@ -7,7 +7,7 @@ use cidrift_proto::landing::MacAddress;
 use ipnet::IpNet;
 
 use super::decode::link::LinkState;
-use super::dumper::{Dumped, Fdb, Neighbours, keep_vxlan};
+use super::dumped::{Dumped, Fdb, Neighbours, keep_vxlan};
 use super::event::Event;
 use super::netconf::Netconf;
 use super::parts::Parts;

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::decode::{Tally, Undecodable};
-use super::dumper::{Dumped, Dumper};
+use super::dumped::Dumped;
+use super::dumper::Dumper;
 use super::event::{Event, Read, read};
 use super::frame::frames;
 use super::mailbox::{Mailbox, Post};

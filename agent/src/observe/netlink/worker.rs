@@ -7,7 +7,8 @@ use std::thread;
 use tokio::sync::mpsc as answers;
 
 use super::ObserveError;
-use super::dumper::{Dumped, Dumper};
+use super::dumped::Dumped;
+use super::dumper::Dumper;
 use super::parts::Parts;
 
 /// The watcher's end.

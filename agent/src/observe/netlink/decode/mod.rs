@@ -10,6 +10,11 @@ pub(super) mod nexthop;
 pub(super) mod route;
 pub(super) mod rule;
 
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
 use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
 
 pub(super) const AF_UNSPEC: u8 = 0;
