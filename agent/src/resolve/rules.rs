@@ -170,17 +170,15 @@ fn selects_all(rule: &Rule) -> bool {
         && unmodelled.is_none()
 }
 
-/// `fib_lookup` of a namespace without own rules: local and main in one, then
-/// table default, which is asked even after a discard route.
+/// `fib_lookup` of a namespace without own rules: local and main in one, then table default.
 fn initial<'k>(kernel: &'k Kernel, query: &Query) -> Outcome<'k> {
-    let (first, dead) = match table::look_merged(kernel, query) {
-        Answer::Found(outcome @ Outcome::Discard(..)) => (Some(outcome), None),
+    let dead = match table::look_merged(kernel, query) {
         Answer::Found(outcome) => return outcome,
-        Answer::Miss(dead) => (None, dead),
+        Answer::Miss(dead) => dead,
     };
     match table::look(kernel, DEFAULT, query) {
         Answer::Found(outcome) => outcome,
-        Answer::Miss(skipped) => first.unwrap_or(Outcome::NoRoute(dead.or(skipped))),
+        Answer::Miss(skipped) => Outcome::NoRoute(dead.or(skipped)),
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::view::{Hop, Hops, Kernel, Nexthop, Route, RouteKind, Tables};
 
-use super::flow::{Query, Source, is_ipv6};
+use super::flow::{Input, Query, Source, is_ipv6};
 
 /// Table local.
 pub(crate) const LOCAL: u32 = 255;
@@ -176,6 +176,9 @@ fn first_usable_v4<'k>(kernel: &'k Kernel, routes: impl Iterator<Item = &'k Rout
             continue;
         }
         if let Some(step) = without_hops(route) {
+            if route.kind == RouteKind::Host && !host_usable(kernel, route, query) {
+                continue;
+            }
             return step;
         }
         let chosen = match live(kernel, route, query) {
@@ -183,7 +186,7 @@ fn first_usable_v4<'k>(kernel: &'k Kernel, routes: impl Iterator<Item = &'k Rout
             Live::Blackhole => return Step::Found(Outcome::Discard(Discard::Blackhole, Some(route))),
             Live::Unknown(reason) => return Step::Found(Outcome::Unknown(reason, Some(route))),
             Live::None => {
-                dead = dead.or(Some(route));
+                dead = dead.or(passed_over(route, query));
                 if matches!(route.hops, Hops::Object(_)) {
                     return Step::OtherKey(dead);
                 }
@@ -197,7 +200,8 @@ fn first_usable_v4<'k>(kernel: &'k Kernel, routes: impl Iterator<Item = &'k Rout
 
 /// `rt6_select`: the routes of the best metric that can be used; only when
 /// there is none, all the others by metric. Among routes that count as equal the
-/// first wins; a bound device prefers (or, without a source, demands) its routes.
+/// first wins; the device that the packet is bound to is preferred (without a
+/// source, demanded), else the one that it came in by.
 fn at_prefix_v6<'k>(kernel: &'k Kernel, routes: &'k [Route], query: &Query) -> Step<'k> {
     let mut sorted: Vec<&Route>;
     let ordered: &mut dyn Iterator<Item = &'k Route> = if routes.is_sorted_by_key(|route| route.metric) {
@@ -221,7 +225,7 @@ fn at_prefix_v6<'k>(kernel: &'k Kernel, routes: &'k [Route], query: &Query) -> S
             beyond = true;
         }
         let Some((rank, step)) = rank_v6(kernel, route, query) else {
-            dead = dead.or(Some(route));
+            dead = dead.or(passed_over(route, query));
             continue;
         };
         if best.as_ref().is_none_or(|(so_far, _)| rank > *so_far) {
@@ -234,16 +238,27 @@ fn at_prefix_v6<'k>(kernel: &'k Kernel, routes: &'k [Route], query: &Query) -> S
     }
 }
 
-/// How well a route fits the bound device (`rt6_score_route`); `None`: not usable.
+/// How well a route fits the device that the packet is bound to or came in by
+/// (`rt6_score_route`); `None`: not usable.
 fn rank_v6<'k>(kernel: &'k Kernel, route: &'k Route, query: &Query) -> Option<(u8, Step<'k>)> {
     let strict = query.output.is_some() && query.source == Source::Unspecified;
-    let fits = |device: Option<u32>| match query.output {
+    // `ip6_pol_route_input` hands the input device on where an output device
+    // goes: of equal routes the one back out of it is preferred.
+    let preferred = match (query.output, query.input) {
+        (Some(output), _) => Some(output),
+        (None, Input::Device(index)) => Some(index),
+        (None, Input::Host | Input::SomePod) => None,
+    };
+    let fits = |device: Option<u32>| match preferred {
         None => Some(2),
-        Some(output) if device == Some(output) => Some(2),
+        Some(_) if device == preferred => Some(2),
         Some(_) if strict => None,
         Some(_) => Some(0),
     };
     if let Some(step) = without_hops(route) {
+        if route.kind == RouteKind::Host && !host_usable(kernel, route, query) {
+            return None;
+        }
         // The kernel hangs discard routes on the loopback device.
         let device = match &route.hops {
             Hops::One(hop) => hop.device,
@@ -256,7 +271,8 @@ fn rank_v6<'k>(kernel: &'k Kernel, route: &'k Route, query: &Query) -> Option<(u
             fits(hop.device).map(|rank| (rank, Step::Found(Outcome::Forward(route, Chosen::One(hop)))))
         }
         Live::Some(Chosen::Many { mut hops, group }) => {
-            if strict {
+            // Among a group's members the kernel chooses without a look at the bound device.
+            if strict && !group {
                 hops.retain(|(_, hop)| hop.device == query.output);
             }
             let rank = hops.iter().filter_map(|(_, hop)| fits(hop.device)).max()?;
@@ -273,10 +289,17 @@ fn rank_v6<'k>(kernel: &'k Kernel, route: &'k Route, query: &Query) -> Option<(u
     }
 }
 
+/// A route that is not used for its devices' state, not for the device that the packet is bound to.
+fn passed_over<'k>(route: &'k Route, query: &Query) -> Option<&'k Route> {
+    query.output.is_none().then_some(route)
+}
+
 /// What a route says whose hops do not matter.
 fn without_hops(route: &Route) -> Option<Step<'_>> {
     Some(match route.kind {
         RouteKind::Unicast => return None,
+        // IPv6 tells the type of a route by its nexthop object: that decides.
+        RouteKind::Discard(_) if matches!(route.hops, Hops::Object(_)) => return None,
         RouteKind::Host => Step::Found(Outcome::Host(route)),
         RouteKind::Discard(how) => Step::Found(Outcome::Discard(how, Some(route))),
         RouteKind::Throw => Step::Throw,
@@ -365,6 +388,19 @@ pub(crate) fn usable(kernel: &Kernel, hop: &Hop, query: &Query) -> bool {
     };
     let linkdown = hop.linkdown || !link.carrier;
     link.up && !(linkdown && ignores_linkdown(kernel, &link.name, ipv6))
+}
+
+/// Likewise for a local or broadcast route. A local one does not care for its
+/// device's carrier, a broadcast one does: the route's own flags tell.
+fn host_usable(kernel: &Kernel, route: &Route, query: &Query) -> bool {
+    let Hops::One(hop) = &route.hops else { return true };
+    let ipv6 = is_ipv6(query.destination);
+    if !ipv6 && query.output.is_some() && query.output != hop.device {
+        return false;
+    }
+    let link = hop.device.and_then(|device| kernel.links.get(&device));
+    let ignored = |name: &str| hop.linkdown && ignores_linkdown(kernel, name, ipv6);
+    !hop.dead && !link.is_some_and(|link| ignored(&link.name))
 }
 
 /// `ignore_routes_with_linkdown`: for IPv4 `all` or the device's own; for IPv6

@@ -13,6 +13,8 @@ use crate::view::{Rule, RuleAction};
 const HEADER: usize = 12;
 /// Informative only: who made the rule, its realm, padding.
 const FRA_FLOW: u16 = 11;
+const FRA_SPORT_MASK: u16 = 28;
+const FRA_DPORT_MASK: u16 = 29;
 const FRA_PAD: u16 = 18;
 const FRA_PROTOCOL: u16 = 21;
 /// `suppress_prefixlength` and `suppress_ifgroup` are sent as -1 where unset.
@@ -76,6 +78,9 @@ pub(in super::super) fn rule(payload: &[u8], tally: &mut Tally) -> Result<Option
             Ok(RuleAttribute::UidRange(range)) => rule.uids = Some((range.start, range.end)),
             Ok(RuleAttribute::Protocol(_) | RuleAttribute::Realm(_)) => {}
             Ok(RuleAttribute::Other(other)) if other.kind() == FRA_PAD => {}
+            // Linux 6.15 tells a mask with every single port: all of its bits.
+            Ok(RuleAttribute::Other(other))
+                if matches!(other.kind(), FRA_SPORT_MASK | FRA_DPORT_MASK) && attribute.value() == [0xff; 2] => {}
             // A selector that this build does not know may make the rule match less: its effect is not known.
             Ok(RuleAttribute::Other(other)) => {
                 tally.unknown_attributes += 1;
