@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use cidrift_proto::catalogue::{CATALOGUE, Code};
 use cidrift_proto::finding::{Finding, FindingState, Severity};
 use clap::Parser;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use serde::Serialize;
 
 use super::args::{Args, Command};
@@ -14,7 +14,7 @@ use super::client::{AskError, Client};
 use super::outcome::Outcome;
 use super::output::{Output, PrintError};
 use super::{render, watch};
-use crate::query::answer::StatusAnswer;
+use crate::query::answer::{NodeAnswer, StatusAnswer};
 use crate::summary::{Health, NodeSummary};
 
 /// Why there is no answer.
@@ -147,11 +147,8 @@ async fn status<W: Write>(client: &Client, output: &mut Output<W>) -> Result<Out
     let status = client.status().await?;
     let findings = client.findings(false, "", "").await?;
     let mut nodes = Vec::new();
-    if !output.format().is_machine() {
-        let names = client.nodes().await?;
-        if names.len() <= render::MATRIX {
-            nodes = try_join_all(names.iter().map(|node| client.node(&node.name))).await?;
-        }
+    if !output.format().is_machine() && status.status.nodes as usize <= render::MATRIX {
+        nodes = details(client).await?;
     }
     let document = StatusDocument {
         status: &status,
@@ -159,6 +156,22 @@ async fn status<W: Write>(client: &Client, output: &mut Output<W>) -> Result<Out
     };
     output.answer(&document, |look| render::status(&status, &findings, &nodes, look))?;
     Ok(status.status.health.into())
+}
+
+/// Every node, where there are few.
+async fn details(client: &Client) -> Result<Vec<NodeAnswer>, Failure> {
+    let names = client.nodes().await?;
+    // Agents may report for more than the control plane has.
+    if names.len() > render::MATRIX {
+        return Ok(Vec::new());
+    }
+    let nodes = join_all(names.iter().map(|node| client.node(&node.name))).await;
+    let there = nodes.into_iter().filter_map(|node| match node {
+        // Deleted since it was listed.
+        Err(AskError::Question(_)) => None,
+        other => Some(other.map_err(Failure::from)),
+    });
+    there.collect()
 }
 
 async fn findings<W: Write>(

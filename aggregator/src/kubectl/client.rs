@@ -64,8 +64,18 @@ pub(super) enum AskError {
     /// The question was wrong.
     #[error("{0}")]
     Question(String),
+    /// A watch broke off.
+    #[error(
+        "the watch broke off: the aggregator at {server} is gone or cannot be reached any more ({reason}); start the watch again when it is back"
+    )]
+    Broken {
+        /// Where.
+        server: String,
+        /// What was seen of it.
+        reason: String,
+    },
     /// It failed.
-    #[error("the aggregator at {server} failed: {reason}")]
+    #[error("the aggregator at {server} did not answer: {reason}")]
     Failed {
         /// Where.
         server: String,
@@ -134,7 +144,11 @@ impl Client {
         match status.code() {
             Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => AskError::Question(reason),
             Code::Unavailable => AskError::Unreachable { server, reason },
-            Code::Unimplemented | Code::Unknown | Code::Internal => AskError::Stranger { server, reason },
+            Code::Unimplemented => AskError::Stranger { server, reason },
+            // What tonic makes of an answer that is no gRPC at all: HTTP without its trailers, or no HTTP/2.
+            _ if reason.contains("grpc-status header missing") || reason.contains("http2 error") => {
+                AskError::Stranger { server, reason }
+            }
             _ => AskError::Failed { server, reason },
         }
     }
@@ -188,7 +202,10 @@ impl Client {
         let client = self.clone();
         Ok(Box::pin(stream.filter_map(move |event| {
             let event = match event {
-                Err(status) => Some(Err(client.refusal(&status))),
+                Err(status) => Some(Err(AskError::Broken {
+                    server: client.server.clone(),
+                    reason: status.message().to_owned(),
+                })),
                 Ok(wire) => convert::event_from_wire(&wire).map_err(AskError::from).transpose(),
             };
             std::future::ready(event)

@@ -3,6 +3,8 @@
 mod node;
 mod pool;
 mod status;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use node::{detail_from_wire, detail_to_wire, path_from_wire, path_to_wire, summary_from_wire, summary_to_wire};
@@ -38,18 +40,4 @@ fn optional(text: &str) -> Option<String> {
 
 fn required<'a, T>(field: &'a Option<T>, name: &'static str) -> Result<&'a T, Malformed> {
     field.as_ref().ok_or(Malformed::Missing(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn health_that_is_not_known_here_is_unknown() {
-        assert_eq!(health_from_wire(0), Health::Unknown);
-        assert_eq!(health_from_wire(99), Health::Unknown);
-        for health in [Health::Healthy, Health::Findings, Health::Unknown] {
-            assert_eq!(health_from_wire(health_to_wire(health).into()), health);
-        }
-    }
 }
