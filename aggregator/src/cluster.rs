@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use cidrift_proto::facts::HostFacts;
 use cidrift_proto::finding::Claim;
@@ -107,6 +108,54 @@ pub struct Forwarding {
     pub v6: PrefixMap<Ipv6Net, ForwardingEntry>,
 }
 
+impl Forwarding {
+    /// A table of these entries; of two for one prefix the later one stands.
+    pub fn of(entries: impl IntoIterator<Item = ForwardingEntry>) -> Self {
+        let mut table = Self::default();
+        for entry in entries {
+            table.upsert(entry);
+        }
+        table
+    }
+
+    /// Puts an entry in, in place of the one that was there.
+    pub fn upsert(&mut self, entry: ForwardingEntry) {
+        match entry.prefix {
+            IpNet::V4(net) => self.v4.insert(net, entry),
+            IpNet::V6(net) => self.v6.insert(net, entry),
+        };
+    }
+
+    /// Takes the entry of exactly this prefix out.
+    pub fn remove(&mut self, prefix: IpNet) {
+        match prefix {
+            IpNet::V4(net) => self.v4.remove(&net),
+            IpNet::V6(net) => self.v6.remove(&net),
+        };
+    }
+
+    /// The longest entry that covers this prefix.
+    pub fn longest(&self, prefix: IpNet) -> Option<&ForwardingEntry> {
+        match prefix {
+            IpNet::V4(net) => self.v4.get_lpm(&net).map(|(_, entry)| entry),
+            IpNet::V6(net) => self.v6.get_lpm(&net).map(|(_, entry)| entry),
+        }
+    }
+
+    /// Every entry inside this prefix, itself included, in lexicographic order: an entry stands before those inside it.
+    pub fn inside(&self, prefix: IpNet) -> Box<dyn Iterator<Item = &ForwardingEntry> + '_> {
+        match prefix {
+            IpNet::V4(net) => Box::new(self.v4.children(&net).map(|(_, entry)| entry)),
+            IpNet::V6(net) => Box::new(self.v6.children(&net).map(|(_, entry)| entry)),
+        }
+    }
+
+    /// Every entry, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = &ForwardingEntry> {
+        self.v4.values().chain(self.v6.values())
+    }
+}
+
 /// What one agent has reported.
 #[derive(Debug, Clone)]
 pub struct HostState {
@@ -134,6 +183,53 @@ pub struct HostState {
     pub heard_at: Timestamp,
     /// When its view was last proven whole by a dump, host's clock.
     pub verified_at: Option<Timestamp>,
+    /// When its agent saw the newest change, host's clock.
+    pub changed_at: Option<Timestamp>,
+    /// Why its view cannot be relied on, where the agent or `ingest` said so.
+    pub lost: Option<String>,
+}
+
+impl HostState {
+    /// An agent that has said nothing yet.
+    pub fn new(node: &str, now: Timestamp) -> Self {
+        Self {
+            node: node.to_owned(),
+            instance: String::new(),
+            agent_version: String::new(),
+            connected: false,
+            whole: false,
+            applied: 0,
+            expectation: 0,
+            forwarding: Forwarding::default(),
+            facts: None,
+            claims: Vec::new(),
+            heard_at: now,
+            verified_at: None,
+            changed_at: None,
+            lost: None,
+        }
+    }
+
+    /// Whether its view can be relied on.
+    pub fn report(&self, now: Timestamp, silence: Duration) -> ReportState {
+        let quiet = Duration::try_from(now.duration_since(self.heard_at)).unwrap_or_default();
+        match (quiet > silence, self.connected && self.whole) {
+            (true, _) => ReportState::Silent,
+            (false, true) => ReportState::Live,
+            (false, false) => ReportState::Syncing,
+        }
+    }
+
+    /// The view may be judged: it is whole and not too old. A stream that broke a
+    /// moment ago does not make it wrong; it only cannot show that anything got better.
+    pub fn judgeable(&self, now: Timestamp, silence: Duration) -> bool {
+        self.whole && self.report(now, silence) != ReportState::Silent
+    }
+
+    /// When its view was last known to be so, host's clock.
+    pub fn seen_at(&self) -> Option<Timestamp> {
+        self.verified_at.max(self.changed_at)
+    }
 }
 
 /// Something that an agent told, in plain data, checked and in order.

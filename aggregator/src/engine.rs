@@ -3,9 +3,16 @@
 //!
 //! Calls are synchronous and short; a slow caller slows its own stream only.
 
+mod apply;
+mod claims;
+mod expect;
+mod fates;
 mod look;
+pub mod memory;
+mod row;
+mod state;
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use cidrift_proto::finding::Finding;
@@ -13,6 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 use crate::cluster::{ControlPlane, Expectation, HostEvent, PoolConfig};
+pub use state::State;
 
 /// How patient the engine is.
 #[derive(Debug, Clone)]
@@ -27,50 +35,80 @@ pub struct Config {
     pub pool: PoolConfig,
 }
 
-/// All state: cluster, verdicts and ledger.
-#[derive(Debug)]
-pub struct State {}
+/// Changes a subscriber may be behind before it is told that it lagged: two for
+/// each node of a 1,000-node cluster that breaks at once.
+const BACKLOG: usize = 2_048;
 
 /// The engine; share it in an [`Arc`].
 #[derive(Debug)]
 pub struct Engine {
     state: RwLock<State>,
+    changes: broadcast::Sender<Arc<Finding>>,
 }
 
 impl Engine {
     /// With nothing known.
-    pub fn new(_config: Config) -> Arc<Self> {
+    pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
-            state: RwLock::new(State {}),
+            state: RwLock::new(State::new(config)),
+            changes: broadcast::channel(BACKLOG).0,
         })
     }
 
     /// Applies what an agent told.
-    pub fn host_event(&self, _node: &str, _event: HostEvent, _now: Timestamp) {}
+    pub fn host_event(&self, node: &str, event: HostEvent, now: Timestamp) {
+        self.change(|state| state.host_event(node, event, now), now);
+    }
 
     /// Replaces what the control plane says.
-    pub fn control_plane(&self, _state: ControlPlane, _now: Timestamp) {}
+    pub fn control_plane(&self, plane: ControlPlane, now: Timestamp) {
+        self.change(|state| state.control_plane(plane, now), now);
+    }
 
     /// Lets time pass: pending findings open, silent agents are noticed. To be called several times a second.
-    pub fn tick(&self, _now: Timestamp) {}
+    pub fn tick(&self, now: Timestamp) {
+        self.change(|state| state.tick(now), now);
+    }
 
-    /// What the agent of this node is to be told, now and whenever it changes.
-    pub fn expectation(&self, _node: &str) -> watch::Receiver<Arc<Expectation>> {
-        watch::channel(Arc::default()).1
+    /// What the agent of this node is to be told, now and whenever it changes. The sender
+    /// goes away with the Node, once nobody listens.
+    pub fn expectation(&self, node: &str) -> watch::Receiver<Arc<Expectation>> {
+        self.write().watch_expectation(node)
     }
 
     /// The sequence number last applied for this instance of the node's agent; 0: it must send a snapshot.
-    pub fn applied(&self, _node: &str, _instance: &str) -> u64 {
-        0
+    pub fn applied(&self, node: &str, instance: &str) -> u64 {
+        self.lock().applied(node, instance)
     }
 
     /// Looks at the state. Keep it short: it holds the lock.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        look(&self.lock())
     }
 
     /// The findings that stand now, and every change after.
     pub fn subscribe(&self) -> (Vec<Arc<Finding>>, broadcast::Receiver<Arc<Finding>>) {
-        (Vec::new(), broadcast::channel(1).1)
+        let state = self.lock();
+        // Changes are sent under the write lock: none falls between the two.
+        let receiver = self.changes.subscribe();
+        (state.findings(), receiver)
+    }
+
+    fn change(&self, apply: impl FnOnce(&mut State), now: Timestamp) {
+        let mut state = self.write();
+        apply(&mut state);
+        for finding in state.drain(now) {
+            // Nobody listening is no error.
+            let _ = self.changes.send(finding);
+        }
+    }
+
+    /// A caller that panicked left the state as whole as any other moment: each step replaces plain data.
+    fn lock(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

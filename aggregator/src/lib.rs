@@ -4,11 +4,14 @@
 pub mod app;
 pub mod cli;
 pub mod cluster;
+pub mod correlate;
 pub mod engine;
 pub mod http;
 pub mod ingest;
 pub mod kubectl;
+pub mod ledger;
 pub mod logging;
 pub mod metrics;
+pub mod netmap;
 pub mod query;
 pub mod summary;

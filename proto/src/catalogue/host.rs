@@ -101,7 +101,7 @@ pub(super) const HOST02: Entry = Entry {
              sets of pods alive, but the bridge plugin refuses a bridge with another IPv4 address. It is a stopgap for running pods only.",
         ),
     ],
-    silence: "CNIs without a bridge (ptp, Calico, Cilium, kindnet, Antrea's own gateway device is not a bridge). A bridge that pods do \
+    silence: "CNIs without a bridge (ptp, kindnet, Calico, Cilium, Antrea, AWS, Azure). A bridge that pods do \
         not use (docker0, virbr0, lxcbr0). Nodes whose podCIDR the CNI ignores.",
     related: &[Code::Host01, Code::Pool12, Code::Host03, Code::Sand01],
 };

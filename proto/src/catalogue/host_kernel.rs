@@ -34,6 +34,11 @@ pub(super) const HOST04: Entry = Entry {
             "ip route del PREFIX via GATEWAY dev DEVICE",
         ),
         run(
+            "Where that route had taken the place of the bridge's own, the kernel does not bring it back; do so with the bridge's \
+             address:",
+            "ip route replace CIDR dev cni0 proto kernel scope link src BRIDGE-ADDRESS",
+        ),
+        run(
             "Set a bridge that is down up again; the connected route returns, routes of other daemons do not:",
             "ip link set cni0 up",
         ),

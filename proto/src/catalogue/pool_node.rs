@@ -42,6 +42,10 @@ pub(super) const POOL01: Entry = Entry {
             "Whether kcm allocates at all:",
             "kubectl get pods -n kube-system -l component=kube-controller-manager -o yaml | grep -E 'allocate-node-cidrs|cluster-cidr|controllers='",
         ),
+        run(
+            "What the CNI's daemon on the node says of it (flannel, Cilium, kube-router, Antrea):",
+            "kubectl logs -n NAMESPACE POD | grep -iE 'pod cidr not assigned|PodCIDR not available|node.Spec.PodCIDR|PodCIDR is empty'",
+        ),
     ],
     remedy: &[
         say(
@@ -125,6 +129,11 @@ pub(super) const POOL02: Entry = Entry {
             "Traps of the swap: emptyDir data goes with the drain; CSINode still names the old Node as owner and must go too (the \
              garbage collector does it where kcm runs); a cloud that owns the instance may end it when its Node is deleted; CNI \
              configuration on the host may keep the old range (HOST01, HOST02). Uncordon when those are clean.",
+        ),
+        say(
+            "The classic rotation (drain, delete the Node, restart the kubelet on the host, wait for a CIDR, uncordon) is the last \
+             resort: it needs a kcm that runs, loses labels, taints and annotations, and gives whatever CIDR is next. One node at a \
+             time, never two: each takes capacity away and every other host must follow its new routes.",
         ),
     ],
     silence: "Only built-in IPAM (RangeAllocator) with a known --cluster-cidr. Where the pool is not visible, as on managed control \

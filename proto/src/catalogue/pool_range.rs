@@ -301,6 +301,10 @@ pub(super) const POOL15: Entry = Entry {
             "kubectl get nodes --sort-by=.metadata.creationTimestamp -o wide | tail -20",
         ),
         run(
+            "How many Nodes etcd holds; a graph of it shows the churn:",
+            "kubectl get --raw /metrics | grep -E 'objects.*\"nodes\"'",
+        ),
+        run(
             "Who deletes:",
             "kubectl get events -A | grep -E 'RemovingNode|DeletingNode|RegisteredNode'",
         ),

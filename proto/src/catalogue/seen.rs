@@ -69,7 +69,6 @@ pub(super) const SEEN01: Entry = Entry {
         "The agent does not run there: not scheduled (taints), image missing, crashed.",
         "The host is down or cut off from the aggregator.",
         "The agent runs under another node name than the Node has.",
-        "The clocks differ so much that its reports seem old.",
     ],
     look: &[
         run("What was last heard:", "kubectl cidrift node NODE"),

@@ -1,0 +1,102 @@
+//! What is wrong, judged from plain data: what the control plane says, what the
+//! hosts see, and the clock handed in. Nothing here does I/O or remembers
+//! anything; what must be remembered comes in as [`crate::engine::memory::Memory`].
+//!
+//! [`book`] indexes who owns what, [`ipam`] and [`habit`] say which rules apply to
+//! a node, [`coverage`] and [`verdict`] judge one (source, pod CIDR) pair, and one
+//! file per rule family turns that into claims.
+
+pub mod book;
+pub mod coverage;
+pub mod explain;
+pub mod habit;
+pub mod host;
+pub mod ipam;
+pub mod oneway;
+pub mod overlap;
+pub mod pool;
+pub mod reborn;
+pub mod routes;
+pub mod silent;
+pub mod stale;
+pub mod tunnel;
+pub mod verdict;
+pub mod words;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cidrift_proto::finding::{Affected, Evidence, ROWS};
+use jiff::Timestamp;
+
+use crate::cluster::{ControlPlane, HostState, NodeRecord, PoolConfig};
+use book::Book;
+
+/// All that a rule may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// What the control plane says.
+    pub plane: &'a ControlPlane,
+    /// Who owns what, of that.
+    pub book: &'a Book,
+    /// What is known of the pool.
+    pub pool: &'a PoolConfig,
+    /// What the hosts see, by node name.
+    pub hosts: &'a BTreeMap<String, HostState>,
+    /// The clock.
+    pub now: Timestamp,
+    /// An agent not heard of for this long is silent.
+    pub silence: Duration,
+}
+
+impl<'a> Scene<'a> {
+    /// The Node object.
+    pub fn node(&self, name: &str) -> Option<&'a NodeRecord> {
+        self.plane.nodes.get(name)
+    }
+
+    /// The host's state, if its view may be judged.
+    pub fn host(&self, name: &str) -> Option<&'a HostState> {
+        self.hosts
+            .get(name)
+            .filter(|host| host.judgeable(self.now, self.silence))
+    }
+
+    /// What the control plane says of a node, as evidence.
+    pub fn node_evidence(&self, node: &NodeRecord) -> Evidence {
+        let mut text = format!("spec.podCIDRs {}", words::list(&node.pod_cidrs_raw));
+        if !node.internal_ips.is_empty() {
+            text.push_str(&format!(", InternalIP {}", words::list(&node.internal_ips)));
+        }
+        self.plane_evidence(format!("Node {}", node.name), text)
+    }
+
+    /// Something that the control plane says.
+    pub fn plane_evidence(&self, source: String, text: String) -> Evidence {
+        Evidence {
+            source,
+            text,
+            observed_at: self.plane.observed_at,
+            stale: self.plane.problem.is_some(),
+        }
+    }
+
+    /// Something that a host's kernel says.
+    pub fn kernel_evidence(&self, host: &HostState, text: String) -> Evidence {
+        Evidence {
+            source: format!("kernel of {}", host.node),
+            text,
+            observed_at: host.seen_at(),
+            stale: !host.judgeable(self.now, self.silence),
+        }
+    }
+}
+
+/// Sorts rows, drops doubles and cuts them to [`ROWS`]; gives how many there were.
+pub fn cap_affected(rows: &mut Vec<Affected>) -> u32 {
+    rows.sort();
+    rows.dedup();
+    let total = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    rows.truncate(ROWS);
+    total
+}

@@ -1,0 +1,155 @@
+//! PATH03: routes for CIDRs that no node owns any more.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::{Affected, Claim, ROWS, Trigger};
+use cidrift_proto::landing::{ForwardingEntry, Landing};
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::ipam::Ipam;
+use super::routes::elapsed;
+use super::verdict::Source;
+use super::{Scene, cap_affected, words};
+use crate::engine::memory::{Former, Memory};
+use crate::netmap::overlap;
+
+struct Row<'a> {
+    entry: &'a ForwardingEntry,
+    before: Option<&'a Former>,
+    /// Since when nobody owns it, or since when the route is there.
+    since: Timestamp,
+    trigger: Trigger,
+}
+
+/// The claim of one source, if it has such routes. `strays` are the prefixes of its
+/// entries that no pod CIDR overlaps. Routes that became stale less than
+/// `settle` ago are left out while others are so for longer; the second value is when they count.
+pub fn claim(
+    scene: &Scene<'_>,
+    source: Source<'_>,
+    strays: &BTreeSet<IpNet>,
+    memory: &Memory,
+    settle: Duration,
+) -> (Option<Claim>, Option<Timestamp>) {
+    if matches!(source.habit.ipam, Ipam::Delegated(_) | Ipam::NoDataPlane(_)) || scene.plane.problem.is_some() {
+        return (None, None);
+    }
+    let entry = |prefix: &IpNet| source.host.forwarding.inside(*prefix).next();
+    let mut rows: Vec<Row<'_>> = strays
+        .iter()
+        .filter_map(|prefix| row(scene, source, memory, entry(prefix)?))
+        .collect();
+    let ripe = |row: &Row<'_>| row.trigger == Trigger::Host || elapsed(row.since, scene.now) >= settle;
+    let unripe = rows.iter().filter(|row| !ripe(row)).map(|row| row.since).min();
+    let next = unripe.and_then(|since| since.checked_add(settle).ok());
+    if rows.iter().any(ripe) {
+        rows.retain(ripe);
+    }
+    if rows.is_empty() {
+        return (None, None);
+    }
+    (Some(build(scene, source, &rows)), next)
+}
+
+fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a ForwardingEntry) -> Option<Row<'a>> {
+    let leads = |landing: &Landing| {
+        matches!(
+            landing,
+            Landing::Underlay { .. } | Landing::Discard { .. } | Landing::UnresolvedNeighbour { .. }
+        )
+    };
+    let counts = match &entry.landing {
+        Landing::Multipath { legs } => legs.iter().any(|leg| leads(&leg.landing)),
+        landing => leads(landing),
+    };
+    let prefix = entry.prefix;
+    if !counts || prefix.prefix_len() == 0 || scene.book.overlapping(prefix).next().is_some() {
+        return None;
+    }
+    if scene.pool.service_ranges.iter().any(|range| overlap(range, &prefix)) {
+        return None;
+    }
+    let before = memory.owner_before(prefix);
+    let in_pool = matches!(source.habit.ipam, Ipam::PodCidr)
+        && scene
+            .pool
+            .ranges
+            .iter()
+            .any(|range| range.contains(&prefix) && *range != prefix);
+    if before.is_none() && !in_pool {
+        return None;
+    }
+    // Put back after its owner was gone: the host changed last. Otherwise the
+    // control plane did, or it may still be about to name the owner.
+    let (since, trigger) = match before {
+        Some(former) if entry.changed_at > former.until => (entry.changed_at, Trigger::Host),
+        Some(former) => (former.until, Trigger::ControlPlane),
+        None => (entry.changed_at, Trigger::ControlPlane),
+    };
+    Some(Row {
+        entry,
+        before,
+        since,
+        trigger,
+    })
+}
+
+fn build(scene: &Scene<'_>, source: Source<'_>, rows: &[Row<'_>]) -> Claim {
+    let name = &source.node.name;
+    let mut affected: Vec<Affected> = rows
+        .iter()
+        .map(|row| Affected {
+            prefix: Some(row.entry.prefix),
+            node: row.before.map(|former| former.node.clone()),
+            detail: match row.before {
+                Some(former) => format!("{}; {} had it", row.entry.landing, former.node),
+                None => format!("{}; nobody is known to have had it", row.entry.landing),
+            },
+        })
+        .collect();
+    let affected_total = cap_affected(&mut affected);
+    let mut evidence = Vec::new();
+    for row in rows {
+        let text = format!("{} {}", row.entry.prefix, row.entry.landing);
+        evidence.push(scene.kernel_evidence(source.host, text));
+        if let Some(former) = row.before {
+            let text = format!(
+                "had {} as UID {} until {}; no Node has it now",
+                former.cidr, former.uid, former.until
+            );
+            evidence.push(scene.plane_evidence(format!("Node {}", former.node), text));
+        }
+    }
+    evidence.truncate(ROWS);
+    let first = rows[0].entry;
+    let what = match rows.len() {
+        1 => first.prefix.to_string(),
+        many => format!("{} and {} more", first.prefix, many - 1),
+    };
+    let family = if first.prefix.addr().is_ipv4() { "" } else { "-6 " };
+    let host = rows.iter().any(|row| row.trigger == Trigger::Host);
+    Claim {
+        code: Code::Path03,
+        subject: name.clone(),
+        severity: Code::Path03.entry().severity,
+        nodes: vec![name.clone()],
+        summary: format!("{name} still routes {what}, which no node owns"),
+        affected,
+        affected_total,
+        evidence,
+        unseen: Vec::new(),
+        cause: "The Node was deleted or got another CIDR while the CNI's daemon on this host was down or missed it; \
+                routes of removed nodes are not cleaned up later."
+            .to_owned(),
+        remedy: format!(
+            "On {name}: ip {family}route del {}. Left alone it misdelivers as soon as the CIDR is given to another node. {}",
+            first.prefix,
+            words::restart_cni(source.node, Some(source.habit))
+        ),
+        changed_at: rows.iter().map(|row| row.since).max(),
+        trigger: if host { Trigger::Host } else { Trigger::ControlPlane },
+    }
+}

@@ -1,0 +1,114 @@
+//! What an agent told, applied to what is known of its host.
+
+use cidrift_proto::facts::HostFacts;
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::cluster::{Forwarding, HostEvent, HostState};
+
+/// What of a host changed.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    /// Its whole view.
+    pub(super) all: bool,
+    /// These prefixes of it.
+    pub(super) prefixes: Vec<IpNet>,
+    /// Its facts.
+    pub(super) facts: bool,
+    /// Its own claims.
+    pub(super) claims: bool,
+    /// When its agent saw that.
+    pub(super) seen: Option<Timestamp>,
+}
+
+/// Applies an event to the host's state.
+pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> Touched {
+    host.heard_at = now;
+    let mut touched = Touched::default();
+    match event {
+        HostEvent::Connected { instance, version } => {
+            host.connected = true;
+            host.agent_version = version;
+            if host.instance != instance {
+                host.instance = instance;
+                host.applied = 0;
+                host.whole = false;
+                host.lost = None;
+            }
+        }
+        HostEvent::Snapshot {
+            sequence,
+            expectation,
+            entries,
+            facts,
+            claims,
+        } => {
+            touched.all = true;
+            touched.seen = entries.iter().map(|entry| entry.changed_at).max();
+            touched.facts = host.facts.as_ref().is_none_or(|before| !same_facts(before, &facts));
+            touched.claims = true;
+            host.verified_at = Some(facts.observed_at).max(host.verified_at);
+            host.forwarding = Forwarding::of(entries);
+            host.facts = Some(facts);
+            host.claims = claims;
+            host.applied = sequence;
+            host.expectation = expectation;
+            host.whole = true;
+            host.lost = None;
+        }
+        HostEvent::Delta { sequence, .. } if !host.whole || sequence <= host.applied => {
+            tracing::debug!(node = host.node, sequence, applied = host.applied, "delta left out");
+        }
+        HostEvent::Delta { sequence, .. } if sequence != host.applied + 1 => {
+            host.whole = false;
+            host.lost = Some(format!("deltas {} to {} are missing", host.applied + 1, sequence - 1));
+        }
+        HostEvent::Delta {
+            sequence,
+            expectation,
+            upserts,
+            removed,
+            facts,
+            claims,
+            observed_at,
+        } => {
+            // A view made for another expectation says more, or less, of every CIDR.
+            touched.all = expectation != host.expectation;
+            touched.seen = observed_at;
+            touched.prefixes = upserts
+                .iter()
+                .map(|entry| entry.prefix)
+                .chain(removed.iter().copied())
+                .collect();
+            for prefix in removed {
+                host.forwarding.remove(prefix);
+            }
+            for entry in upserts {
+                host.forwarding.upsert(entry);
+            }
+            if let Some(facts) = facts {
+                touched.facts = host.facts.as_ref().is_none_or(|before| !same_facts(before, &facts));
+                host.facts = Some(facts);
+            }
+            if let Some(claims) = claims {
+                touched.claims = true;
+                host.claims = claims;
+            }
+            host.applied = sequence;
+            host.expectation = expectation;
+            host.changed_at = observed_at.max(host.changed_at);
+        }
+        HostEvent::Heartbeat { verified_at } => host.verified_at = verified_at.max(host.verified_at),
+        HostEvent::Lost { reason } => {
+            host.whole = false;
+            host.lost = Some(reason);
+        }
+        HostEvent::Disconnected => host.connected = false,
+    }
+    touched
+}
+
+/// Facts say the same, whenever they were read.
+fn same_facts(a: &HostFacts, b: &HostFacts) -> bool {
+    a.links == b.links && a.cni == b.cni && a.gaps == b.gaps
+}

@@ -1,0 +1,176 @@
+//! What became of a claim that is not made any more: the evidence that it is over,
+//! or who cannot be asked.
+
+use std::collections::BTreeMap;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::{Affected, Claim};
+use cidrift_proto::verdict::Standing;
+use ipnet::IpNet;
+
+use super::row::Row;
+use crate::cluster::{HostState, ReportState};
+use crate::correlate::Scene;
+use crate::correlate::host::owned;
+use crate::ledger::Fate;
+
+pub(super) struct Fates<'a> {
+    pub(super) scene: Scene<'a>,
+    pub(super) rows: &'a BTreeMap<String, Row>,
+}
+
+impl Fates<'_> {
+    pub(super) fn of(&self, claim: &Claim, row: Option<&Affected>) -> Fate {
+        match claim.code {
+            Code::Path01 | Code::Path02 | Code::Path04 | Code::Path05 | Code::Path06 => self.pair(claim, row),
+            Code::Path03 => self.of_routes(&claim.subject, row, |host, prefix| {
+                let entry = host.forwarding.inside(prefix).find(|entry| entry.prefix == prefix);
+                match entry {
+                    Some(entry) => format!("{prefix} has an owner, or leads nowhere: {}", entry.landing),
+                    None => format!("{} has no route for {prefix} any more", host.node),
+                }
+            }),
+            Code::Path07 => self.one_way(claim, row),
+            Code::Pool12 => match row.and_then(|row| row.node.as_deref()) {
+                Some(node) => self.of_routes(node, row, |host, prefix| {
+                    format!("{} does not route {prefix} as before", host.node)
+                }),
+                None => self.plane("nobody routes the old CIDR"),
+            },
+            Code::Pool03 => {
+                // An overlap with an interface is the host's word; everything else the control plane's.
+                let interface = row.filter(|row| row.detail.contains(" has "));
+                match interface.and_then(|row| row.node.as_deref()) {
+                    Some(node) => self.host(node, |_| "the interface has that address no more".to_owned()),
+                    None => self.plane("the CIDRs do not overlap any more"),
+                }
+            }
+            Code::Seen01 => self.heard(&claim.subject),
+            code if owned(code) => self.host(&claim.subject, |host| {
+                format!("the agent of {} finds it no more", host.node)
+            }),
+            _ => self.plane("the Nodes say so no more"),
+        }
+    }
+
+    /// The control plane's word, if it can be had.
+    fn plane(&self, reason: &str) -> Fate {
+        match &self.scene.plane.problem {
+            None => Fate::Gone(format!("{}: {reason}", self.scene.plane.source)),
+            Some(problem) => Fate::Unseen(format!("{}: {problem}", self.scene.plane.source)),
+        }
+    }
+
+    /// A live host's word; or the Node is gone.
+    fn host(&self, name: &str, reason: impl FnOnce(&HostState) -> String) -> Fate {
+        let host = self.scene.hosts.get(name);
+        match host {
+            Some(host) if host.report(self.scene.now, self.scene.silence) == ReportState::Live => {
+                Fate::Gone(reason(host))
+            }
+            _ if !self.scene.plane.nodes.contains_key(name) && self.scene.plane.problem.is_none() => {
+                Fate::Gone(format!("Node {name} is gone"))
+            }
+            _ => Fate::Unseen(format!("the agent of {name} cannot be asked")),
+        }
+    }
+
+    fn of_routes(&self, name: &str, row: Option<&Affected>, reason: impl FnOnce(&HostState, IpNet) -> String) -> Fate {
+        if self.scene.plane.problem.is_some() {
+            return self.plane("");
+        }
+        self.host(name, |host| match row.and_then(|row| row.prefix) {
+            Some(prefix) => reason(host, prefix),
+            None => format!("{} routes it no more", host.node),
+        })
+    }
+
+    /// A broken (source, CIDR) pair.
+    fn pair(&self, claim: &Claim, affected: Option<&Affected>) -> Fate {
+        let source = &claim.subject;
+        let Some(cidr) = affected.and_then(|row| row.prefix) else {
+            return self.host(source, |host| format!("the routes of {} are right", host.node));
+        };
+        if !self.scene.plane.nodes.contains_key(source) {
+            return self.host(source, |host| format!("Node {} is gone", host.node));
+        }
+        let owner = affected.and_then(|row| row.node.as_deref()).unwrap_or_default();
+        let at = self.scene.book.by_net.get(cidr).and_then(|places| {
+            let of_owner = |at: &&usize| self.scene.book.slots[**at].owner == owner;
+            places.iter().find(of_owner).copied()
+        });
+        let Some(at) = at else {
+            return self.plane(&format!("{owner} does not have {cidr} any more"));
+        };
+        let Some(row) = self.rows.get(source) else {
+            return Fate::Unseen(format!("{source} was not judged"));
+        };
+        if let Some(pair) = row.broken.get(&cidr) {
+            return if pair.code == claim.code {
+                Fate::Still
+            } else {
+                Fate::Gone(format!("{cidr} is {} now ({})", pair.code, pair.verdict))
+            };
+        }
+        match row.marks.get(at) {
+            Some(Standing::Delivered) => self.host(source, |host| {
+                let entry = host.forwarding.longest(cidr);
+                let landing = entry.map_or_else(|| "delivered".to_owned(), |entry| entry.landing.to_string());
+                format!("kernel of {source}: {cidr} {landing}")
+            }),
+            _ => Fate::Unseen(match &row.blind {
+                Some(why) => format!("{source}: {why}"),
+                None => format!("{source} to {cidr} of {owner}: it cannot be said now whether it is delivered"),
+            }),
+        }
+    }
+
+    /// A pair that was broken one way only.
+    fn one_way(&self, claim: &Claim, affected: Option<&Affected>) -> Fate {
+        let forward = self.pair(claim, affected);
+        let Some(peer) = affected.and_then(|row| row.node.as_deref()) else {
+            return forward;
+        };
+        match forward {
+            // Still broken in some way: then it is over only if the peer does not reach it either.
+            Fate::Still | Fate::Gone(_) if self.broken(claim, affected) => {
+                let slots = self.scene.book.by_owner.get(&claim.subject).into_iter().flatten();
+                let row = self.rows.get(peer);
+                let marks: Vec<Standing> = slots
+                    .filter_map(|at| row.and_then(|row| row.marks.get(*at).copied()))
+                    .collect();
+                if marks.contains(&Standing::Broken) {
+                    self.host(peer, |_| format!("{peer} does not reach {} either", claim.subject))
+                } else if marks.contains(&Standing::Unknown) || marks.is_empty() {
+                    Fate::Unseen(format!("whether {peer} reaches {} cannot be said now", claim.subject))
+                } else {
+                    Fate::Still
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn broken(&self, claim: &Claim, affected: Option<&Affected>) -> bool {
+        let row = self.rows.get(&claim.subject);
+        let cidr = affected.and_then(|row| row.prefix);
+        row.zip(cidr).is_some_and(|(row, cidr)| row.broken.contains_key(&cidr))
+    }
+
+    fn heard(&self, name: &str) -> Fate {
+        let host = self.scene.hosts.get(name);
+        let state = host.map_or(ReportState::Never, |host| {
+            host.report(self.scene.now, self.scene.silence)
+        });
+        match state {
+            ReportState::Live | ReportState::Syncing => Fate::Gone(format!("the agent of {name} reports")),
+            ReportState::Silent | ReportState::Never => {
+                if self.scene.plane.nodes.contains_key(name) {
+                    Fate::Still
+                } else {
+                    self.plane(&format!("Node {name} is gone"))
+                }
+            }
+        }
+    }
+}
