@@ -4,6 +4,7 @@
 pub mod app;
 pub mod cli;
 pub mod cluster;
+pub mod control_plane;
 pub mod correlate;
 pub mod engine;
 pub mod http;

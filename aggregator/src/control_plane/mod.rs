@@ -1,0 +1,56 @@
+//! What the control plane says, from one of two sources: a snapshot file, or the
+//! Kubernetes API. The only room that knows kube types; it hands on plain data.
+
+pub mod kubernetes;
+pub mod node;
+pub mod parse;
+pub mod snapshot;
+
+use std::future::Future;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::ControlPlane;
+
+pub use kubernetes::Kubernetes;
+pub use snapshot::SnapshotFile;
+
+/// Takes whole states, the newest last. Called from a source's task: keep it short.
+pub type Push = Box<dyn Fn(ControlPlane) + Send + Sync>;
+
+/// Why a source cannot even start. What goes wrong later stands in [`ControlPlane::problem`].
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The directory of the snapshot file cannot be watched.
+    #[error("cannot watch {directory}: {reason}; it must exist, and fs.inotify.max_user_watches must not be used up")]
+    Watch {
+        /// The directory.
+        directory: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no way to the Kubernetes API.
+    #[error("no access to the Kubernetes API: {0}; run it in the cluster, or give --kubeconfig or --cluster-state")]
+    Access(String),
+}
+
+/// Somebody who knows the Nodes.
+pub trait Source: Send {
+    /// Pushes a state as soon as there is one, and whenever it changes; while the newest
+    /// cannot be had, the last good one with the problem. Ends when `shutdown` is cancelled.
+    fn run(self, push: Push, shutdown: CancellationToken) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// An error with all its causes, which name the socket, the certificate …
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        next = cause.source();
+    }
+    text
+}
