@@ -8,10 +8,10 @@ use jiff::SignedDuration;
 /// Shown at the end of `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  asked and answered; for status, node, findings and path: everything was seen and nothing is wrong
+  0  answered; for status, node, findings, path: everything was seen and nothing is wrong
   1  findings are open (status, node, findings), or packets do not arrive (path)
   2  the aggregator could not be asked, or the command line is wrong
-  3  nothing is known to be wrong, but not everything could be seen (status, node, findings, path)
+  3  nothing is known to be wrong, but not all could be seen (status, node, findings, path)
 nodes, pool, explain and version judge nothing: 0 when answered, 2 when not.
 findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
 Findings that are pending, and those of severity info, do not make 1.";

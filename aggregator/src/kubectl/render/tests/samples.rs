@@ -1,31 +1,32 @@
-use cidrift_proto::catalogue::{CATALOGUE, Code};
+//! Answers to show.
+
+use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{CniConfig, CniFacts, FlannelSubnet, Gap, HostFacts, LinkFact, LinkRole, VxlanFact};
 use cidrift_proto::finding::{Affected, Claim, Evidence, Finding, FindingState, Trigger};
 use cidrift_proto::landing::{Discard, ForwardingEntry, Landing, MacAddress, RouteMatch, Via};
 use cidrift_proto::verdict::{CidrVerdict, Standing, Verdict};
-use insta::assert_snapshot;
 use jiff::{SignedDuration, Timestamp};
 
-use super::*;
 use crate::cluster::ReportState;
-use crate::query::answer::{NodeAnswer, PathAnswer, StatusAnswer, WatchEvent};
+use crate::kubectl::render::{Look, WIDTH};
+use crate::query::answer::{NodeAnswer, StatusAnswer};
 use crate::summary::{Health, NodeSummary, PoolNode, PoolRange, PoolReport, Status, Tally};
 
 /// 2026-03-01T12:00:00Z.
-const NOW: Timestamp = Timestamp::constant(1_772_366_400, 0);
+pub(super) const NOW: Timestamp = Timestamp::constant(1_772_366_400, 0);
 
-const TABLE: Look = Look {
+pub(super) const TABLE: Look = Look {
     now: NOW,
     colour: false,
     wide: false,
 };
-const WIDE: Look = Look { wide: true, ..TABLE };
+pub(super) const WIDE: Look = Look { wide: true, ..TABLE };
 
-fn ago(seconds: i64) -> Timestamp {
+pub(super) fn ago(seconds: i64) -> Timestamp {
     NOW - SignedDuration::from_secs(seconds)
 }
 
-fn narrow(text: String) -> String {
+pub(super) fn narrow(text: String) -> String {
     for line in text.lines() {
         assert!(line.chars().count() <= WIDTH, "wider than {WIDTH}: {line}");
         assert_eq!(line, line.trim_end(), "blanks at the end");
@@ -33,7 +34,7 @@ fn narrow(text: String) -> String {
     text
 }
 
-fn entry(prefix: &str, landing: Landing) -> ForwardingEntry {
+pub(super) fn entry(prefix: &str, landing: Landing) -> ForwardingEntry {
     let prefix = prefix.parse().unwrap();
     let routed = landing != Landing::NoRoute;
     ForwardingEntry {
@@ -49,7 +50,7 @@ fn entry(prefix: &str, landing: Landing) -> ForwardingEntry {
     }
 }
 
-fn vxlan(n: u8) -> Landing {
+pub(super) fn vxlan(n: u8) -> Landing {
     Landing::Underlay {
         address: format!("172.30.0.1{n}").parse().unwrap(),
         via: Via::Vxlan {
@@ -61,14 +62,14 @@ fn vxlan(n: u8) -> Landing {
     }
 }
 
-fn bridge() -> Landing {
+pub(super) fn bridge() -> Landing {
     Landing::Local {
         device: "cni0".into(),
         carrier: true,
     }
 }
 
-fn verdict(source: &str, owner: &str, cidr: &str, verdict: Verdict, landing: Landing) -> CidrVerdict {
+pub(super) fn verdict(source: &str, owner: &str, cidr: &str, verdict: Verdict, landing: Landing) -> CidrVerdict {
     CidrVerdict {
         source: source.into(),
         owner: owner.into(),
@@ -79,11 +80,11 @@ fn verdict(source: &str, owner: &str, cidr: &str, verdict: Verdict, landing: Lan
     }
 }
 
-fn names(n: u8) -> Vec<String> {
+pub(super) fn names(n: u8) -> Vec<String> {
     (0..n).map(|i| format!("node-{}", char::from(b'a' + i))).collect()
 }
 
-fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummary {
+pub(super) fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummary {
     let count = |s: Standing| verdicts.iter().filter(|v| v.verdict.standing() == s).count() as u64;
     let pairs = Tally {
         delivered: count(Standing::Delivered),
@@ -113,7 +114,7 @@ fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummary {
 }
 
 /// Nodes that reach each other over flannel's vxlan.
-fn cluster(names: &[String]) -> Vec<NodeAnswer> {
+pub(super) fn cluster(names: &[String]) -> Vec<NodeAnswer> {
     let mut nodes = Vec::new();
     for (i, name) in names.iter().enumerate() {
         let verdicts: Vec<CidrVerdict> = names
@@ -139,7 +140,7 @@ fn cluster(names: &[String]) -> Vec<NodeAnswer> {
 }
 
 /// One of each verdict from node-a.
-fn every_verdict() -> Vec<NodeAnswer> {
+pub(super) fn every_verdict() -> Vec<NodeAnswer> {
     let mut nodes = cluster(&names(9));
     let wrong: Vec<(usize, Verdict, Landing)> = vec![
         (2, Verdict::Misdelivered { to: "node-b".into() }, vxlan(1)),
@@ -208,7 +209,7 @@ fn every_verdict() -> Vec<NodeAnswer> {
     nodes
 }
 
-fn facts() -> HostFacts {
+pub(super) fn facts() -> HostFacts {
     let link = |index, name: &str, kind: &str, address: &str, role| LinkFact {
         index,
         name: name.into(),
@@ -269,7 +270,7 @@ fn facts() -> HostFacts {
     }
 }
 
-fn route_missing() -> Finding {
+pub(super) fn route_missing() -> Finding {
     Finding {
         id: "PATH01/node-a".into(),
         episode: 2,
@@ -320,7 +321,7 @@ fn route_missing() -> Finding {
     }
 }
 
-fn pending() -> Finding {
+pub(super) fn pending() -> Finding {
     let mut finding = route_missing();
     finding.state = FindingState::Pending;
     finding.episode = 1;
@@ -329,7 +330,7 @@ fn pending() -> Finding {
     finding
 }
 
-fn resolved() -> Finding {
+pub(super) fn resolved() -> Finding {
     let mut finding = route_missing();
     finding.state = FindingState::Resolved;
     finding.resolved_at = Some(ago(10));
@@ -338,7 +339,7 @@ fn resolved() -> Finding {
     finding
 }
 
-fn status_of(nodes: &[NodeAnswer], findings: &[Finding], unknowns: &[&str]) -> StatusAnswer {
+pub(super) fn status_of(nodes: &[NodeAnswer], findings: &[Finding], unknowns: &[&str]) -> StatusAnswer {
     let sum = |of: fn(&Tally) -> u64| nodes.iter().map(|node| of(&node.summary.pairs)).sum();
     let pairs = Tally {
         delivered: sum(|t| t.delivered),
@@ -371,197 +372,7 @@ fn status_of(nodes: &[NodeAnswer], findings: &[Finding], unknowns: &[&str]) -> S
     }
 }
 
-#[test]
-fn status_of_an_empty_cluster_is_unknown() {
-    let mut answer = status_of(&[], &[], &["no control-plane state has been read yet"]);
-    answer.status.control_plane_source = String::new();
-    answer.status.control_plane_problem = Some("nodes.yaml: line 3: mapping expected".into());
-    answer.status.control_plane_at = None;
-    let text = narrow(status(&answer, &[], &[], &TABLE));
-    assert!(!text.contains("healthy"));
-    assert_snapshot!(text);
-}
-
-#[test]
-fn status_of_three_healthy_nodes() {
-    let nodes = cluster(&names(3));
-    assert_snapshot!(narrow(status(&status_of(&nodes, &[], &[]), &[], &nodes, &TABLE)));
-}
-
-#[test]
-fn status_shows_what_is_not_seen() {
-    let mut nodes = cluster(&names(3));
-    for verdict in &mut nodes[2].verdicts {
-        verdict.verdict = Verdict::Unknown {
-            reason: "its agent does not report".into(),
-        };
-        verdict.landings.clear();
-    }
-    nodes[2].summary = summary("node-c", 2, &nodes[2].verdicts);
-    let answer = status_of(&nodes, &[], &["node-c: its agent has been silent for 3m"]);
-    let text = narrow(status(&answer, &[], &nodes, &TABLE));
-    assert!(!text.contains("healthy"));
-    assert_snapshot!(text);
-}
-
-#[test]
-fn status_with_each_kind_of_verdict_and_findings() {
-    let nodes = every_verdict();
-    let findings = [route_missing(), pending()];
-    let answer = status_of(&nodes, &findings, &["node-i: its agent does not report"]);
-    assert_snapshot!(narrow(status(&answer, &findings, &nodes, &TABLE)));
-}
-
-#[test]
-fn status_of_twelve_nodes_with_long_names_fits() {
-    let names: Vec<String> = (0..12)
-        .map(|n| format!("ip-10-0-131-{n}.eu-central-1.compute.internal"))
-        .collect();
-    let nodes = cluster(&names);
-    assert_snapshot!(narrow(status(&status_of(&nodes, &[], &[]), &[], &nodes, &TABLE)));
-}
-
-#[test]
-fn a_dual_stack_cluster_has_a_matrix_for_each_family() {
-    let mut nodes = cluster(&names(2));
-    for (i, node) in nodes.iter_mut().enumerate() {
-        let name = node.summary.name.clone();
-        node.summary
-            .pod_cidrs
-            .push(format!("fd00:10:244:{i}::/64").parse().unwrap());
-        for (j, owner) in names(2).iter().enumerate() {
-            let how = if i == j { Verdict::Local } else { Verdict::Delivered };
-            node.verdicts
-                .push(verdict(&name, owner, &format!("fd00:10:244:{j}::/64"), how, bridge()));
-        }
-    }
-    assert_snapshot!(narrow(status(&status_of(&nodes, &[], &[]), &[], &nodes, &TABLE)));
-}
-
-#[test]
-fn nodes_in_rows() {
-    let mut rows: Vec<NodeSummary> = every_verdict().into_iter().map(|node| node.summary).collect();
-    rows.truncate(4);
-    rows[0].findings = vec!["PATH01/node-a".into(), "PATH07/node-b".into(), "PATH01/node-b".into()];
-    rows[1].ready = false;
-    rows[2].report = ReportState::Silent;
-    rows[2].last_report = Some(ago(200));
-    rows[2].health = Health::Unknown;
-    rows[3].in_control_plane = false;
-    rows[3].pod_cidrs.clear();
-    rows[3].report = ReportState::Syncing;
-    rows[3].health = Health::Unknown;
-    assert_snapshot!("nodes_table", narrow(nodes(&rows, &TABLE)));
-    assert_snapshot!("nodes_wide", nodes(&rows, &WIDE));
-    assert_snapshot!("nodes_none", nodes(&[], &TABLE));
-}
-
-#[test]
-fn one_node_with_everything() {
-    let mut answer = every_verdict().swap_remove(0);
-    answer.facts = Some(facts());
-    answer.findings = vec![route_missing()];
-    assert_snapshot!("node_table", narrow(node(&answer, &TABLE)));
-    assert_snapshot!("node_wide", node(&answer, &WIDE));
-}
-
-#[test]
-fn a_node_that_nobody_reports_for_is_unknown() {
-    let mut answer = cluster(&names(1)).swap_remove(0);
-    answer.summary.report = ReportState::Never;
-    answer.summary.last_report = None;
-    answer.summary.agent_version = String::new();
-    answer.summary.health = Health::Unknown;
-    answer.verdicts.clear();
-    let text = narrow(node(&answer, &TABLE));
-    assert!(!text.contains("healthy"));
-    assert_snapshot!(text);
-}
-
-#[test]
-fn findings_read_like_a_compilers_errors() {
-    let all = [route_missing(), pending(), resolved()];
-    assert_snapshot!(narrow(findings(&all, Health::Findings, &[], None, &TABLE)));
-}
-
-#[test]
-fn a_finding_about_many_things_shows_some_and_counts_the_rest() {
-    let mut finding = route_missing();
-    let row = finding.claim.affected[0].clone();
-    finding.claim.affected = vec![row; 64];
-    finding.claim.affected_total = 5000;
-    let evidence = finding.claim.evidence[0].clone();
-    finding.claim.evidence = vec![evidence; 20];
-    finding.claim.nodes = names(20);
-    assert_snapshot!(narrow(super::finding(&finding, &TABLE)));
-    assert!(super::finding(&finding, &WIDE).contains("… and 4936 more\n"));
-}
-
-#[test]
-fn no_finding_is_not_health_where_not_everything_was_seen() {
-    let healthy = findings(&[], Health::Healthy, &[], None, &TABLE);
-    assert_eq!(healthy, "No finding is open.\n");
-    let unknown = findings(&[], Health::Unknown, &["node-c does not report".into()], None, &TABLE);
-    assert_snapshot!(narrow(unknown));
-    let unjudged = CATALOGUE.iter().find(|entry| !entry.judged).unwrap();
-    let text = findings(&[], Health::Healthy, &[], Some(unjudged.code), &TABLE);
-    assert!(text.contains("does not look for that code"), "{text}");
-}
-
-#[test]
-fn a_watch_is_a_line_for_each_change() {
-    let finding = |finding| WatchEvent::Finding {
-        finding: Box::new(finding),
-    };
-    let text: String = [
-        finding(pending()),
-        WatchEvent::Synced,
-        finding(route_missing()),
-        WatchEvent::Lagged { missed: 12 },
-        finding(resolved()),
-    ]
-    .iter()
-    .map(|each| event(each, &TABLE))
-    .collect();
-    assert_snapshot!(text);
-}
-
-#[test]
-fn a_path_is_shown_both_ways() {
-    let nodes = every_verdict();
-    let forward = vec![nodes[0].verdicts[2].clone()];
-    let backward = vec![nodes[2].verdicts[0].clone()];
-    let answer = PathAnswer {
-        from: "node-a".into(),
-        to: "node-c".into(),
-        health: PathAnswer::judge(&forward, &backward),
-        forward,
-        backward,
-    };
-    assert_eq!(answer.health, Health::Findings);
-    assert_snapshot!(narrow(path(&answer, &TABLE)));
-}
-
-#[test]
-fn a_way_without_a_verdict_is_unknown() {
-    let nodes = cluster(&names(2));
-    let one_way = PathAnswer::judge(&nodes[0].verdicts, &[]);
-    assert_eq!(one_way, Health::Unknown);
-    assert_eq!(
-        PathAnswer::judge(&nodes[0].verdicts, &nodes[1].verdicts),
-        Health::Healthy
-    );
-    let answer = PathAnswer {
-        from: "node-a".into(),
-        to: "node-b".into(),
-        forward: Vec::new(),
-        backward: Vec::new(),
-        health: Health::Unknown,
-    };
-    assert_snapshot!(narrow(path(&answer, &TABLE)));
-}
-
-fn a_pool() -> PoolReport {
+pub(super) fn a_pool() -> PoolReport {
     let node = |node: &str, cidr: &str, in_pool, overlaps: &[&str]| PoolNode {
         node: node.into(),
         cidr: cidr.parse().unwrap(),
@@ -585,90 +396,4 @@ fn a_pool() -> PoolReport {
         unknown: None,
         service_ranges: vec!["10.96.0.0/12".parse().unwrap()],
     }
-}
-
-#[test]
-fn the_pool_known_and_unknown() {
-    assert_snapshot!("pool_known", narrow(pool(&a_pool(), &TABLE)));
-    let mut unknown = a_pool();
-    unknown.ranges.clear();
-    unknown.service_ranges.clear();
-    unknown.unknown = Some("no --cluster-cidr was given".into());
-    for node in &mut unknown.nodes {
-        node.in_pool = None;
-    }
-    assert_snapshot!("pool_unknown", narrow(pool(&unknown, &TABLE)));
-}
-
-#[test]
-fn the_catalogue_and_a_page_of_it() {
-    assert_snapshot!("catalogue", narrow(catalogue(&TABLE)));
-    assert_snapshot!("page", page(Code::Pool02.entry(), &TABLE));
-    assert!(page(Code::Pool05.entry(), &TABLE).contains("does not look for it"));
-}
-
-/// Commands are for copying and may be longer than a line.
-#[test]
-fn every_pages_prose_fits() {
-    for entry in CATALOGUE {
-        let commands: Vec<&str> = entry
-            .look
-            .iter()
-            .chain(entry.remedy)
-            .filter_map(|step| step.command)
-            .flat_map(str::lines)
-            .collect();
-        for line in page(entry, &TABLE).lines() {
-            assert!(
-                line.chars().count() <= WIDTH || commands.contains(&line.trim()),
-                "{}: {line}",
-                entry.code
-            );
-        }
-    }
-}
-
-#[test]
-fn colours_only_where_they_are_wanted() {
-    let nodes = every_verdict();
-    let findings = [route_missing(), pending()];
-    let answer = status_of(&nodes, &findings, &[]);
-    let colour = Look { colour: true, ..TABLE };
-    let plain =
-        status(&answer, &findings, &nodes, &TABLE) + &super::findings(&findings, Health::Findings, &[], None, &TABLE);
-    let coloured =
-        status(&answer, &findings, &nodes, &colour) + &super::findings(&findings, Health::Findings, &[], None, &colour);
-    assert!(!plain.contains('\x1b'));
-    assert!(coloured.contains("\x1b["));
-    let mut stripped = String::new();
-    let mut rest = coloured.as_str();
-    while let Some((before, after)) = rest.split_once('\x1b') {
-        stripped += before;
-        rest = after.split_once('m').map_or("", |(_, text)| text);
-    }
-    stripped += rest;
-    let trimmed: Vec<&str> = stripped.lines().map(str::trim_end).collect();
-    assert_eq!(trimmed, plain.lines().collect::<Vec<_>>());
-}
-
-/// What programs read: fields are added, never renamed.
-#[test]
-fn machine_output_is_stable() {
-    let mut answer = cluster(&names(2)).swap_remove(0);
-    answer.facts = Some(facts());
-    answer.findings = vec![route_missing()];
-    insta::assert_json_snapshot!("machine_node", answer);
-    insta::assert_json_snapshot!("machine_status", status_of(&[], &[], &["nothing was read"]));
-    insta::assert_json_snapshot!("machine_pool", a_pool());
-    insta::assert_json_snapshot!(
-        "machine_watch",
-        [
-            WatchEvent::Finding {
-                finding: Box::new(pending())
-            },
-            WatchEvent::Synced,
-            WatchEvent::Lagged { missed: 3 }
-        ]
-    );
-    insta::assert_json_snapshot!("machine_verdicts", every_verdict()[0].verdicts);
 }
