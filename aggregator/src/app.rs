@@ -1,7 +1,7 @@
 //! Wires the aggregator and spawns its tasks; nothing else does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,7 +15,9 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Source};
+use crate::cluster::ControlPlane;
+use crate::control_plane::{Kubernetes, Push, SnapshotFile, Source as _};
 use crate::engine::Engine;
 use crate::http::{self, Ready};
 use crate::ingest::Ingest;
@@ -86,16 +88,17 @@ impl App {
         let (grpc_address, http_address) = self.addresses()?;
         let Self { cli, grpc, http } = self;
         let engine = Engine::new(cli.engine());
+        let limits = cli.limits();
         let ready = Ready::default();
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::default().with_engine(Arc::clone(&engine)));
         let mut tasks = JoinSet::new();
 
-        let ingest = Ingest::new(
-            Arc::clone(&engine),
-            cli.limits(),
-            Arc::clone(&metrics),
-            shutdown.clone(),
-        );
+        ready.pending("control plane", "not read yet");
+        let push = push(Arc::clone(&engine), Arc::clone(&metrics), ready.clone());
+        let stop = shutdown.clone();
+        tasks.spawn(async move { control_plane(cli.source, push, stop).await });
+
+        let ingest = Ingest::new(Arc::clone(&engine), limits, Arc::clone(&metrics), shutdown.clone());
         let server = Server::builder()
             .http2_keepalive_interval(Some(PING.0))
             .http2_keepalive_timeout(Some(PING.1))
@@ -125,6 +128,37 @@ impl App {
         shutdown.cancel();
         result.and(drain(&mut tasks).await)
     }
+}
+
+/// What takes the control plane's states.
+fn push(engine: Arc<Engine>, metrics: Arc<Metrics>, ready: Ready) -> Push {
+    let before = Mutex::new(None);
+    Box::new(move |plane: ControlPlane| {
+        let problem = plane.problem.clone();
+        {
+            // A string that was cloned whole cannot be half there.
+            let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+            metrics.control_plane(&plane.source, plane.nodes.len(), problem.as_deref(), before.as_deref());
+            before.clone_from(&problem);
+        }
+        match (plane.observed_at, problem) {
+            (Some(_), _) => ready.done("control plane"),
+            (None, Some(problem)) => ready.pending("control plane", problem),
+            (None, None) => {}
+        }
+        engine.control_plane(plane, Timestamp::now());
+    })
+}
+
+async fn control_plane(source: Source, push: Push, shutdown: CancellationToken) -> anyhow::Result<()> {
+    match source.cluster_state {
+        Some(file) => SnapshotFile::new(file).run(push, shutdown).await?,
+        None => {
+            let kubeconfig = source.kubeconfig;
+            Kubernetes { kubeconfig }.run(push, shutdown).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits for all tasks; the first failure ends it.

@@ -1,6 +1,9 @@
 //! The aggregator's own figures. Where a figure has a log line, one function
 //! makes both.
 
+mod state;
+
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use cidrift_proto::time::from_wire;
@@ -16,6 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tracing::{debug, info, warn};
 
+use crate::engine::Engine;
 use crate::ingest::session::{Outcome, Step};
 
 type Label<const N: usize> = [(&'static str, &'static str); N];
@@ -65,6 +69,7 @@ pub struct Metrics {
     entries: Counter<u64, AtomicU64>,
     resyncs: Family<Label<1>, Counter>,
     delta_age: Histogram,
+    control_plane_states: Family<Label<1>, Counter>,
 }
 
 impl Default for Metrics {
@@ -83,6 +88,7 @@ impl Default for Metrics {
             resyncs: Family::default(),
             // 0.25 ms to 4 s: the aim is 20 ms from the kernel to a subscriber.
             delta_age: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
+            control_plane_states: Family::default(),
         };
         registry.register("report_streams", "Report streams now", metrics.streams.clone());
         registry.register(
@@ -116,14 +122,20 @@ impl Default for Metrics {
             "From an agent's reading of a change to its arrival; two hosts' clocks",
             metrics.delta_age.clone(),
         );
+        registry.register(
+            "control_plane_states",
+            "States that the control plane's source handed on, by whether they were good",
+            metrics.control_plane_states.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
 
 impl Metrics {
-    /// To add more before the registry is shared.
-    pub fn registry_mut(&mut self) -> &mut Registry {
-        &mut self.registry
+    /// Shows this engine's state too.
+    pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
+        self.registry.register_collector(Box::new(state::Figures(engine)));
+        self
     }
 
     /// The OpenMetrics text.
@@ -132,6 +144,22 @@ impl Metrics {
         // Writing to a String cannot fail.
         encode(&mut text, &self.registry).ok();
         text
+    }
+
+    /// `before`: the problem of the state before this one.
+    pub(crate) fn control_plane(&self, source: &str, nodes: usize, problem: Option<&str>, before: Option<&str>) {
+        let result = if problem.is_some() { "problem" } else { "good" };
+        self.control_plane_states.get_or_create(&[("result", result)]).inc();
+        match problem {
+            Some(problem) if before != Some(problem) => {
+                warn!(
+                    source,
+                    nodes, "the control plane's newest state cannot be had, the last good one stands: {problem}"
+                );
+            }
+            None if before.is_some() => info!(source, nodes, "the control plane's state can be had again"),
+            _ => debug!(source, nodes, "control plane"),
+        }
     }
 
     pub(crate) fn stream_began(&self, node: &str, instance: &str, applied: u64) {
