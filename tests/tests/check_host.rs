@@ -150,7 +150,7 @@ fn every_break_is_found_by_the_host_that_it_is_on_and_by_no_other() {
         if expected.is_empty() {
             assert_eq!(blamed, Vec::<String>::new(), "{}", which.name());
         } else {
-            assert_eq!(blamed, [plan.expected.subject.clone()], "{}", which.name());
+            assert_eq!(blamed, std::slice::from_ref(&plan.expected.subject), "{}", which.name());
         }
         cluster.apply(&plan.undo);
         cluster.assert_healthy(&format!("after {} was undone", which.name()));
