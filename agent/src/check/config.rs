@@ -135,6 +135,10 @@ fn stale_config(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> Says 
         );
         says.evidence.push(case.file_evidence(&case.input.cni.directory, text));
     }
+    if is_kube_router(config) && !case.expectation.source.contains("annotation") {
+        says.unseen =
+            vec!["the annotation kube-router.io/pod-cidrs, which kube-router takes before spec.podCIDRs".to_owned()];
+    }
     let (cause, remedy) = why(case, config, foreign);
     (says.cause, says.remedy) = (
         cause,
@@ -144,6 +148,11 @@ fn stale_config(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> Says 
         ),
     );
     says
+}
+
+/// Nobody else names its bridge so.
+fn is_kube_router(config: &CniConfig) -> bool {
+    config.bridge.as_deref() == Some("kube-bridge")
 }
 
 /// Cause and remedy, by who wrote the file.
@@ -177,7 +186,7 @@ fn why(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> (String, Strin
             ),
         );
     }
-    if config.bridge.as_deref() == Some("kube-bridge") {
+    if is_kube_router(config) {
         let kept = config.ranges.iter().any(|range| !foreign.contains(range));
         let cause = if kept {
             "kube-router only adds the Node's CIDR to the ranges; the one from before stays, and host-local hands out of both."

@@ -2,13 +2,14 @@
 //! No aggregator is asked and nothing is changed.
 
 mod compare;
+mod host;
 mod render;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use cidrift_proto::facts::Gap;
 use cidrift_proto::finding::Claim;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -16,12 +17,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use self::compare::Compared;
-use crate::check::{self, Expectation, Input, Unjudged, model};
-use crate::observe::cni::CniReader;
-use crate::observe::netlink;
-use crate::observe::node::{self, NodeError, NodeFacts};
-use crate::observe::root::HostRoot;
-use crate::resolve::{Fib, Scope};
+use self::host::Host;
+use crate::check::{self, Input, Unjudged};
 
 /// Everything was judged and nothing is wrong.
 const HEALTHY: u8 = 0;
@@ -29,6 +26,13 @@ const HEALTHY: u8 = 0;
 const FINDINGS: u8 = 1;
 /// Something could not be judged, and nothing else is wrong.
 const UNKNOWN: u8 = 2;
+
+/// The bridge plugin makes the bridge, hangs the pod on it, asks the ipam plugin and only then gives
+/// the bridge its address: a program's start in between, some tens of ms, on a loaded host more.
+const CONFIRM: Duration = Duration::from_millis(300);
+
+/// Looks after the first one at most. A host whose findings still change then is reported as it is.
+const CONFIRMATIONS: usize = 3;
 
 /// Options of `check`.
 #[derive(Debug, Clone, Args)]
@@ -131,67 +135,28 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// Looks again while what is wrong keeps changing: a CNI plugin in the middle of
+/// its work is no finding.
 async fn look(args: &CheckArgs, now: Timestamp) -> Report {
-    let root = HostRoot::new(&args.host_root);
-    let mut problems = Vec::new();
-    let node = args.node_name.clone().or_else(host_name).unwrap_or_else(|| {
-        problems.push("the host name cannot be read: name the Node with --node-name".to_owned());
-        "unknown".to_owned()
-    });
-    if !args.host_root.is_dir() {
-        problems.push(format!("--host-root {} is not a directory", args.host_root.display()));
+    let mut host = Host::new(args).await;
+    let mut report = host.look(now).await;
+    for _ in 0..CONFIRMATIONS {
+        if report.findings.is_empty() {
+            break;
+        }
+        tokio::time::sleep(CONFIRM).await;
+        let again = host.look(Timestamp::now()).await;
+        let same = ids(&report).eq(ids(&again));
+        report = again;
+        if same {
+            break;
+        }
     }
-    let expectation = match expect(args, &root, &node).await {
-        Ok(expectation) => Some(expectation),
-        Err(error) => {
-            problems.push(error.to_string());
-            None
-        }
-    };
-    let reader = CniReader::new(root, args.cni_dir.clone());
-    let cni = tokio::task::spawn_blocking(move || reader.read())
-        .await
-        .unwrap_or_default();
-    let (kernel, kernel_at, gaps) = match netlink::look(&netlink::Options::default()).await {
-        Ok(look) => {
-            let gaps = look.gaps.iter().map(|gap| Gap {
-                what: gap.part.to_string(),
-                why: gap.reason.clone(),
-            });
-            (look.kernel, look.at, gaps.collect())
-        }
-        Err(error) => {
-            let gap = Gap {
-                what: "the kernel's state".to_owned(),
-                why: error.to_string(),
-            };
-            (Default::default(), now, vec![gap])
-        }
-    };
-    let mut fib = Fib::new();
-    let told = expectation.clone().unwrap_or_default();
-    fib.set_scope(Scope {
-        interest: told.pod_cidrs.clone(),
-        internal_ips: told.internal_ips,
-        pod_cidrs: told.pod_cidrs,
-        pod_device: model(&cni)
-            .ok()
-            .and_then(|model| model.delivery.device().map(str::to_owned)),
-    });
-    fib.rebuild(&kernel, kernel_at);
-    let input = Input {
-        node: &node,
-        expectation: expectation.as_ref(),
-        kernel: &kernel,
-        kernel_at,
-        kernel_gaps: &gaps,
-        links_changed_at: None,
-        cni: &cni,
-        cni_at: now,
-        cni_changed_at: None,
-        lookup: &fib,
-    };
-    report(&input, problems, now)
+    report
+}
+
+fn ids(report: &Report) -> impl Iterator<Item = String> + '_ {
+    report.findings.iter().map(Claim::id)
 }
 
 /// Judges and sums up.
@@ -221,52 +186,6 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         findings: judged.claims,
         unjudged: judged.unjudged,
         problems,
-    }
-}
-
-/// As the kubelet does: the host name, in lower case.
-fn host_name() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    let name = name.trim().to_lowercase();
-    (!name.is_empty()).then_some(name)
-}
-
-async fn expect(args: &CheckArgs, root: &HostRoot, node: &str) -> Result<Expectation, NodeError> {
-    if !args.pod_cidrs.is_empty() {
-        return Ok(Expectation {
-            source: "--pod-cidr".to_owned(),
-            node_known: true,
-            pod_cidrs: args.pod_cidrs.iter().map(IpNet::trunc).collect(),
-            internal_ips: args.internal_ips.clone(),
-            observed_at: None,
-            ..Expectation::default()
-        });
-    }
-    let (facts, from) = match &args.cluster_state {
-        Some(path) => (node::from_cluster_state(path, node)?, path.display().to_string()),
-        None => node::from_kubeconfig(root, args.kubeconfig.as_deref().map(Path::new), node).await?,
-    };
-    Ok(expectation(node, facts, &from))
-}
-
-fn expectation(node: &str, facts: Option<NodeFacts>, from: &str) -> Expectation {
-    let source = format!("Node {node} ({from})");
-    let observed_at = Some(Timestamp::now());
-    match facts {
-        None => Expectation {
-            source,
-            observed_at,
-            ..Expectation::default()
-        },
-        Some(facts) => Expectation {
-            source,
-            node_known: true,
-            pod_cidrs: facts.pod_cidrs,
-            internal_ips: facts.internal_ips,
-            kube_subnet_manager: facts.kube_subnet_manager,
-            observed_at,
-            since: None,
-        },
     }
 }
 

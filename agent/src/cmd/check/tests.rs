@@ -5,7 +5,8 @@ use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch, Via};
 use clap::Parser;
 
 use super::*;
-use crate::check::{Coverage, Lookup};
+use crate::check::{Coverage, Expectation, Lookup};
+use crate::observe::node::NodeError;
 use crate::view::{Kernel, Link, LinkAddress, LinkDetail};
 
 #[derive(Debug, Parser)]

@@ -1,0 +1,185 @@
+//! HOST04.
+
+use super::*;
+
+fn flannel(landing: Landing) -> Host {
+    Host::flannel().rows(
+        Rows::default()
+            .row("0.0.0.0/0", via("10.0.0.1"))
+            .row("10.244.1.0/24", landing),
+    )
+}
+
+#[test]
+fn a_peers_route_for_the_own_cidr_counts_and_the_remedy_is_one_command() {
+    let host = flannel(via("10.0.0.2"));
+    assert_eq!(host.codes(), [Code::Host04]);
+    insta::assert_snapshot!(text(&host.judge()));
+}
+
+#[test]
+fn a_part_that_leads_away_counts() {
+    let rows = Host::flannel().rows.row("10.244.1.128/25", via("10.0.0.2"));
+    let judged = Host::flannel().rows(rows).judge();
+    assert_eq!(judged.claims[0].code, Code::Host04);
+    assert_eq!(judged.claims[0].affected[0].prefix, Some(net("10.244.1.128/25")));
+}
+
+#[test]
+fn parts_count_where_they_leave_nothing_to_the_whole() {
+    struct Halves;
+    impl Lookup for Halves {
+        fn coverage(&self, _: IpNet) -> Option<Coverage> {
+            let rows = Rows::default()
+                .row("10.244.1.0/25", via("10.0.0.2"))
+                .row("10.244.1.128/25", via("10.0.0.2"));
+            Some(Coverage {
+                base: None,
+                specifics: rows.0,
+            })
+        }
+    }
+    let host = Host::flannel();
+    let judged = check(&Input {
+        node: "node-a",
+        expectation: Some(&host.expectation),
+        kernel: &host.kernel,
+        kernel_at: at(0),
+        kernel_gaps: &[],
+        links_changed_at: None,
+        cni: &host.cni,
+        cni_at: at(0),
+        cni_changed_at: None,
+        lookup: &Halves,
+    });
+    assert_eq!(judged.claims[0].affected_total, 2);
+}
+
+#[test]
+fn a_connected_route_that_is_gone_counts() {
+    let host = Host::flannel().rows(Rows::default().row("0.0.0.0/0", via("10.0.0.1")));
+    let judged = host.judge();
+    assert_eq!(host.codes(), [Code::Host04]);
+    assert_eq!(
+        judged.claims[0].remedy,
+        "On the node: ip route add 10.244.1.0/24 dev cni0 proto kernel scope link src 10.244.1.1."
+    );
+}
+
+#[test]
+fn a_discard_before_the_bridge_counts_and_one_without_a_bridge_does_not() {
+    assert_eq!(flannel(discard()).codes(), [Code::Host04]);
+    let mut fresh = flannel(discard()).pods(0);
+    fresh.kernel.links.retain(|_, link| link.name != "cni0");
+    fresh.assert_healthy();
+}
+
+#[test]
+fn calicos_own_blackhole_and_kindnets_missing_aggregate_are_normal() {
+    let mut calico = Host::ptp();
+    calico.cni = config(
+        "10-calico.conflist",
+        "calico",
+        Some("host-local"),
+        &["10.244.1.0/24"],
+        None,
+    );
+    calico.rows = calico
+        .rows
+        .row("10.244.1.0/24", discard())
+        .row("10.244.1.64/26", discard());
+    calico.assert_healthy();
+    Host::ptp().assert_healthy();
+}
+
+#[test]
+fn a_fresh_node_under_a_route_for_the_whole_network_is_normal() {
+    let mut host = Host::flannel().link("flannel-wg", "wireguard", &["10.244.1.0/32"]);
+    host.kernel.links.retain(|_, link| link.name != "cni0");
+    host.rows = Rows::default().row(
+        "10.244.0.0/16",
+        Landing::Opaque {
+            device: Some("flannel-wg".into()),
+            reason: "WireGuard".into(),
+        },
+    );
+    host.assert_healthy();
+}
+
+#[test]
+fn a_bridge_without_carrier_and_pods_is_benign() {
+    let idle = Landing::Local {
+        device: "cni0".into(),
+        carrier: false,
+    };
+    flannel(idle).pods(0).assert_healthy();
+    let ignored = Landing::DeadDevice {
+        device: "cni0".into(),
+        reason: "no carrier".into(),
+    };
+    flannel(ignored).pods(0).assert_healthy();
+}
+
+#[test]
+fn a_bridge_set_down_counts_only_where_pods_hang_on_it() {
+    let down = |pods| {
+        Host::flannel()
+            .rows(Rows::default().row("0.0.0.0/0", via("10.0.0.1")))
+            .pods(pods)
+            .set_down("cni0")
+    };
+    let judged = down(2).judge();
+    assert_eq!(down(2).codes(), [Code::Host04]);
+    assert_eq!(judged.claims[0].remedy, "On the node: ip link set cni0 up.");
+    down(0).assert_healthy();
+}
+
+#[test]
+fn flannels_bridge_without_any_address_counts_once_pods_hang_on_it() {
+    let bare = |pods| {
+        Host::flannel()
+            .link("cni0", "bridge", &["fe80::1/64"])
+            .pods(pods)
+            .rows(Rows::default().row("0.0.0.0/0", via("10.0.0.1")))
+    };
+    assert_eq!(bare(1).codes(), [Code::Host04]);
+    bare(0).assert_healthy();
+}
+
+#[test]
+fn a_foreign_address_is_one_finding_not_two() {
+    let host = Host::flannel()
+        .link("cni0", "bridge", &["10.244.7.1/24"])
+        .pods(1)
+        .rows(Rows::default().row("0.0.0.0/0", via("10.0.0.1")));
+    assert_eq!(host.codes(), [Code::Host02]);
+}
+
+#[test]
+fn a_duplicate_cidr_is_a_warning_where_pods_have_routes_of_their_own() {
+    let host = Host::ptp().rows(Host::ptp().rows.row("10.244.1.0/24", via("10.0.0.2")));
+    let claim = host.judge().claims.remove(0);
+    assert_eq!((claim.code, claim.severity), (Code::Host04, Severity::Warning));
+}
+
+#[test]
+fn another_bridges_network_inside_the_pods_counts() {
+    let host = Host::flannel()
+        .link("docker0", "bridge", &["10.244.1.129/25"])
+        .rows(Host::flannel().rows.row("10.244.1.128/25", local("docker0")));
+    assert_eq!(host.codes(), [Code::Host04]);
+}
+
+#[test]
+fn what_the_fib_does_not_decide_is_not_judged() {
+    let opaque = Landing::Opaque {
+        device: Some("cni0".into()),
+        reason: "eBPF".into(),
+    };
+    assert_eq!(
+        flannel(opaque).unjudged(),
+        "HOST04 10.244.1.0/24: dev cni0: not in the FIB (eBPF)"
+    );
+}
+
+use cidrift_proto::finding::Severity;
