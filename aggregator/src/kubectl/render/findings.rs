@@ -119,10 +119,12 @@ pub fn finding(finding: &Finding, look: &Look) -> String {
     for unseen in &claim.unseen {
         out += &note("unseen", unseen, look);
     }
-    for (name, text) in [("cause", &claim.cause), ("help", &claim.remedy)] {
-        if !text.is_empty() {
-            out += &note(name, text, look);
-        }
+    if !claim.cause.is_empty() {
+        out += &note("cause", &claim.cause, look);
+    }
+    if !claim.remedy.is_empty() {
+        // Never broken: it holds commands, and what a terminal folds can still be copied whole.
+        out += &note("help", &claim.remedy, &Look { wide: true, ..*look });
     }
     if !finding.explained_by.is_empty() {
         out += &note("explained by", &finding.explained_by.join(", "), look);
