@@ -1,6 +1,7 @@
 //! What the control plane says of one Node, for a single look: from a snapshot
 //! file, or from the API server with the kubelet's own kubeconfig.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -284,8 +285,22 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn kubelet_kubeconfig(root: &HostRoot) -> Result<PathBuf, NodeError> {
-    let mut paths = KUBELET_KUBECONFIGS.iter().map(PathBuf::from);
-    paths.find(|path| root.exists(path)).ok_or(NodeError::NoKubeconfig)
+    let mut denied = None;
+    for path in KUBELET_KUBECONFIGS.map(PathBuf::from) {
+        match root.resolve(&path).and_then(|at| at.metadata()) {
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = denied.or(Some((path, error))),
+            Err(_) => {}
+        }
+    }
+    match denied {
+        None => Err(NodeError::NoKubeconfig),
+        Some((path, error)) => Err(NodeError::Kubeconfig {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+            permission: true,
+        }),
+    }
 }
 
 async fn config(root: &HostRoot, path: &Path) -> Result<Config, NodeError> {
@@ -294,7 +309,7 @@ async fn config(root: &HostRoot, path: &Path) -> Result<Config, NodeError> {
         reason,
         permission,
     };
-    let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     let at = root
         .resolve(path)
         .map_err(|error| broken(error.to_string(), denied(&error)))?;

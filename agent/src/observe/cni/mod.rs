@@ -126,7 +126,7 @@ impl CniReader {
                 .map(Some)
                 .map_err(|error| format!("{path}: {error}")),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(format!("{path}: {error}")),
+            Err(error) => Err(format!("{path}: {}", describe(&error))),
         }
     }
 
@@ -198,7 +198,7 @@ impl Picker<'_> {
         let names: Vec<OsString> = match self.root.list(self.dir, ENTRY_LIMIT) {
             Ok(Some(names)) => names.into_iter().filter(|name| is_config(name)).collect(),
             Ok(None) => return Err(format!("{dir} has more than {ENTRY_LIMIT} entries: it is not read")),
-            Err(error) => return Err(format!("{dir}: {error}")),
+            Err(error) => return Err(format!("{dir}: {}", describe(&error.into()))),
         };
         if names.is_empty() {
             return Err(format!(
