@@ -6,7 +6,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Trigger};
 use ipnet::IpNet;
 
-use super::routes::Broken;
+use super::routes::{Broken, told_by_host};
 use super::verdict::Source;
 use super::{Scene, cap_affected, words};
 
@@ -21,6 +21,7 @@ pub fn claim(
     let pairs: Vec<(&IpNet, &Broken)> = broken
         .iter()
         .filter(|(cidr, pair)| reached_from(&pair.owner, cidr.addr().is_ipv4()))
+        .filter(|(cidr, pair)| !told_by_host(source.host, **cidr, pair))
         .collect();
     let (_, first) = pairs.first()?;
     let name = &source.node.name;

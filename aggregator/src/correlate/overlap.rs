@@ -246,8 +246,9 @@ fn with_interfaces(scene: &Scene<'_>, host: &HostState, clashes: &mut Vec<Clash>
         return;
     }
     let told = host.claims.iter().any(|claim| claim.code == Code::Host02);
+    let bridge = facts.cni.chosen.as_ref().and_then(|config| config.bridge.as_deref());
     let mut left = ROWS;
-    for link in facts.links.iter().filter(|link| concerns(link, told)) {
+    for link in facts.links.iter().filter(|link| concerns(link, bridge, told)) {
         for net in &link.addresses {
             let address = net.addr();
             // The nodes' own addresses are `with_node_network`'s; those in its own CIDR are where they belong.
@@ -299,11 +300,11 @@ fn with_interfaces(scene: &Scene<'_>, host: &HostState, clashes: &mut Vec<Clash>
     }
 }
 
-/// Bridges and tunnels are the agent's HOST02, once it says so.
-fn concerns(link: &LinkFact, told: bool) -> bool {
+/// The CNI's bridge and tunnel are the agent's HOST02; so are others, once it says so.
+fn concerns(link: &LinkFact, bridge: Option<&str>, told: bool) -> bool {
     match link.role {
         LinkRole::Loopback | LinkRole::PodPort => false,
-        LinkRole::Bridge | LinkRole::Tunnel => !told,
+        LinkRole::Bridge | LinkRole::Tunnel => !told && bridge != Some(link.name.as_str()) && link.vxlan.is_none(),
         LinkRole::Uplink | LinkRole::Other => true,
     }
 }

@@ -15,6 +15,7 @@ use super::book::Slot;
 use super::habit;
 use super::verdict::{self, Judged, Source};
 use super::{Scene, cap_affected, tunnel, words};
+use crate::cluster::HostState;
 
 /// A broken pair, as the engine remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub fn claims(
 ) -> Vec<Claim> {
     let mut by_code: BTreeMap<Code, Vec<(IpNet, &Broken)>> = BTreeMap::new();
     for (cidr, pair) in broken {
-        if !stays_for_known_reason(scene, source, *cidr, pair) {
+        if !told_by_host(source.host, *cidr, pair) {
             by_code.entry(pair.code).or_default().push((*cidr, pair));
         }
     }
@@ -65,15 +66,12 @@ pub fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-/// The agent's own HOST01 or HOST02 says why packets for a peer stay on this node
-/// (its bridge still has an old address): that finding is the one to act on.
-fn stays_for_known_reason(scene: &Scene<'_>, source: Source<'_>, cidr: IpNet, pair: &Broken) -> bool {
-    let explained = matches!(&pair.verdict, Verdict::Misdelivered { to } if *to == source.node.name)
-        && source.host.claims.iter().any(|claim| claim.code == Code::Host02);
-    explained
-        && scene.book.by_net.get(cidr).is_some()
-        && source
-            .host
+/// The agent's own HOST02 says why packets for a peer stay on this node (its
+/// bridge still has an old address): that finding is the one to act on.
+pub fn told_by_host(host: &HostState, cidr: IpNet, pair: &Broken) -> bool {
+    matches!(&pair.verdict, Verdict::Misdelivered { to } if *to == host.node)
+        && host.claims.iter().any(|claim| claim.code == Code::Host02)
+        && host
             .forwarding
             .inside(cidr)
             .any(|entry| matches!(entry.landing, Landing::Local { .. } | Landing::Host { .. }))
@@ -206,7 +204,7 @@ fn words_for(
     };
     let restart = words::restart_cni(source.node, Some(source.habit));
     let by_hand = by_hand(scene, source, slot)
-        .map(|command| format!(" By hand, on {name}: {command}"))
+        .map(|command| format!("; or by hand, on {name}: {command}"))
         .unwrap_or_default();
     let entry = judged
         .parts
@@ -277,8 +275,11 @@ fn words_for(
         ),
         _ => {
             let owner = scene.node(&slot.owner);
+            // Packets that arrive and are not taken have their reason in the verdict.
+            let elsewhere = !matches!(pair.verdict, Verdict::Blackholed { .. });
             let off = entry
                 .zip(owner)
+                .filter(|_| elsewhere)
                 .and_then(|(entry, owner)| tunnel::disagrees(scene, owner, &entry.landing))
                 .unwrap_or_else(|| reason(&pair.verdict));
             (
@@ -331,7 +332,7 @@ fn fdb_by_hand(scene: &Scene<'_>, source: Source<'_>, slot: &Slot, landing: Opti
     });
     match right {
         Some(right) if right != *address => format!(
-            " By hand, on {}: bridge fdb replace {lladdr} dev {device} dst {right} self permanent",
+            "; or by hand, on {}: bridge fdb replace {lladdr} dev {device} dst {right} self permanent",
             source.node.name
         ),
         _ => String::new(),

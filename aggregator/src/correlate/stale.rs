@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::ipam::Ipam;
 use super::routes::elapsed;
 use super::verdict::Source;
-use super::{Scene, cap_affected, words};
+use super::{Scene, cap_affected};
 use crate::engine::memory::{Former, Memory};
 use crate::netmap::overlap;
 
@@ -145,9 +145,8 @@ fn build(scene: &Scene<'_>, source: Source<'_>, rows: &[Row<'_>]) -> Claim {
                 routes of removed nodes are not cleaned up later."
             .to_owned(),
         remedy: format!(
-            "On {name}: ip {family}route del {}. Left alone it misdelivers as soon as the CIDR is given to another node. {}",
-            first.prefix,
-            words::restart_cni(source.node, Some(source.habit))
+            "It misdelivers as soon as the CIDR is given to another node; the CNI's daemon leaves it alone. On {name}: ip {family}route del {}",
+            first.prefix
         ),
         changed_at: rows.iter().map(|row| row.since).max(),
         trigger: if host { Trigger::Host } else { Trigger::ControlPlane },

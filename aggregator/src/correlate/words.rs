@@ -34,6 +34,6 @@ pub fn restart_cni(node: &NodeRecord, habit: Option<&Habit>) -> String {
              kubectl -n kube-flannel delete pod -l app=flannel --field-selector spec.nodeName={name}"
         )
     } else {
-        format!("Restart the CNI's daemon on {name} (delete its pod there): it programs its routes anew.")
+        format!("Restart the CNI's daemon on {name} (delete its pod there): it programs its routes anew")
     }
 }

@@ -12,6 +12,7 @@ use super::row::Row;
 use crate::cluster::{HostState, ReportState};
 use crate::correlate::Scene;
 use crate::correlate::host::owned;
+use crate::correlate::routes::told_by_host;
 use crate::ledger::Fate;
 
 pub(super) struct Fates<'a> {
@@ -106,6 +107,10 @@ impl Fates<'_> {
             return Fate::Unseen(format!("{source} was not judged"));
         };
         if let Some(pair) = row.broken.get(&cidr) {
+            let host = self.scene.host(source);
+            if host.is_some_and(|host| told_by_host(host, cidr, pair)) {
+                return Fate::Gone(format!("HOST02/{source} says why {cidr} stays there"));
+            }
             return if pair.code == claim.code {
                 Fate::Still
             } else {
@@ -154,7 +159,11 @@ impl Fates<'_> {
     fn broken(&self, claim: &Claim, affected: Option<&Affected>) -> bool {
         let row = self.rows.get(&claim.subject);
         let cidr = affected.and_then(|row| row.prefix);
-        row.zip(cidr).is_some_and(|(row, cidr)| row.broken.contains_key(&cidr))
+        let pair = row
+            .zip(cidr)
+            .and_then(|(row, cidr)| Some((cidr, row.broken.get(&cidr)?)));
+        let host = self.scene.host(&claim.subject);
+        pair.is_some_and(|(cidr, pair)| !host.is_some_and(|host| told_by_host(host, cidr, pair)))
     }
 
     fn heard(&self, name: &str) -> Fate {

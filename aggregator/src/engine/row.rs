@@ -159,17 +159,23 @@ impl Row {
                     }
                     pair.verdict = verdict;
                 }
-                _ => {
+                before_pair => {
                     changed = true;
-                    // What was right, or wrong in another way, and is so now because the host
-                    // says so, the host changed. What was not known before may still be on its way.
+                    // Wrong in another way than before: that did not begin now.
+                    let begun = before_pair
+                        .filter(|pair| pair.owner == slot.owner)
+                        .map(|pair| (pair.since, pair.trigger));
+                    // What was right and is wrong now because its own host says so, the host changed.
+                    // What was not known before may still be on its way.
                     let host_did = matches!(why, Why::Host(_)) && before != Standing::Unknown;
+                    let trigger = if host_did { Trigger::Host } else { Trigger::ControlPlane };
+                    let (since, trigger) = begun.unwrap_or((scene.now, trigger));
                     let pair = Broken {
                         owner: slot.owner.clone(),
                         code,
                         verdict,
-                        since: scene.now,
-                        trigger: if host_did { Trigger::Host } else { Trigger::ControlPlane },
+                        since,
+                        trigger,
                         changed_at: match why {
                             Why::Host(seen) => seen.or(Some(scene.now)),
                             Why::Else => Some(scene.now),
