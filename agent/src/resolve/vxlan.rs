@@ -25,45 +25,55 @@ pub(crate) fn landing(
         gateway,
         reason,
     };
-    let defaults = match default_destinations(kernel, link, remote) {
-        Ok(defaults) => defaults,
-        Err(reason) => return opaque(Some(link), &reason),
-    };
     let neighbour = kernel.neighbours.get(&(link.index, gateway));
     if neighbour.is_some_and(|neighbour| neighbour.failed) {
         return unresolved("nobody answers for it (neighbour FAILED)".to_owned());
     }
     let Some(lladdr) = neighbour.and_then(|neighbour| neighbour.lladdr) else {
         // Asking for it needs a destination for broadcasts.
-        return if fact.learning || !defaults.is_empty() {
-            opaque(
+        return match default_destinations(kernel, link, remote) {
+            Ok(none) if none.is_empty() && !fact.learning => {
+                unresolved("no neighbour entry, and nobody to ask".to_owned())
+            }
+            _ => opaque(
                 Some(link),
                 &format!("no neighbour entry for {gateway} yet: the device floods or learns"),
-            )
-        } else {
-            unresolved("no neighbour entry, and nobody to ask".to_owned())
+            ),
         };
     };
-    let entries = kernel.fdb.get(&(link.index, lladdr)).map_or(&[][..], Vec::as_slice);
-    let destinations = match destinations(kernel, entries) {
-        Ok(found) if found.is_empty() => defaults,
-        Ok(found) => found,
-        Err(reason) => return opaque(Some(link), &reason),
-    };
-    match destinations.as_slice() {
-        [] if fact.learning => opaque(Some(link), &format!("no FDB entry for {lladdr} yet: the device learns")),
-        [] => unresolved(format!("no FDB entry for {lladdr}")),
-        [address] if address.is_multicast() => opaque(Some(link), &format!("{lladdr} is flooded to {address}")),
-        [address] => Landing::Underlay {
-            address: *address,
-            via: Via::Vxlan {
-                device: link.name.clone(),
-                vni: fact.vni,
-                gateway,
-                lladdr,
-            },
+    let underlay = |address| Landing::Underlay {
+        address,
+        via: Via::Vxlan {
+            device: link.name.clone(),
+            vni: fact.vni,
+            gateway,
+            lladdr,
         },
-        several => opaque(Some(link), &format!("{lladdr} goes to {} destinations", several.len())),
+    };
+    let entries = kernel.fdb.get(&(link.index, lladdr)).map_or(&[][..], Vec::as_slice);
+    // The usual case, without a list made of it.
+    if let [
+        FdbEntry {
+            destination: Some(address),
+            nexthop: None,
+            ..
+        },
+    ] = entries
+        && !address.is_multicast()
+    {
+        return underlay(*address);
+    }
+    let found = match destinations(kernel, entries) {
+        Ok(none) if none.is_empty() => default_destinations(kernel, link, remote),
+        other => other,
+    };
+    match found.as_deref() {
+        Err(reason) => opaque(Some(link), reason),
+        Ok([]) if fact.learning => opaque(Some(link), &format!("no FDB entry for {lladdr} yet: the device learns")),
+        Ok([]) => unresolved(format!("no FDB entry for {lladdr}")),
+        Ok([address]) if address.is_multicast() => opaque(Some(link), &format!("{lladdr} is flooded to {address}")),
+        Ok([address]) => underlay(*address),
+        Ok(several) => opaque(Some(link), &format!("{lladdr} goes to {} destinations", several.len())),
     }
 }
 

@@ -208,7 +208,7 @@ fn matches_entry(decision: &Decision, entry: &Answer, local_apart: bool) -> Resu
             _ => {}
         }
     }
-    let network = network.unwrap_or_else(|| match route.prefix {
+    let network = network.unwrap_or(match route.prefix {
         IpNet::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         IpNet::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     });
