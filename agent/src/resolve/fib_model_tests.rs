@@ -272,7 +272,7 @@ proptest! {
 
     #[test]
     fn the_table_says_for_every_address_what_a_lookup_says(
-        steps in vec(step(), 1..40),
+        bursts in vec(vec(step(), 1..5), 1..16),
         wide_open in any::<bool>(),
         mut interest in vec(prefix(), 1..4),
     ) {
@@ -284,8 +284,13 @@ proptest! {
         fib.set_scope(scope(&interest));
         let mut mirror = BTreeMap::new();
         follow(&mut mirror, fib.rebuild(&kernel, at(0)));
-        for (number, step) in steps.iter().enumerate() {
-            let changes = apply(&mut kernel, step, at(number));
+        for (number, burst) in bursts.iter().enumerate() {
+            let mut changes = Changes::none(at(number));
+            for step in burst {
+                let more = apply(&mut kernel, step, at(number));
+                changes.prefixes.extend(more.prefixes);
+                changes.wide |= more.wide;
+            }
             follow(&mut mirror, fib.update(&kernel, &changes, at(number)));
         }
         prop_assert_eq!(
