@@ -87,8 +87,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(RuleAction::Nop),
     ];
     prop_oneof![
-        12 => (prefix(), table(), 0..3u32, way()).prop_map(|(at, table, metric, way)| Step::Add(at, table, metric, way)),
-        4 => any::<Index>().prop_map(Step::Remove),
+        30 => (prefix(), table(), 0..3u32, way()).prop_map(|(at, table, metric, way)| Step::Add(at, table, metric, way)),
+        10 => any::<Index>().prop_map(Step::Remove),
         3 => (
             1..20u32,
             proptest::option::of(prefix()),
@@ -268,7 +268,7 @@ fn follow(mirror: &mut BTreeMap<IpNet, ForwardingEntry>, diff: Diff) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(192))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn the_table_says_for_every_address_what_a_lookup_says(
