@@ -209,17 +209,20 @@ fn why(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> (String, Strin
             ),
         );
     }
-    let intruder = (!case.input.cni.others.is_empty()).then(|| {
-        format!(
-            " It may also be a file that is not meant for pods and sorts before {}.",
-            case.input.cni.others[0]
-        )
-    });
+    // The file of another installer (podman, containerd's package, a CNI used before) that sorts first.
+    if let Some(other) = case.input.cni.others.first() {
+        return (
+            format!(
+                "The runtime takes the first file, {path}: it was written for another podCIDR, or is not meant for pods at all and hides {other}."
+            ),
+            format!(
+                "If {other} is the one meant for pods, move {path} out of the directory. Else put {} into its ipam block.",
+                case.cidrs()
+            ),
+        );
+    }
     (
-        format!(
-            "The file was written for another podCIDR and nothing refreshes it.{}",
-            intruder.unwrap_or_default()
-        ),
+        "The file was written for another podCIDR and nothing refreshes it.".to_owned(),
         format!(
             "Put {} into the ipam block of {path}, or let what installed it write it anew.",
             case.cidrs()

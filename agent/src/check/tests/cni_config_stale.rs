@@ -106,3 +106,17 @@ fn a_stale_file_that_changed_after_the_node_was_the_hosts_doing() {
     assert_eq!(stale(at(0)), (Trigger::Host, Some(at(2))));
     assert_eq!(stale(at(8)), (Trigger::ControlPlane, Some(at(8))));
 }
+
+#[test]
+fn a_file_that_hides_the_intended_one_is_to_be_moved_away() {
+    let host = Host::bridge(&["10.88.0.0/16"]).with(|host| {
+        host.cni.others = vec!["/etc/cni/net.d/10-flannel.conflist".into()];
+    });
+    let claim = host.judge().claims.remove(0);
+    assert_eq!(
+        claim.remedy,
+        "If /etc/cni/net.d/10-flannel.conflist is the one meant for pods, move /etc/cni/net.d/10-containerd-net.conflist \
+         out of the directory. Else put 10.244.1.0/24 into its ipam block. \
+         Then replace the pods that have addresses of 10.88.0.0/16."
+    );
+}
