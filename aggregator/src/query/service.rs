@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::{Finding, FindingState};
+use cidrift_proto::finding::{Finding, FindingState, Severity};
 use cidrift_proto::v1;
 use cidrift_proto::v1::query_service_server::{QueryService, QueryServiceServer};
 use futures::stream::BoxStream;
@@ -99,11 +99,12 @@ impl QueryService for Query {
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::NodeDetail>, Status> {
         let name = request.into_inner().name;
         let now = Timestamp::now();
-        let detail = self.engine.read(|state| {
+        let mut detail = self.engine.read(|state| {
             state
                 .node(&name, now)
                 .ok_or_else(|| path::unknown_node(state, &name, now))
         })?;
+        detail.findings.sort_by_cached_key(|finding| place(finding));
         Ok(Response::new(convert::detail_to_wire(&detail)))
     }
 
@@ -116,11 +117,7 @@ impl QueryService for Query {
         let findings = self.engine.read(|state| {
             let filter = Filter::parse(state, &request.node, &request.code, now)?;
             let mut findings = state.findings();
-            // What counts first, then by weight; the ids keep the order the same each time.
-            findings.sort_by_cached_key(|finding| {
-                let pending = finding.state == FindingState::Pending;
-                (pending, Reverse(finding.claim.severity), finding.id.clone())
-            });
+            findings.sort_by_cached_key(|finding| place(finding));
             if request.include_resolved {
                 findings.extend(state.history());
             }
@@ -160,5 +157,36 @@ impl QueryService for Query {
     async fn get_pool(&self, _: Request<v1::GetPoolRequest>) -> Result<Response<v1::Pool>, Status> {
         let pool = self.engine.read(State::pool_report);
         Ok(Response::new(convert::pool_to_wire(&pool)))
+    }
+}
+
+/// Where a finding stands in a list: what counts before what is pending, causes
+/// before what they explain, then by weight; the id keeps the order the same each time.
+fn place(finding: &Finding) -> (bool, bool, Reverse<Severity>, String) {
+    (
+        finding.state == FindingState::Pending,
+        !finding.explained_by.is_empty(),
+        Reverse(finding.claim.severity),
+        finding.id.clone(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::watch::tests::finding;
+
+    #[test]
+    fn causes_stand_before_what_they_explain_and_what_counts_before_what_is_pending() {
+        let cause = finding(Code::Pool12, "b");
+        let mut explained = (*finding(Code::Path01, "a")).clone();
+        explained.explained_by = vec![cause.id.clone()];
+        let mut pending = (*finding(Code::Pool02, "c")).clone();
+        pending.state = FindingState::Pending;
+        let worse = finding(Code::Path02, "d");
+        let mut list = [Arc::new(pending), Arc::new(explained), cause, worse];
+        list.sort_by_cached_key(|finding| place(finding));
+        let ids: Vec<&str> = list.iter().map(|finding| finding.id.as_str()).collect();
+        assert_eq!(ids, ["PATH02/d", "POOL12/b", "PATH01/a", "POOL02/c"]);
     }
 }

@@ -108,7 +108,7 @@ impl Watch {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Mutex;
 
     use cidrift_proto::catalogue::Code;
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn finding(code: Code, node: &str) -> Arc<Finding> {
+    pub(in crate::query) fn finding(code: Code, node: &str) -> Arc<Finding> {
         Arc::new(Finding {
             id: finding_id(code, node),
             episode: 1,
