@@ -2,6 +2,8 @@
 //! once it has lasted; it is resolved by evidence only, never by silence.
 
 mod fate;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -27,6 +27,12 @@ pub fn count(number: usize, one: &str, many: &str) -> String {
 /// How to make the CNI of a node program its routes anew: the least that mends them all.
 pub fn restart_cni(node: &NodeRecord, habit: Option<&Habit>) -> String {
     let name = &node.name;
+    if node.provider_id.as_deref().is_some_and(|id| id.starts_with("k3s://")) {
+        return format!(
+            "Restart k3s on {name}, which has flannel built in and leaves pods alone: \
+             systemctl restart k3s-agent (k3s on a server)"
+        );
+    }
     let flannel = node.flannel.is_some() || habit.and_then(|habit| habit.plugin.as_deref()) == Some("flannel");
     if flannel {
         format!(

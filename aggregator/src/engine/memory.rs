@@ -1,5 +1,4 @@
-//! What the present does not show any more and rules need: who owned a CIDR
-//! before, and what a node's routes were like. Bounded.
+//! What the present does not show any more and rules need: who owned a CIDR before. Bounded.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -8,8 +7,6 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::cluster::ControlPlane;
-use crate::correlate::habit::Seen;
-use crate::netmap::overlap;
 
 /// A CIDR that a Node object had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +36,6 @@ const IN_ALL: usize = 16_384;
 pub struct Memory {
     former: BTreeMap<String, VecDeque<Former>>,
     count: usize,
-    /// What nodes' routes were like, by name; as long as the Node exists.
-    pub seen: BTreeMap<String, Seen>,
 }
 
 impl Memory {
@@ -60,9 +55,6 @@ impl Memory {
                     until: now,
                 });
             }
-            if after.is_none() {
-                self.seen.remove(name);
-            }
         }
         // A CIDR that its own node has again was never really given up.
         for (name, after) in &new.nodes {
@@ -70,6 +62,9 @@ impl Memory {
                 let before = list.len();
                 list.retain(|former| !after.pod_cidrs.contains(&former.cidr));
                 self.count -= before - list.len();
+                if list.is_empty() {
+                    self.former.remove(name);
+                }
             }
         }
     }
@@ -98,9 +93,11 @@ impl Memory {
             if let Some(list) = self.former.get_mut(&name) {
                 list.pop_front();
                 self.count -= 1;
+                if list.is_empty() {
+                    self.former.remove(&name);
+                }
             }
         }
-        self.former.retain(|_, list| !list.is_empty());
     }
 
     /// Everything remembered, by node name, oldest first.
@@ -118,9 +115,85 @@ impl Memory {
         let owners = self.former().filter(|former| former.cidr.contains(&prefix));
         owners.max_by_key(|former| former.until)
     }
+}
 
-    /// Whether anything is remembered that overlaps `prefix`.
-    pub fn knows(&self, prefix: IpNet) -> bool {
-        self.former().any(|former| overlap(&former.cidr, &prefix))
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::cluster::NodeRecord;
+
+    fn plane(nodes: &[(&str, &str, &str)]) -> ControlPlane {
+        let record = |name: &str, uid: &str, cidr: &str| NodeRecord {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            created_at: None,
+            deleting: false,
+            pod_cidr: None,
+            pod_cidrs_raw: vec![cidr.to_owned()],
+            pod_cidrs: vec![cidr.parse().unwrap()],
+            internal_ips: Vec::new(),
+            ready: None,
+            provider_id: None,
+            labels: BTreeMap::new(),
+            flannel: None,
+            changed_at: Timestamp::UNIX_EPOCH,
+        };
+        ControlPlane {
+            nodes: nodes
+                .iter()
+                .map(|(name, uid, cidr)| ((*name).to_owned(), record(name, uid, cidr)))
+                .collect(),
+            ..ControlPlane::default()
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_last_owner_of_a_cidr_is_remembered() {
+        let mut memory = Memory::default();
+        let (first, second) = (
+            plane(&[("a", "u1", "10.0.1.0/24")]),
+            plane(&[("b", "u2", "10.0.1.0/24")]),
+        );
+        memory.note(&first, &second, at(1));
+        memory.note(&second, &plane(&[]), at(2));
+        let owner = memory.owner_before("10.0.1.128/25".parse().unwrap()).unwrap();
+        assert_eq!((owner.node.as_str(), owner.until), ("b", at(2)));
+        assert!(memory.owner_before("10.0.0.0/16".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_cidr_that_its_node_has_again_was_not_given_up() {
+        let mut memory = Memory::default();
+        let with = plane(&[("a", "u1", "10.0.1.0/24")]);
+        memory.note(&with, &plane(&[]), at(1));
+        memory.note(&plane(&[]), &with, at(2));
+        assert_eq!((memory.former().count(), memory.count), (0, 0));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_node_and_in_all() {
+        let mut memory = Memory::default();
+        for life in 0..100u8 {
+            let before = plane(&[("a", "u", &format!("10.0.{life}.0/24"))]);
+            memory.note(&before, &plane(&[]), at(life.into()));
+        }
+        assert_eq!(memory.former_of("a").count(), PER_NODE);
+        for node in 0..IN_ALL + 10 {
+            let cidr = format!("10.{}.{}.0/24", node / 256, node % 256);
+            let name = format!("n{node}");
+            memory.note(
+                &plane(&[(&name, "u", &cidr)]),
+                &plane(&[]),
+                at(1_000 + i64::try_from(node).unwrap()),
+            );
+        }
+        assert_eq!((memory.count, memory.former().count()), (IN_ALL, IN_ALL));
+        assert_eq!(memory.former_of("a").count(), 0, "the oldest went first");
     }
 }

@@ -125,6 +125,11 @@ impl State {
                 _ => now,
             };
         }
+        if plane.observed_at.is_none() {
+            // Never read: agents are not told that their Nodes do not exist.
+            self.plane = plane;
+            return;
+        }
         let nodes_same = plane.nodes == self.plane.nodes;
         let problem_same = plane.problem.is_some() == self.plane.problem.is_some();
         let old = std::mem::replace(&mut self.plane, plane);
