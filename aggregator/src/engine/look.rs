@@ -218,6 +218,17 @@ impl State {
             .collect()
     }
 
+    /// Whether the control plane or an agent knows a node of this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.plane.nodes.contains_key(name) || self.hosts.contains_key(name)
+    }
+
+    /// Where packets from one node to another's pod CIDRs land, by CIDR.
+    pub fn verdicts_between(&self, source: &str, owner: &str) -> Vec<CidrVerdict> {
+        let slots = self.book.by_owner.get(owner).map(Vec::as_slice).unwrap_or_default();
+        slots.iter().filter_map(|at| self.verdict(source, *at)).collect()
+    }
+
     /// Where packets from every node to this node's pod CIDRs land, by source and CIDR.
     pub fn verdicts_to(&self, owner: &str) -> Vec<CidrVerdict> {
         let slots = self.book.by_owner.get(owner).map(Vec::as_slice).unwrap_or_default();

@@ -17,18 +17,12 @@ struct End {
     cidr: Option<IpNet>,
 }
 
-impl End {
-    fn covers(&self, verdict: &CidrVerdict) -> bool {
-        verdict.owner == self.node && self.cidr.is_none_or(|cidr| cidr == verdict.cidr)
-    }
-}
-
 /// Where packets between two ends land, both ways.
 pub(super) fn between(state: &State, from: &str, to: &str, now: Timestamp) -> Result<PathAnswer, Status> {
     let (from, to) = (find(state, from, "from", now)?, find(state, to, "to", now)?);
     let way = |source: &End, target: &End| -> Vec<CidrVerdict> {
-        let mut verdicts = state.verdicts_from(&source.node);
-        verdicts.retain(|verdict| target.covers(verdict));
+        let mut verdicts = state.verdicts_between(&source.node, &target.node);
+        verdicts.retain(|verdict| target.cidr.is_none_or(|cidr| cidr == verdict.cidr));
         verdicts
     };
     let forward = way(&from, &to);
@@ -49,7 +43,7 @@ fn find(state: &State, text: &str, field: &str, now: Timestamp) -> Result<End, S
             "{field}: a node's name or a pod's address is needed"
         )));
     }
-    if state.node(text, now).is_some() {
+    if state.knows(text) {
         return Ok(End {
             node: text.to_owned(),
             cidr: None,

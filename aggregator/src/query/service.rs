@@ -56,7 +56,7 @@ impl Filter {
         let filter = Self { node, code };
         if let Some(name) = &filter.node {
             let named = || state.findings().iter().chain(&state.history()).any(|f| filter.takes(f));
-            if state.node(name, now).is_none() && !named() {
+            if !state.knows(name) && !named() {
                 return Err(path::unknown_node(state, name, now));
             }
         }
