@@ -375,6 +375,25 @@ fn without_rules_there_is_no_route() {
 }
 
 #[test]
+fn a_rule_that_ipv6_lost_counts_only_once_there_are_others() {
+    let mut kernel = host();
+    kernel.rules.retain(|rule| !rule.ipv6 || rule.priority != 32766);
+    assert_eq!(text(&kernel, "fd01:1::9"), "on-link dev cni0");
+    add_rule(&mut kernel, rule(true, 10, RuleAction::Table(100)));
+    assert_eq!(land(&kernel, "fd01:1::9"), Landing::NoRoute);
+}
+
+#[test]
+fn a_longer_prefix_in_main_wins_over_table_local_until_there_are_rules() {
+    let mut kernel = host();
+    add(&mut kernel, "local 10.9.0.0/16 dev lo table 255");
+    add(&mut kernel, "10.9.9.0/24 via 192.168.1.2 dev eth0");
+    assert_eq!(text(&kernel, "10.9.9.1"), "via 192.168.1.2 dev eth0");
+    add_rule(&mut kernel, rule(false, 10, RuleAction::Nop));
+    assert_eq!(text(&kernel, "10.9.9.1"), "local dev lo");
+}
+
+#[test]
 fn the_tos_decides_before_the_metric() {
     let mut kernel = host();
     add(&mut kernel, "10.9.0.0/16 via 192.168.1.2 dev eth0 metric 5");

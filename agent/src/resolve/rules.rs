@@ -15,9 +15,10 @@ use super::table::{self, Answer, DEFAULT, LOCAL, MAIN, Outcome, TOS_MASK};
 /// The rules of one family, in order.
 #[derive(Debug)]
 pub(crate) struct Ruleset<'k> {
+    ipv6: bool,
     rules: Vec<&'k Rule>,
-    /// IPv4 with nothing but the rules that the kernel begins with.
-    merged: bool,
+    /// No rule was ever made, as far as can be seen: the kernel does not ask them.
+    untouched: bool,
 }
 
 /// Whether a rule's selectors match.
@@ -33,14 +34,18 @@ impl<'k> Ruleset<'k> {
     pub(crate) fn new(kernel: &'k Kernel, ipv6: bool) -> Self {
         let mut rules: Vec<&Rule> = kernel.rules.iter().filter(|rule| rule.ipv6 == ipv6).collect();
         rules.sort_by_key(|rule| rule.priority);
-        let merged = !ipv6 && is_initial(&rules);
-        Self { rules, merged }
+        let untouched = untouched(&rules, ipv6);
+        Self { ipv6, rules, untouched }
     }
 
     /// Looks `query` up, rule by rule.
     pub(crate) fn decide(&self, kernel: &'k Kernel, roles: &Roles, query: &Query) -> Outcome<'k> {
-        if self.merged {
-            return initial(kernel, query);
+        if self.untouched {
+            return if self.ipv6 {
+                initial_v6(kernel, query)
+            } else {
+                initial_v4(kernel, query)
+            };
         }
         let mut dead: Option<&'k Route> = None;
         let mut at = 0;
@@ -104,6 +109,9 @@ impl<'k> Ruleset<'k> {
     pub(crate) fn reach(&self, kernel: &Kernel, roles: &Roles, query: &Query) -> Reach {
         let mut tables = BTreeSet::new();
         let mut destinations = BTreeSet::new();
+        if self.untouched {
+            tables.extend([LOCAL, MAIN, DEFAULT]);
+        }
         for rule in &self.rules {
             let elsewhere = matches_but_destination(kernel, roles, rule, query) == Matched::No;
             if elsewhere && !rule.invert {
@@ -127,13 +135,21 @@ pub(crate) struct Reach {
     pub(crate) destinations: BTreeSet<IpNet>,
 }
 
-/// The three rules of a new namespace, and nothing else.
-fn is_initial(rules: &[&Rule]) -> bool {
-    let expected = [(0, LOCAL), (32766, MAIN), (32767, DEFAULT)];
-    rules.len() == expected.len()
-        && rules.iter().zip(expected).all(|(rule, (priority, table))| {
-            rule.priority == priority && rule.action == RuleAction::Table(table) && selects_all(rule)
-        })
+/// The rules of a new namespace, and nothing else. For IPv6 some may be gone:
+/// taking one away does not make the kernel ask the rest, as making one does.
+/// (A namespace that had other rules and lost them looks the same from outside.)
+fn untouched(rules: &[&Rule], ipv6: bool) -> bool {
+    let initial: &[(u32, u32)] = match ipv6 {
+        false => &[(0, LOCAL), (32766, MAIN), (32767, DEFAULT)],
+        true => &[(0, LOCAL), (32766, MAIN)],
+    };
+    let is_initial = |rule: &Rule| {
+        initial
+            .iter()
+            .any(|(priority, table)| rule.priority == *priority && rule.action == RuleAction::Table(*table))
+            && selects_all(rule)
+    };
+    (ipv6 || rules.len() == initial.len()) && rules.iter().all(|rule| is_initial(rule))
 }
 
 fn selects_all(rule: &Rule) -> bool {
@@ -171,12 +187,23 @@ fn selects_all(rule: &Rule) -> bool {
 }
 
 /// `fib_lookup` of a namespace without own rules: local and main in one, then table default.
-fn initial<'k>(kernel: &'k Kernel, query: &Query) -> Outcome<'k> {
-    let dead = match table::look_merged(kernel, query) {
+fn initial_v4<'k>(kernel: &'k Kernel, query: &Query) -> Outcome<'k> {
+    in_turn(table::look_merged(kernel, query), || {
+        table::look(kernel, DEFAULT, query)
+    })
+}
+
+/// `fib6_rule_lookup` of a namespace without own rules: local, then main.
+fn initial_v6<'k>(kernel: &'k Kernel, query: &Query) -> Outcome<'k> {
+    in_turn(table::look(kernel, LOCAL, query), || table::look(kernel, MAIN, query))
+}
+
+fn in_turn<'k>(first: Answer<'k>, second: impl FnOnce() -> Answer<'k>) -> Outcome<'k> {
+    let dead = match first {
         Answer::Found(outcome) => return outcome,
         Answer::Miss(dead) => dead,
     };
-    match table::look(kernel, DEFAULT, query) {
+    match second() {
         Answer::Found(outcome) => outcome,
         Answer::Miss(skipped) => Outcome::NoRoute(dead.or(skipped)),
     }

@@ -330,11 +330,12 @@ pub(crate) fn rule(random: &mut Random, ground: &Ground, ipv6: bool) -> Made {
     }
 }
 
-/// An IPv4 rule that never matches: with it, the namespace has rules of its
-/// own for good. (One that had some and lost them looks like one that never had
-/// any, but the kernel keeps tables local and main apart from the first on.)
-pub(crate) fn never_matching() -> Request {
-    let mut body = Request::new(NEWRULE, NLM_F_CREATE, &[2, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+/// A rule that never matches: with it, the namespace has rules of its own for
+/// good. (One that had some and lost them looks like one that never had any,
+/// but from the first on the kernel asks them.)
+pub(crate) fn never_matching(ipv6: bool) -> Request {
+    let header = [family(ipv6), 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    let mut body = Request::new(NEWRULE, NLM_F_CREATE, &header);
     body.put_u32(6, 31_000);
     body.put_text(3, "absent0");
     body.put_u32(15, 254);

@@ -94,7 +94,10 @@ impl World {
         };
         world.address_devices();
         if rules {
-            world.send(&[tables::never_matching()]);
+            world.send(&[false, true].map(tables::never_matching));
+        } else if random.percent(50) {
+            // This alone does not make the kernel ask the rules of IPv6.
+            world.send(&[tables::without_initial_rule(random, true).add]);
         }
         world
     }
