@@ -84,19 +84,30 @@ fn build(cargo: &str, workspace: &Path, directory: &Path, say: impl Fn(&str)) ->
         "cidrift-lab",
     ];
     say(&format!("building the programs under test (profile {profile})"));
-    let status = Command::new(cargo)
-        .args(arguments)
-        .current_dir(workspace)
-        .status()
-        .map_err(|source| Error::Cargo {
-            cargo: cargo.to_owned(),
-            source,
-        })?;
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(workspace);
+    for (name, _) in std::env::vars_os() {
+        if of_the_outer_cargo(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    let status = command.status().map_err(|source| Error::Cargo {
+        cargo: cargo.to_owned(),
+        source,
+    })?;
     if status.success() {
         Ok(())
     } else {
         Err(Error::Build(format!("{cargo} {}", arguments.join(" "))))
     }
+}
+
+/// What cargo tells the program that it runs about its package. Build scripts
+/// (ring's) watch some of these: left in place, every build under cargo would
+/// undo the one before.
+fn of_the_outer_cargo(variable: &str) -> bool {
+    let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    prefixes.iter().any(|prefix| variable.starts_with(prefix)) || variable == "CARGO_PRIMARY_PACKAGE"
 }
 
 fn of(directory: &Path) -> Result<Binaries, Error> {

@@ -114,7 +114,7 @@ impl Break {
             Self::NodeRecreated => "Node h2 is deleted and created again with another CIDR; no host notices",
             Self::CniConfigOld => "h1 has a second CNI configuration, with an old range, that takes precedence",
             Self::SubnetEnvOld => "h1's subnet.env still has an old range",
-            Self::DuplicateCidr => "a new Node h4 is given h2's CIDR",
+            Self::DuplicateCidr => "a new Node is given h2's CIDR",
         }
     }
 

@@ -1,6 +1,7 @@
 //! One break from end to end: made, found, agreed to by ping, undone, resolved.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -111,7 +112,9 @@ pub fn run(lab: &mut Lab, which: Break) -> Result<Outcome> {
             }
         }
     }
-    outcome.others = lab.subscriber.look(|board| others(board, seen_before, &id));
+    outcome.others = lab
+        .subscriber
+        .look(|board| others(board, seen_before..seen_before_undo, &id));
     judge_others(&mut outcome);
     if let Err(error) = lab.wait_until_well() {
         outcome.faults.push(format!("after the undoing: {error:#}"));
@@ -125,11 +128,15 @@ fn since<'a>(board: &'a Board, from: usize, id: &'a str) -> impl Iterator<Item =
     log.iter().filter(move |seen| seen.finding.id == id)
 }
 
-/// Everything else that counted, as it last stood open.
-fn others(board: &Board, from: usize, id: &str) -> Vec<Arc<Finding>> {
+/// Everything else that counted, as it last stood before the undoing; what
+/// began to count only then too, as it began.
+fn others(board: &Board, broken: Range<usize>, id: &str) -> Vec<Arc<Finding>> {
     let mut others = BTreeMap::new();
-    for seen in board.log.get(from..).unwrap_or_default() {
-        if seen.finding.state == FindingState::Open && seen.finding.id != id {
+    for (number, seen) in board.log.iter().enumerate().skip(broken.start) {
+        if seen.finding.state != FindingState::Open || seen.finding.id == id {
+            continue;
+        }
+        if number < broken.end || !others.contains_key(&seen.finding.id) {
             others.insert(seen.finding.id.clone(), Arc::clone(&seen.finding));
         }
     }

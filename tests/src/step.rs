@@ -206,7 +206,7 @@ impl fmt::Display for Step {
                 let cidrs: Vec<String> = node.pod_cidrs.iter().map(ToString::to_string).collect();
                 write!(
                     f,
-                    "kubectl replace --force Node {} (uid {}, podCIDRs {})",
+                    "kubectl replace --force -f -  # Node {}, uid {}, podCIDRs {}",
                     node.name,
                     node.uid,
                     cidrs.join(",")
