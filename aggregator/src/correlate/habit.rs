@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Scene;
 use super::ipam::{self, Ipam};
 use super::words;
-use crate::cluster::{HostState, NodeRecord};
+use crate::cluster::{HostState, NodeRecord, meant_for};
 
 /// What was seen of a node's routes to peers, now or earlier. Kept by the engine
 /// for as long as the Node exists.
@@ -64,17 +64,18 @@ impl Seen {
             }
             _ => return,
         };
-        for slot in scene.book.overlapping(entry.prefix) {
+        let prefix = meant_for(entry);
+        for slot in scene.book.overlapping(prefix) {
             if slot.owner == node || self.cidrs.len() >= SEEN {
                 continue;
             }
-            if scene.book.aggregate(entry.prefix, slot, scene.pool) {
+            if scene.book.aggregate(prefix, slot, scene.pool) {
                 // As wide as several nodes: so are all that it overlaps.
                 return;
             }
             self.cidrs.insert(slot.cidr);
             self.tunnel |= tunnel;
-            self.exact |= entry.prefix == slot.cidr
+            self.exact |= prefix == slot.cidr
                 && address.is_some_and(|address| scene.book.owners_of_address(address).contains(&slot.owner));
         }
     }

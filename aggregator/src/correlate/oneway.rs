@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::routes::{Broken, told_by_host};
 use super::verdict::Source;
-use super::{Scene, cap_affected, words};
+use super::{Scene, cap_affected};
 
 /// The claim of one source, from its broken pairs. `reached_from` says whether packets
 /// of another node for every pod CIDR of this source, of that family (IPv4: true), are delivered.
@@ -38,8 +38,8 @@ pub fn claim(
     peers.sort();
     peers.dedup();
     let who = match peers.len() {
-        1 => first.owner.clone(),
-        many => words::count(many, "node", "nodes"),
+        1 => format!("{} reaches", first.owner),
+        many => format!("{many} nodes reach"),
     };
     let evidence = affected
         .iter()
@@ -56,7 +56,7 @@ pub fn claim(
         subject: name.clone(),
         severity: Code::Path07.entry().severity,
         nodes,
-        summary: format!("{who} reaches {name}, but {name} does not reach back"),
+        summary: format!("{who} {name}, but {name} does not reach back"),
         affected,
         affected_total,
         evidence,

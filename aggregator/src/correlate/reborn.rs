@@ -5,9 +5,10 @@
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Trigger};
 use cidrift_proto::landing::{ForwardingEntry, Landing};
+use ipnet::IpNet;
 
 use super::{Scene, cap_affected, words};
-use crate::cluster::NodeRecord;
+use crate::cluster::{NodeRecord, meant_for};
 use crate::engine::memory::{Former, Memory};
 
 /// All nodes that were reborn and whose old CIDR is still routed.
@@ -27,8 +28,11 @@ pub fn claims(scene: &Scene<'_>, memory: &Memory) -> Vec<Claim> {
     claims
 }
 
-/// Whether this entry routes something of the old CIDR.
-fn routes(entry: &ForwardingEntry) -> bool {
+/// Whether this entry is of a route for (a part of) the old CIDR, and leads somewhere.
+fn routes(entry: &ForwardingEntry, old: IpNet) -> bool {
+    if !old.contains(&meant_for(entry)) {
+        return false;
+    }
     match &entry.landing {
         Landing::Underlay { .. }
         | Landing::UnresolvedNeighbour { .. }
@@ -54,7 +58,11 @@ fn claim(scene: &Scene<'_>, node: &NodeRecord, old: &[&Former]) -> Option<Claim>
             continue;
         };
         for former in old {
-            for entry in host.forwarding.inside(former.cidr).filter(|entry| routes(entry)) {
+            for entry in host
+                .forwarding
+                .inside(former.cidr)
+                .filter(|entry| routes(entry, former.cidr))
+            {
                 affected.push(Affected {
                     prefix: Some(former.cidr),
                     node: Some(other.clone()),

@@ -32,6 +32,9 @@ impl Fates<'_> {
                 }
             }),
             Code::Path07 => self.one_way(claim, row),
+            Code::Pool12 if self.owns_again(claim, row) => {
+                self.plane(&format!("{} has its old CIDR again", claim.subject))
+            }
             Code::Pool12 => match row.and_then(|row| row.node.as_deref()) {
                 Some(node) => self.of_routes(node, row, |host, prefix| {
                     format!("{} does not route {prefix} as before", host.node)
@@ -52,6 +55,12 @@ impl Fates<'_> {
             }),
             _ => self.plane("the Nodes say so no more"),
         }
+    }
+
+    fn owns_again(&self, claim: &Claim, row: Option<&Affected>) -> bool {
+        let node = self.scene.node(&claim.subject);
+        let old = row.and_then(|row| row.prefix);
+        node.zip(old).is_some_and(|(node, old)| node.pod_cidrs.contains(&old))
     }
 
     /// The control plane's word, if it can be had.

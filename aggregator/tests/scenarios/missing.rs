@@ -235,3 +235,64 @@ fn a_cidr_that_the_agent_was_not_asked_about_is_not_missing() {
         }
     );
 }
+
+/// As agents report where only single CIDRs are of interest: the default route, cut to them.
+fn cut(world: &World, prefix: &str) -> cidrift_proto::landing::ForwardingEntry {
+    let mut entry = world.view("node-a")[0].clone();
+    entry.prefix = net(prefix);
+    entry
+}
+
+#[test]
+fn a_piece_of_the_default_route_is_no_route_of_its_own() {
+    let mut world = World::bare(Plane::HostGw, cidrift_aggregator::cluster::PoolConfig::default());
+    for name in ["node-a", "node-b", "node-c"] {
+        world.add(name);
+    }
+    world.publish();
+    for name in ["node-a", "node-b", "node-c"] {
+        world.connect(name);
+    }
+    world.pass(SETTLE + HOLD);
+    world.delta("node-a", vec![cut(&world, "10.244.2.0/24")], &[]);
+    world.pass(HOLD);
+    assert_eq!(world.standing(), ["PATH01/node-a open", "PATH07/node-a open"]);
+    assert_eq!(
+        world.finding("PATH01/node-a").claim.affected[0].detail,
+        "no route: falls to the default route: via 172.30.0.1 dev eth0"
+    );
+    // node-c goes; its CIDR stays of interest, and falls to the default route everywhere.
+    world.nodes.remove("node-c");
+    world.hush("node-c");
+    world.publish();
+    let entries = vec![cut(&world, "10.244.3.0/24"), world.route("10.244.2.0/24", "node-b")];
+    world.delta("node-a", entries.clone(), &[]);
+    world.delta("node-b", vec![cut(&world, "10.244.3.0/24")], &[]);
+    world.pass(SETTLE * 2);
+    assert_eq!(world.standing(), Vec::<String>::new());
+}
+
+#[test]
+fn a_reborn_nodes_old_cidr_that_falls_to_the_default_route_is_not_routed() {
+    let mut world = World::bare(Plane::HostGw, cidrift_aggregator::cluster::PoolConfig::default());
+    for name in ["node-a", "node-b"] {
+        world.add(name);
+    }
+    world.publish();
+    for name in ["node-a", "node-b"] {
+        world.connect(name);
+    }
+    world.pass(SETTLE + HOLD);
+    world.assign("node-b", &["10.244.9.0/24"]).uid = "uid-node-b-2".to_owned();
+    world.publish();
+    let entries = vec![cut(&world, "10.244.2.0/24"), world.route("10.244.9.0/24", "node-b")];
+    world.delta("node-a", entries, &[]);
+    let own = world
+        .view("node-b")
+        .into_iter()
+        .find(|entry| entry.prefix == net("10.244.9.0/24"));
+    let entries = vec![cut(&world, "10.244.2.0/24"), own.expect("its own CIDR")];
+    world.delta("node-b", entries, &[]);
+    world.pass(SETTLE * 2);
+    assert_eq!(world.standing(), Vec::<String>::new());
+}
