@@ -7,6 +7,16 @@
 //!
 //! The order of things: `rules` picks the tables, `table` the route and its
 //! live hops, `landing` (with `vxlan`) says where a hop leads.
+//!
+//! Where the kernel decides by what no dump shows, this is what is assumed:
+//! - among IPv4 default routes of equal metric the first, not the one whose
+//!   gateway's neighbour entry looks best (`fib_select_default`);
+//! - IPv6 routes of equal metric have equal router preference;
+//! - a namespace with nothing but the initial rules never had others: while
+//!   that is so, IPv4 looks local and main up as one table, and IPv6 passes its
+//!   rules by;
+//! - a gateway was no address of the host's own when its route was made
+//!   (otherwise the kernel takes the destination to be on-link).
 
 mod coverage;
 mod fib;
