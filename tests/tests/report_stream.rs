@@ -204,7 +204,8 @@ async fn a_broken_connection_is_resumed_without_a_snapshot() {
     agent.run_until_up().await;
     aggregator
         .until("node-a", |host| {
-            host.applied == 3 && host.entries.len() == 3 && host.snapshots == 1
+            // What happened meanwhile is one delta.
+            host.applied == 2 && host.entries.len() == 3 && host.snapshots == 1
         })
         .await;
 }

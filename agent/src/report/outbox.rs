@@ -1,6 +1,6 @@
 //! What has been told, and what is still to be told.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use cidrift_proto::facts::HostFacts;
 use cidrift_proto::finding::{Claim, ROWS};
@@ -26,6 +26,9 @@ pub struct Limits {
     pub message: usize,
     /// Entries in a snapshot chunk.
     pub entries: usize,
+    /// Deltas under way. Beyond that changes wait here, where they join, rather
+    /// than in the connection's buffers, where they only grow old.
+    pub in_flight: usize,
 }
 
 impl Default for Limits {
@@ -35,6 +38,7 @@ impl Default for Limits {
             bytes: 512 * 1024,
             message: 256 * 1024,
             entries: 500,
+            in_flight: 32,
         }
     }
 }
@@ -104,14 +108,18 @@ impl Outbox {
         }
     }
 
-    /// Numbers a change. The view that [`Self::next`] is given later must contain it.
+    /// Takes a change and numbers it. One that meets an older one which has not
+    /// been sent joins it under its number: to a slow aggregator only the newest
+    /// state of each entry is told. The view that [`Self::next`] is given later
+    /// must contain it.
     pub fn push(&mut self, update: Update) {
+        let Some(update) = self.join(update) else { return };
         self.last += 1;
         if !self.can_resume() {
             self.forget();
             return;
         }
-        let delta = to_delta(self.last, update);
+        let delta = to_delta(self.last, &update);
         let bytes = delta.encoded_len();
         // One that does not fit a message goes as a snapshot: both are applied
         // as a whole, half a change never is.
@@ -131,6 +139,30 @@ impl Outbox {
             bytes,
             delta,
         });
+    }
+
+    /// Joins a change to the newest one, if that has not been sent and both are
+    /// small. Gives it back otherwise.
+    fn join(&mut self, update: Update) -> Option<Update> {
+        /// Encoded bytes, some 40 entries: joining walks all of them for every
+        /// change of a storm, and that must stay a matter of microseconds.
+        const SMALL: usize = 4 * 1024;
+        let sent = self.sent.unwrap_or(0);
+        let room = self.limits.bytes - self.bytes.min(self.limits.bytes);
+        let Some(newest) = self.kept.back_mut().filter(|kept| kept.sequence > sent) else {
+            return Some(update);
+        };
+        // An upper bound: what the later change overwrites is not taken off yet.
+        let delta = to_delta(newest.sequence, &update);
+        let more = delta.encoded_len();
+        if newest.bytes + more > SMALL.min(self.limits.message) || more > room {
+            return Some(update);
+        }
+        join(&mut newest.delta, delta);
+        let bytes = newest.delta.encoded_len();
+        self.bytes = self.bytes - newest.bytes + bytes;
+        newest.bytes = bytes;
+        None
     }
 
     /// A stream is up and the aggregator has applied everything up to
@@ -173,8 +205,14 @@ impl Outbox {
         match self.link {
             Link::Down => false,
             Link::SnapshotDue | Link::Snapshot(_) => true,
-            Link::Deltas { next } => next <= self.last,
+            Link::Deltas { next } => next <= self.last && !self.full(next),
         }
+    }
+
+    /// As many deltas are under way as may be.
+    fn full(&self, next: u64) -> bool {
+        let oldest = self.kept.front().map_or(next, |kept| kept.sequence);
+        next.saturating_sub(oldest) >= self.limits.in_flight as u64
     }
 
     /// The next message to send. `whole` is called when a snapshot begins and
@@ -184,6 +222,11 @@ impl Outbox {
             // The snapshot contains every change up to now.
             self.forget();
             self.link = Link::Snapshot(Box::new(Cutter::new(self.last, whole(), self.limits)));
+        }
+        if let Link::Deltas { next } = self.link
+            && self.full(next)
+        {
+            return None;
         }
         let kind = match &mut self.link {
             Link::Down | Link::SnapshotDue => return None,
@@ -208,12 +251,12 @@ impl Outbox {
         Some(v1::AgentMessage { kind: Some(kind) })
     }
 
-    /// A sign of life that names the last change sent, so that a lost one is
-    /// noticed on a quiet stream. `None` while there is other news to send,
-    /// which is sign enough.
+    /// A sign of life that names the last change sent, so that a lost one, or a
+    /// lost acknowledgement, is noticed on a quiet stream. `None` while there is
+    /// other news to send, which is sign enough.
     pub fn heartbeat(&self, now: Timestamp, verified_at: Option<Timestamp>) -> Option<v1::AgentMessage> {
         let Link::Deltas { next } = self.link else { return None };
-        if next <= self.last {
+        if self.backlog() {
             return None;
         }
         Some(v1::AgentMessage {
@@ -254,7 +297,26 @@ impl Outbox {
     }
 }
 
-fn to_delta(sequence: u64, update: Update) -> v1::Delta {
+/// The later change over the earlier one; it is as old as the earlier.
+fn join(earlier: &mut v1::Delta, later: v1::Delta) {
+    let prefixes: HashSet<Option<&v1::Prefix>> = later
+        .removed
+        .iter()
+        .map(Some)
+        .chain(later.upserts.iter().map(|entry| entry.prefix.as_ref()))
+        .collect();
+    earlier
+        .upserts
+        .retain(|entry| !prefixes.contains(&entry.prefix.as_ref()));
+    earlier.removed.retain(|prefix| !prefixes.contains(&Some(prefix)));
+    earlier.upserts.extend(later.upserts);
+    earlier.removed.extend(later.removed);
+    earlier.facts = later.facts.or(earlier.facts.take());
+    earlier.claims = later.claims.or(earlier.claims.take());
+    earlier.expectation = later.expectation;
+}
+
+fn to_delta(sequence: u64, update: &Update) -> v1::Delta {
     v1::Delta {
         sequence,
         upserts: update.upserts.iter().map(Into::into).collect(),

@@ -20,9 +20,9 @@ use super::{Hosts, Limits};
 use crate::cluster::{Expectation, HostEvent};
 use crate::metrics::{Ended, Metrics};
 
-/// Acknowledgements wait this long for company. They only free the agent's
-/// memory, which holds a thousand deltas.
-const ACK: Duration = Duration::from_millis(50);
+/// Acknowledgements wait this long for company, or for so many messages: an
+/// agent has at most 32 deltas under way.
+const ACK: (Duration, u32) = (Duration::from_millis(50), 8);
 
 /// One stream after its Hello. Polled by the connection that it belongs to: a
 /// reader that stops reading stops only itself, and dropping it ends it.
@@ -34,6 +34,7 @@ pub(super) struct Stream<H: Hosts> {
     /// Said before anything is read: Welcome and the first Expectation.
     first: VecDeque<Kind>,
     ack_at: Option<Instant>,
+    unacked: u32,
     pace: Pace,
     shutdown: CancellationToken,
     metrics: Arc<Metrics>,
@@ -81,6 +82,7 @@ impl<H: Hosts> Stream<H> {
             expectation: Some(expectation),
             first,
             ack_at: None,
+            unacked: 0,
             pace: Pace::new(shared.limits.max_messages_per_second),
             shutdown: shared.shutdown.clone(),
             metrics: Arc::clone(&shared.metrics),
@@ -127,12 +129,16 @@ impl<H: Hosts> Stream<H> {
                 }
                 changed = changed(&mut self.expectation) => return Ok(Some(Kind::Expectation(changed))),
                 () = at(self.ack_at) => {
-                    self.ack_at = None;
-                    return Ok(Some(ack(self.session.applied())));
+                    return Ok(Some(self.ack()));
                 }
                 message = read(&mut self.inbound, &mut self.pace) => match message {
                     Ok(Some(message)) => {
-                        if let Some(kind) = self.message(&message)? {
+                        let answer = self.message(&message)?;
+                        // Between two messages others have their turn, and what was
+                        // answered before is sent: tonic fills a buffer with answers
+                        // for as long as none has to be waited for.
+                        tokio::task::yield_now().await;
+                        if let Some(kind) = answer {
                             return Ok(Some(kind));
                         }
                     }
@@ -141,6 +147,13 @@ impl<H: Hosts> Stream<H> {
                 },
             }
         }
+    }
+
+    fn ack(&mut self) -> Kind {
+        self.ack_at = None;
+        self.unacked = 0;
+        let sequence = self.session.applied();
+        Kind::Ack(v1::Ack { sequence })
     }
 
     fn message(&mut self, message: &v1::AgentMessage) -> Result<Option<Kind>, (Ended, Status)> {
@@ -155,12 +168,15 @@ impl<H: Hosts> Stream<H> {
         match step.answer {
             Answer::None => Ok(None),
             Answer::Ack(_) => {
-                self.ack_at.get_or_insert_with(|| Instant::now() + ACK);
+                self.unacked += 1;
+                if self.unacked >= ACK.1 {
+                    return Ok(Some(self.ack()));
+                }
+                self.ack_at.get_or_insert_with(|| Instant::now() + ACK.0);
                 Ok(None)
             }
             Answer::Resync(reason) => {
                 self.metrics.resync(self.holder.node(), step.outcome, &reason);
-                self.ack_at = None;
                 Ok(Some(Kind::Resync(v1::Resync { reason })))
             }
             Answer::Close(reason) => Err((Ended::Refused, Status::invalid_argument(reason))),
@@ -179,10 +195,6 @@ impl<H: Hosts> Drop for Stream<H> {
 fn displaced() -> (Ended, Status) {
     let text = "a newer stream reports for this node; is a second agent running with its name?";
     (Ended::Displaced, Status::aborted(text))
-}
-
-fn ack(sequence: u64) -> Kind {
-    Kind::Ack(v1::Ack { sequence })
 }
 
 /// Ends when the deadline is reached; never where there is none.
