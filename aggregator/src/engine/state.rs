@@ -15,10 +15,10 @@ use super::apply::{Touched, apply};
 use super::expect::{Expectations, STRANGERS};
 use super::memory::Memory;
 use super::row::{Row, Why};
-use crate::cluster::{ControlPlane, Expectation, HostEvent, HostState, ReportState};
+use crate::cluster::{ControlPlane, Expectation, HostEvent, HostState, NodeRecord, ReportState};
 use crate::correlate::book::Book;
 use crate::correlate::{Scene, explain, habit, routes};
-use crate::ledger::Ledger;
+use crate::ledger::{Group, Ledger};
 
 /// Cluster, verdicts and ledger.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct State {
     /// What each agent's report was good for when it was last looked at.
     reports: BTreeMap<String, ReportState>,
     told_strangers: bool,
+    /// Sources whose claims are to be made anew at the next tick.
+    later: BTreeSet<String>,
     /// The newest time that was handed in: what a look without a time is made for.
     pub(super) clock: Timestamp,
 }
@@ -57,6 +59,7 @@ impl State {
             majorities: BTreeSet::new(),
             reports: BTreeMap::new(),
             told_strangers: false,
+            later: BTreeSet::new(),
             clock: Timestamp::UNIX_EPOCH,
         }
     }
@@ -139,6 +142,11 @@ impl State {
             }
             return;
         }
+        let started = self.expectations.started();
+        if let Some(changed) = in_place(&old, &self.plane).filter(|_| started) {
+            self.rejudge_nodes(&changed, now);
+            return;
+        }
         self.memory.note(&old, &self.plane, now);
         let book = Book::new(&self.plane);
         let from = moved(&self.book, &book);
@@ -169,7 +177,56 @@ impl State {
         self.judge_everything(now);
     }
 
+    /// Judges what depends on Nodes that changed in what they say of themselves only.
+    fn rejudge_nodes(&mut self, changed: &BTreeSet<String>, now: Timestamp) {
+        let Self {
+            config,
+            plane,
+            book,
+            hosts,
+            rows,
+            expectations,
+            majorities,
+            ..
+        } = self;
+        let scene = Scene {
+            plane,
+            book,
+            pool: &config.pool,
+            hosts,
+            now,
+            silence: config.silence,
+        };
+        let since = |cidr: IpNet| expectations.since(cidr);
+        let columns = changed.iter().filter_map(|name| book.by_owner.get(name));
+        let columns: BTreeSet<usize> = columns.flatten().copied().collect();
+        let mut dirty = changed.clone();
+        for (name, row) in rows.iter_mut() {
+            let Some(node) = plane.nodes.get(name) else { continue };
+            let own = changed.contains(name) && row.expect(node, scene.hosts.get(name), majorities);
+            let judged = if own {
+                row.judge(&scene, node, 0..book.slots.len(), Why::Else, &since)
+            } else {
+                let broken = row.broken.keys().filter_map(|cidr| book.by_net.get(*cidr)?.first());
+                let slots: BTreeSet<usize> = broken.chain(&columns).copied().collect();
+                row.judge(&scene, node, slots.into_iter(), Why::Else, &since)
+            };
+            if judged || self.ledger.has(&Group::Row(name.clone())) {
+                dirty.insert(name.clone());
+            }
+        }
+        for name in dirty {
+            self.claim_row(&name, now);
+        }
+        self.claim_pool(now);
+        self.claim_reborn(now);
+        self.claim_silent(now);
+    }
+
     pub(super) fn tick(&mut self, now: Timestamp) {
+        for name in std::mem::take(&mut self.later) {
+            self.claim_row(&name, now);
+        }
         let silence = self.config.silence;
         let turned: Vec<String> = self
             .hosts
@@ -282,9 +339,10 @@ impl State {
             if !slots.is_empty() && row.judge(&scene, node, slots.into_iter(), Why::Else, &since) {
                 dirty.insert(other.clone());
             }
-            // Whether it is one-way depends on this node's row.
+            // Whether it is one-way depends on this node's row. When all break at once that
+            // concerns everybody each time, so it is looked at together.
             if dirty.contains(name) && row.broken.values().any(|pair| pair.owner == name) {
-                dirty.insert(other.clone());
+                self.later.insert(other.clone());
             }
         }
         if programs_changed {
@@ -363,8 +421,31 @@ impl State {
     }
 }
 
+/// The Nodes that differ, if none came, went, or changed what it owns: then nobody
+/// else's CIDRs or addresses mean anything new.
+fn in_place(old: &ControlPlane, new: &ControlPlane) -> Option<BTreeSet<String>> {
+    if !old.nodes.keys().eq(new.nodes.keys()) {
+        return None;
+    }
+    let mut changed = BTreeSet::new();
+    for (before, after) in old.nodes.values().zip(new.nodes.values()) {
+        let public = |node: &NodeRecord| node.flannel.as_ref().and_then(|flannel| flannel.public_ip);
+        let owns_same = before.uid == after.uid
+            && before.pod_cidrs == after.pod_cidrs
+            && before.internal_ips == after.internal_ips
+            && public(before) == public(after);
+        if !owns_same {
+            return None;
+        }
+        if before != after {
+            changed.insert(after.name.clone());
+        }
+    }
+    Some(changed)
+}
+
 /// Records say the same, whenever they were read.
-fn same_record(a: &crate::cluster::NodeRecord, b: &crate::cluster::NodeRecord) -> bool {
+fn same_record(a: &NodeRecord, b: &NodeRecord) -> bool {
     let mut b = b.clone();
     b.changed_at = a.changed_at;
     *a == b
