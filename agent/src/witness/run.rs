@@ -177,7 +177,6 @@ impl Loop {
                     watcher,
                     referee: referee.ok(),
                 });
-                self.parts.ready.done("kernel");
                 let everything = Changes {
                     wide: true,
                     links: false,
@@ -214,8 +213,9 @@ impl Loop {
 
     async fn kernel_changed(&mut self, changes: Changes) {
         if let Some(Observer { watcher, .. }) = &self.kernel {
+            // Sysctls say which dead routes count; without the rest, routes may be missing.
             let blind = watcher.gaps().iter().any(|gap| gap.part != Part::Sysctls);
-            let gaps = watcher
+            let gaps: Vec<Gap> = watcher
                 .gaps()
                 .iter()
                 .map(|gap| Gap {
@@ -223,6 +223,10 @@ impl Loop {
                     why: gap.reason.clone(),
                 })
                 .collect();
+            match gaps.first() {
+                Some(gap) if blind => self.parts.ready.pending("kernel", format!("{}: {}", gap.what, gap.why)),
+                _ => self.parts.ready.done("kernel"),
+            }
             self.parts.witness.gaps(gaps, blind);
             self.parts.metrics.kernel(watcher.counters(), watcher.verified_at());
         }
@@ -455,5 +459,34 @@ async fn room(stream: Option<&mpsc::Sender<v1::AgentMessage>>) {
             Err(_) => pending().await,
         },
         None => pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cidrift_proto::landing::{ForwardingEntry, Landing};
+
+    use super::*;
+
+    #[test]
+    fn of_several_changes_to_a_prefix_the_last_one_is_told() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let entry = |text: &str, device: &str| ForwardingEntry {
+            prefix: net(text),
+            landing: Landing::Onlink { device: device.into() },
+            route: None,
+            changed_at: Timestamp::UNIX_EPOCH,
+        };
+        let mut diff = Diff {
+            upserts: vec![entry("10.1.0.0/24", "a"), entry("10.2.0.0/24", "a")],
+            removed: vec![net("10.3.0.0/24"), net("10.4.0.0/24")],
+        };
+        let later = Diff {
+            upserts: vec![entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")],
+            removed: vec![net("10.2.0.0/24")],
+        };
+        merge(&mut diff, later);
+        assert_eq!(diff.upserts, [entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")]);
+        assert_eq!(diff.removed, [net("10.2.0.0/24"), net("10.4.0.0/24")]);
     }
 }
