@@ -32,7 +32,8 @@ const RETRY: Duration = Duration::from_secs(30);
 /// routes takes a tenth of it, and a finding is held for a second anyway.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// How often is looked whether that dump is done.
+/// How often the kernel is asked about it meanwhile: as often as the watcher
+/// dumps again at most.
 const DOUBT_LOOK: Duration = Duration::from_millis(5);
 
 /// Where the loop gets its news from, and whom it tells.
@@ -72,7 +73,7 @@ struct Observer {
 struct Doubt {
     diff: Diff,
     observed_at: Timestamp,
-    /// A dump that began after this settles it.
+    /// A whole dump that began after this settles it, as does the kernel's consent.
     asked_at: Timestamp,
     deadline: Instant,
     look_at: Instant,
@@ -289,20 +290,21 @@ impl Loop {
         confirm(referee, watcher.kernel(), &suspects).await
     }
 
-    /// Tells what was doubted once everything has been read anew.
+    /// Tells what was doubted once the kernel denies none of it any more, or
+    /// all of it has been read anew: then it is the reading that is doubtful.
     async fn settle_doubt(&mut self) {
         let Some(mut doubt) = self.doubt.take() else { return };
+        let denied = self.denied(&doubt.diff).await;
         let now = Instant::now();
         let read_anew = self
             .kernel
             .as_ref()
             .is_none_or(|observer| observer.watcher.verified_at() >= doubt.asked_at);
-        if !read_anew && now < doubt.deadline {
+        if !denied.is_empty() && !read_anew && now < doubt.deadline {
             doubt.look_at = now + DOUBT_LOOK;
             self.doubt = Some(doubt);
             return;
         }
-        let denied = self.denied(&doubt.diff).await;
         for (prefix, reason) in denied {
             self.parts.metrics.disagreed(prefix, &reason);
             let opaque = self.parts.witness.deny(prefix, reason, Timestamp::now());
