@@ -156,15 +156,6 @@ impl Forwarding {
     }
 }
 
-/// The destination of the route behind an entry. Agents report on what is of interest
-/// only, so an entry may be a part of what its route is meant for.
-pub fn meant_for(entry: &ForwardingEntry) -> IpNet {
-    let route = entry.route.map(|route| route.prefix);
-    route
-        .filter(|prefix| prefix.contains(&entry.prefix))
-        .unwrap_or(entry.prefix)
-}
-
 /// What one agent has reported.
 #[derive(Debug, Clone)]
 pub struct HostState {

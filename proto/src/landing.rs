@@ -188,6 +188,32 @@ pub struct ForwardingEntry {
     pub changed_at: Timestamp,
 }
 
+impl ForwardingEntry {
+    /// What the route that decided is meant for. Wider than `prefix` where no
+    /// route is for exactly that: an entry may stand for the part of a default
+    /// route that somebody asked about.
+    pub fn meant_for(&self) -> IpNet {
+        match self.route {
+            Some(route) if route.prefix.contains(&self.prefix) => route.prefix,
+            _ => self.prefix,
+        }
+    }
+}
+
+/// The route that decided, as iproute2 would put it: "default via 172.30.0.1 dev eth0".
+impl fmt::Display for ForwardingEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meant = self.meant_for();
+        if matches!(self.landing, Landing::NoRoute) {
+            write!(f, "{}: {}", self.prefix, self.landing)
+        } else if meant.prefix_len() == 0 {
+            write!(f, "default {}", self.landing)
+        } else {
+            write!(f, "{meant} {}", self.landing)
+        }
+    }
+}
+
 impl fmt::Display for Discard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

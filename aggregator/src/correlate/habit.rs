@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Scene;
 use super::ipam::{self, Ipam};
 use super::words;
-use crate::cluster::{HostState, NodeRecord, meant_for};
+use crate::cluster::{HostState, NodeRecord};
 
 /// What was seen of a node's routes to peers, now or earlier. Kept by the engine
 /// for as long as the Node exists.
@@ -64,7 +64,7 @@ impl Seen {
             }
             _ => return,
         };
-        let prefix = meant_for(entry);
+        let prefix = entry.meant_for();
         for slot in scene.book.overlapping(prefix) {
             if slot.owner == node || self.cidrs.len() >= SEEN {
                 continue;

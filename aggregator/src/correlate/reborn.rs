@@ -8,7 +8,7 @@ use cidrift_proto::landing::{ForwardingEntry, Landing};
 use ipnet::IpNet;
 
 use super::{Scene, cap_affected, words};
-use crate::cluster::{NodeRecord, meant_for};
+use crate::cluster::NodeRecord;
 use crate::engine::memory::{Former, Memory};
 
 /// All nodes that were reborn and whose old CIDR is still routed.
@@ -30,7 +30,7 @@ pub fn claims(scene: &Scene<'_>, memory: &Memory) -> Vec<Claim> {
 
 /// Whether this entry is of a route for (a part of) the old CIDR, and leads somewhere.
 fn routes(entry: &ForwardingEntry, old: IpNet) -> bool {
-    if !old.contains(&meant_for(entry)) {
+    if !old.contains(&entry.meant_for()) {
         return false;
     }
     match &entry.landing {

@@ -15,7 +15,7 @@ use super::book::Slot;
 use super::habit;
 use super::verdict::{self, Judged, Source};
 use super::{Scene, cap_affected, tunnel, words};
-use crate::cluster::{HostState, meant_for};
+use crate::cluster::HostState;
 
 /// A broken pair, as the engine remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,8 +154,8 @@ fn kernel_rows(scene: &Scene<'_>, source: Source<'_>, code: Code, slot: &Slot, j
     let mut rows = Vec::new();
     for part in judged.parts.iter().filter(|part| part.fault.is_some()) {
         let text = match part.entry {
-            Some(entry) if meant_for(entry) == slot.cidr => format!("{} {}", slot.cidr, entry.landing),
-            Some(entry) => format!("{}: {} {}", slot.cidr, meant_for(entry), entry.landing),
+            Some(entry) if entry.meant_for() == slot.cidr => entry.to_string(),
+            Some(entry) => format!("{}: {entry}", slot.cidr),
             None => format!("{}: no route", slot.cidr),
         };
         rows.push(scene.kernel_evidence(source.host, text));
@@ -258,7 +258,7 @@ fn words_for(
                     } else {
                         format!(" table {table}")
                     };
-                    format!("On {name}: ip {family}route del {how} {}{table}", meant_for(entry))
+                    format!("On {name}: ip {family}route del {how} {}{table}", entry.meant_for())
                 }
                 None => restart,
             };

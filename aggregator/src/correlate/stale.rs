@@ -13,7 +13,6 @@ use super::ipam::Ipam;
 use super::routes::elapsed;
 use super::verdict::Source;
 use super::{Scene, cap_affected};
-use crate::cluster::meant_for;
 use crate::engine::memory::{Former, Memory};
 use crate::netmap::overlap;
 
@@ -66,7 +65,7 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
         Landing::Multipath { legs } => legs.iter().any(|leg| leads(&leg.landing)),
         landing => leads(landing),
     };
-    let prefix = meant_for(entry);
+    let prefix = entry.meant_for();
     if !counts || prefix.prefix_len() == 0 || scene.book.overlapping(prefix).next().is_some() {
         return None;
     }

@@ -10,7 +10,7 @@ use super::coverage::deciding;
 use super::habit::{self, Habit, Seen};
 use super::ipam::{self, Ipam};
 use super::tunnel;
-use crate::cluster::{HostState, NodeRecord, ReportState, meant_for};
+use crate::cluster::{HostState, NodeRecord, ReportState};
 
 /// Why nothing can be said of a whole source, or the host to look at.
 pub type Visible<'a> = Result<&'a HostState, String>;
@@ -314,7 +314,7 @@ impl Pair<'_, '_> {
         if matches!(landing, Landing::NoRoute) {
             return self.none("no route at all".to_owned());
         }
-        if self.scene.book.aggregate(meant_for(entry), self.slot, self.scene.pool) {
+        if self.scene.book.aggregate(entry.meant_for(), self.slot, self.scene.pool) {
             return self.aggregate(entry, landing);
         }
         self.specific(entry, landing)
@@ -322,11 +322,11 @@ impl Pair<'_, '_> {
 
     /// A route that is not meant for this CIDR alone.
     fn aggregate(&self, entry: &ForwardingEntry, landing: &Landing) -> Said {
-        let prefix = meant_for(entry);
+        let prefix = entry.meant_for();
         let route = if prefix.prefix_len() == 0 {
-            format!("falls to the default route: {landing}")
+            format!("falls to the default route, {landing}")
         } else {
-            format!("falls to {} {landing}", prefix)
+            format!("falls to {prefix} {landing}")
         };
         if self.own() {
             return unknown(route);
@@ -335,7 +335,7 @@ impl Pair<'_, '_> {
             // Dropped is dropped, whatever the data plane is used to do, if somebody meant the pod range.
             ((Verdict::Unknown { .. }, _), Landing::Discard { how }) if prefix.prefix_len() > 0 => (
                 Verdict::Blackholed {
-                    reason: format!("{how} {}", prefix),
+                    reason: format!("{how} {prefix}"),
                 },
                 Some(Code::Path04),
             ),
@@ -345,7 +345,7 @@ impl Pair<'_, '_> {
 
     /// A route that is meant for this CIDR, or for a part of it.
     fn specific(&self, entry: &ForwardingEntry, landing: &Landing) -> Said {
-        let prefix = meant_for(entry);
+        let prefix = entry.meant_for();
         match landing {
             Landing::Host { .. } | Landing::Local { .. } if self.own() => (Verdict::Local, None),
             Landing::Host { .. } | Landing::Local { .. } => {

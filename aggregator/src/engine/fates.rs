@@ -24,21 +24,13 @@ impl Fates<'_> {
     pub(super) fn of(&self, claim: &Claim, row: Option<&Affected>) -> Fate {
         match claim.code {
             Code::Path01 | Code::Path02 | Code::Path04 | Code::Path05 | Code::Path06 => self.pair(claim, row),
-            Code::Path03 => self.of_routes(&claim.subject, row, |host, prefix| {
-                let entry = host.forwarding.inside(prefix).find(|entry| entry.prefix == prefix);
-                match entry {
-                    Some(entry) => format!("{prefix} has an owner, or leads nowhere: {}", entry.landing),
-                    None => format!("{} has no route for {prefix} any more", host.node),
-                }
-            }),
+            Code::Path03 => self.of_routes(&claim.subject, row, |host, prefix| self.routed(host, prefix)),
             Code::Path07 => self.one_way(claim, row),
             Code::Pool12 if self.owns_again(claim, row) => {
                 self.plane(&format!("{} has its old CIDR again", claim.subject))
             }
             Code::Pool12 => match row.and_then(|row| row.node.as_deref()) {
-                Some(node) => self.of_routes(node, row, |host, prefix| {
-                    format!("{} does not route {prefix} as before", host.node)
-                }),
+                Some(node) => self.of_routes(node, row, |host, prefix| self.routed(host, prefix)),
                 None => self.plane("nobody routes the old CIDR"),
             },
             Code::Pool03 => {
@@ -61,6 +53,17 @@ impl Fates<'_> {
         let node = self.scene.node(&claim.subject);
         let old = row.and_then(|row| row.prefix);
         node.zip(old).is_some_and(|(node, old)| node.pod_cidrs.contains(&old))
+    }
+
+    /// What is so now with a prefix that had no owner and yet a route on this host.
+    fn routed(&self, host: &HostState, prefix: IpNet) -> String {
+        if let Some(slot) = self.scene.book.overlapping(prefix).next() {
+            return format!("{} has {} now", slot.owner, slot.cidr);
+        }
+        match host.forwarding.longest(prefix) {
+            Some(entry) if prefix.contains(&entry.meant_for()) => format!("kernel of {}: {entry}", host.node),
+            _ => format!("{} has no route for {prefix} any more", host.node),
+        }
     }
 
     /// The control plane's word, if it can be had.

@@ -259,7 +259,7 @@ fn a_piece_of_the_default_route_is_no_route_of_its_own() {
     assert_eq!(world.standing(), ["PATH01/node-a open", "PATH07/node-a open"]);
     assert_eq!(
         world.finding("PATH01/node-a").claim.affected[0].detail,
-        "no route: falls to the default route: via 172.30.0.1 dev eth0"
+        "no route: falls to the default route, via 172.30.0.1 dev eth0"
     );
     // node-c goes; its CIDR stays of interest, and falls to the default route everywhere.
     world.nodes.remove("node-c");
@@ -295,4 +295,25 @@ fn a_reborn_nodes_old_cidr_that_falls_to_the_default_route_is_not_routed() {
     world.delta("node-b", entries, &[]);
     world.pass(SETTLE * 2);
     assert_eq!(world.standing(), Vec::<String>::new());
+}
+
+#[test]
+fn default_routes_do_not_show_that_routes_to_peers_are_programmed() {
+    // AKS kubenet: nodes on one wide segment, pod CIDRs assigned, the cloud routes; no pool is known.
+    let mut world = World::bare(Plane::HostGw, cidrift_aggregator::cluster::PoolConfig::default());
+    let names = ["node-a", "node-b", "node-c"];
+    for name in names {
+        world.add(name).flannel = None;
+        if let Some(facts) = world.facts.get_mut(name) {
+            facts.cni.chosen = Some(config("bridge", Some("host-local")));
+        }
+    }
+    world.publish();
+    for name in names {
+        let view = names.map(|peer| cut(&world, &cidr(peer).to_string())).to_vec();
+        world.connect_with(name, view);
+    }
+    world.pass(SETTLE * 2);
+    assert_eq!(world.standing(), Vec::<String>::new());
+    assert_eq!(world.verdict("node-a", "node-b").standing(), Standing::Unknown);
 }
