@@ -15,6 +15,7 @@ mod frame;
 mod mailbox;
 mod netconf;
 mod parts;
+mod pipe;
 mod referee;
 mod request;
 mod socket;

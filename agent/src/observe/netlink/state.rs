@@ -12,7 +12,7 @@ use super::event::Event;
 use super::netconf::Netconf;
 use super::parts::Parts;
 use super::{Part, fib};
-use crate::view::{FdbEntry, Kernel, Link, LinkDetail, Nexthop, Rule, Sysctls, Tables};
+use crate::view::{FdbEntry, Kernel, Link, LinkAddress, LinkDetail, Nexthop, Rule, Sysctls, Tables};
 
 /// What an event or a dump did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,11 +67,18 @@ impl State {
                         *known = address;
                     }
                     None => {
-                        // The kernel's order among several is by scope and primacy, which a message does not tell.
-                        if link.addresses.iter().any(|known| known.net.addr().is_ipv4() == v4) {
+                        // The kernel's order within a family is by scope and primacy, which a message does not
+                        // tell; a dump has IPv4 first.
+                        let of_v4 = |known: &LinkAddress| known.net.addr().is_ipv4();
+                        if link.addresses.iter().any(|known| of_v4(known) == v4) {
                             effects.again = Parts::of(&[Part::Links]);
                         }
-                        link.addresses.push(address);
+                        let end = if v4 {
+                            link.addresses.partition_point(of_v4)
+                        } else {
+                            link.addresses.len()
+                        };
+                        link.addresses.insert(end, address);
                         effects.links = true;
                     }
                 }

@@ -50,4 +50,13 @@ impl Worker {
             .await
             .ok_or_else(|| ObserveError::Thread("it ended".to_owned()))
     }
+
+    /// The dump that was asked for, if it is there.
+    pub(super) fn ready(&mut self) -> Result<Option<Box<Dumped>>, ObserveError> {
+        match self.answers.try_recv() {
+            Ok(dumped) => Ok(Some(dumped)),
+            Err(answers::error::TryRecvError::Empty) => Ok(None),
+            Err(answers::error::TryRecvError::Disconnected) => Err(ObserveError::Thread("it ended".to_owned())),
+        }
+    }
 }
