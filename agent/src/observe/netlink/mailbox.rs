@@ -17,7 +17,7 @@ pub(super) enum Post<'a> {
     /// The kernel dropped messages (`ENOBUFS`). It says so before it hands out
     /// what is still queued.
     Overrun,
-    /// Nothing more for now.
+    /// Nothing is queued.
     Empty,
 }
 
