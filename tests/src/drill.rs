@@ -11,7 +11,7 @@ use cidrift_proto::finding::{Finding, FindingState, Severity};
 use crate::breaks::{Break, Companion, Expected, Plan};
 use crate::client;
 use crate::lab::{Lab, PATIENCE};
-use crate::reach::{measure, silent};
+use crate::reach::pairs;
 use crate::subscriber::{Board, Seen};
 
 /// How long after the expected finding counts others may still begin to: the
@@ -88,7 +88,7 @@ pub fn run(lab: &mut Lab, which: Break) -> Result<Outcome> {
     });
     std::thread::sleep(OTHERS);
     outcome.verdicts = broken_verdicts(lab)?;
-    outcome.silent = silent(&measure(&lab.world.topology)?);
+    outcome.silent = lab.pings(&outcome.plan.silent)?;
     judge_finding(&mut outcome);
     judge_pings(&mut outcome);
 
@@ -208,13 +208,4 @@ fn judge_others(outcome: &mut Outcome) {
         })
         .collect();
     outcome.faults.extend(unexpected);
-}
-
-/// "h1->h2, h2->h1", or "nowhere".
-pub fn pairs(pairs: &[(String, String)]) -> String {
-    if pairs.is_empty() {
-        return "nowhere".to_owned();
-    }
-    let pairs: Vec<String> = pairs.iter().map(|(from, to)| format!("{from}->{to}")).collect();
-    pairs.join(", ")
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::breaks::{Break, Plan};
 use crate::control::{Answer, Request};
-use crate::drill::pairs;
+use crate::reach::pairs;
 use crate::world::World;
 
 /// The breaks in force, with what takes them back.

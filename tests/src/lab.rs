@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::binaries::Binaries;
 use crate::client;
 use crate::programs::Programs;
-use crate::reach::{measure, silent};
+use crate::reach::{measure, pairs, silent};
 use crate::subscriber::Subscriber;
 use crate::topology::Plan;
 use crate::world::World;
@@ -16,6 +16,8 @@ use crate::world::World;
 /// How long the lab waits for anything that should come. All of it takes a few
 /// seconds on an idle machine; this is for one that builds something meanwhile.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Measurements of who reaches whom before a difference is believed.
+const TRIES: usize = 3;
 /// Between two questions to the aggregator.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -62,11 +64,27 @@ impl Lab {
             }
             std::thread::sleep(POLL);
         }
-        let silent = silent(&measure(&self.world.topology)?);
+        let silent = self.pings(&[])?;
         if !silent.is_empty() {
-            bail!("the aggregator says that all is delivered, but these do not answer: {silent:?}");
+            bail!(
+                "the aggregator says that all is delivered, but pings fail from {}",
+                pairs(&silent)
+            );
         }
         Ok(())
+    }
+
+    /// The pairs whose pings fail, measured again up to [`TRIES`] times while they
+    /// are others than `expected`: on a busy machine an answer may come too late.
+    pub fn pings(&self, expected: &[(String, String)]) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for _ in 0..TRIES {
+            found = silent(&measure(&self.world.topology)?);
+            if found == expected {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// What is missing, if anything is.

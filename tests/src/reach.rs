@@ -43,6 +43,15 @@ pub fn silent(reach: &Reach) -> Vec<(String, String)> {
     silent.map(|(pair, _)| pair.clone()).collect()
 }
 
+/// "h1->h2, h2->h1", or "nowhere".
+pub fn pairs(pairs: &[(String, String)]) -> String {
+    if pairs.is_empty() {
+        return "nowhere".to_owned();
+    }
+    let pairs: Vec<String> = pairs.iter().map(|(from, to)| format!("{from}->{to}")).collect();
+    pairs.join(", ")
+}
+
 /// The slowest answer of all families, or `None` where one is missing.
 fn pair(from: &Host, to: &Host) -> Result<Option<Duration>, Error> {
     let (Some(source), Some(target)) = (from.pods.first(), to.pods.first()) else {

@@ -8,9 +8,9 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::client;
-use crate::drill::{Outcome, pairs};
+use crate::drill::Outcome;
 use crate::programs::PATIENCE;
-use crate::reach::measure;
+use crate::reach::{measure, pairs};
 use crate::world::World;
 
 /// Evidence lines shown of one finding; `kubectl cidrift` shows the rest.
