@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use cidrift_lab::binaries::Binaries;
 use cidrift_lab::breaks::Break;
+use cidrift_lab::dataplane::peer_steps;
 use cidrift_lab::lab::{Lab, PATIENCE};
 use cidrift_lab::require::{Need, have};
+use cidrift_lab::step::{Step, Verb};
 use cidrift_lab::subscriber::Board;
 use cidrift_lab::topology::{Dataplane, Plan};
-use cidrift_lab::{binaries, client, drill};
+use cidrift_lab::{binaries, client, drill, host_files};
 use cidrift_proto::finding::{Finding, FindingState};
 
 /// One lab at a time: four programs each, and CI has two cores.
@@ -158,4 +160,68 @@ fn a_torn_snapshot_file_keeps_the_last_good_nodes_and_says_so() {
 
     lab.world.snapshot.write(&path).unwrap();
     lab.wait_until_well().unwrap();
+}
+
+/// Changes as a healthy cluster makes them all day.
+fn harmless(lab: &mut Lab) {
+    let dataplane = lab.world.topology.plan.dataplane;
+    let identities: Vec<_> = lab
+        .world
+        .topology
+        .hosts
+        .iter()
+        .map(|host| host.identity.clone())
+        .collect();
+    for host in &identities {
+        // The CNI's daemon starts again and programs everything that is there already.
+        for peer in identities.iter().filter(|peer| peer.number != host.number) {
+            lab.world.apply_all(&peer_steps(dataplane, &host.name, peer)).unwrap();
+        }
+        lab.world.apply_all(&host_files::of(host, dataplane)).unwrap();
+    }
+    // The last pod of a node ends: its bridge is left without a carrier.
+    let port = |number: u8| format!("veth{number}");
+    for number in [1, 2] {
+        lab.world.apply(&Step::on("h3", Verb::Down(port(number)))).unwrap();
+    }
+    for number in [1, 2] {
+        lab.world.apply(&Step::on("h3", Verb::Up(port(number)))).unwrap();
+    }
+    // A Node becomes NotReady and Ready again.
+    let mut node = lab.world.snapshot.nodes.get("h2").unwrap().clone();
+    for ready in [false, true] {
+        node.ready = ready;
+        lab.world.apply(&Step::PutNode(node.clone())).unwrap();
+    }
+}
+
+#[test]
+fn nothing_counts_as_wrong_while_a_cluster_lives_its_life_and_the_programs_come_and_go() {
+    if !have(Need::Netns) {
+        return;
+    }
+    for dataplane in [Dataplane::Vxlan, Dataplane::HostGw] {
+        let mut fixture = lab(dataplane);
+        let lab = &mut fixture.lab;
+        for _ in 0..5 {
+            harmless(lab);
+        }
+        lab.wait_until_well().unwrap();
+        for host in ["h1", "h2", "h3"] {
+            lab.programs.agents.get_mut(host).unwrap().kill();
+            lab.programs.start_agent(&lab.world, host).unwrap();
+            lab.wait_until_well().unwrap();
+        }
+        lab.programs.aggregator.kill();
+        lab.programs.restart_aggregator(&lab.world).unwrap();
+        harmless(lab);
+        lab.wait_until_well().unwrap();
+        let counted: Vec<String> = lab.subscriber.look(|board| {
+            let opened = board.log.iter().filter(|seen| is_open(&seen.finding));
+            opened
+                .map(|seen| format!("{}: {}", seen.finding.id, seen.finding.claim.summary))
+                .collect()
+        });
+        assert!(counted.is_empty(), "{dataplane}: {}", counted.join("\n"));
+    }
 }
