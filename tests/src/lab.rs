@@ -74,7 +74,7 @@ impl Lab {
         Ok(())
     }
 
-    /// The pairs whose pings fail, measured again up to [`TRIES`] times while they
+    /// The pairs whose pings fail, measured up to three times while they
     /// are others than `expected`: on a busy machine an answer may come too late.
     pub fn pings(&self, expected: &[(String, String)]) -> Result<Vec<(String, String)>> {
         let mut found = Vec::new();
