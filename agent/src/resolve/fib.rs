@@ -7,6 +7,7 @@
 //! route for exactly a pod CIDR stays visible as such.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cidrift_proto::landing::ForwardingEntry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -50,7 +51,7 @@ impl Scope {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
     /// Entries that are new or differ in landing or route.
-    pub upserts: Vec<ForwardingEntry>,
+    pub upserts: Vec<Arc<ForwardingEntry>>,
     /// Entries that are gone.
     pub removed: Vec<IpNet>,
 }
@@ -79,7 +80,9 @@ pub struct Fib {
 
 #[derive(Debug, Clone)]
 struct Row {
-    entry: ForwardingEntry,
+    /// Shared with whoever is told of it: a table of 50,000 is not copied, and the
+    /// tries' nodes stay small.
+    entry: Arc<ForwardingEntry>,
     pass: u64,
 }
 
@@ -161,7 +164,7 @@ impl Fib {
     /// All entries: IPv4, then IPv6, each in order of prefix.
     pub fn entries(&self) -> impl Iterator<Item = &ForwardingEntry> {
         let v4 = self.v4.values();
-        v4.chain(self.v6.values()).map(|row| &row.entry)
+        v4.chain(self.v6.values()).map(|row| row.entry.as_ref())
     }
 
     /// Number of entries.
@@ -179,19 +182,19 @@ impl Fib {
         match prefix.trunc() {
             IpNet::V4(net) => Coverage::new(
                 prefix,
-                self.v4.get_lpm(&net).map(|(_, row)| &row.entry),
+                self.v4.get_lpm(&net).map(|(_, row)| row.entry.as_ref()),
                 self.v4
                     .children(&net)
                     .filter(|(at, _)| *at != net)
-                    .map(|(_, row)| &row.entry),
+                    .map(|(_, row)| row.entry.as_ref()),
             ),
             IpNet::V6(net) => Coverage::new(
                 prefix,
-                self.v6.get_lpm(&net).map(|(_, row)| &row.entry),
+                self.v6.get_lpm(&net).map(|(_, row)| row.entry.as_ref()),
                 self.v6
                     .children(&net)
                     .filter(|(at, _)| *at != net)
-                    .map(|(_, row)| &row.entry),
+                    .map(|(_, row)| row.entry.as_ref()),
             ),
         }
     }
@@ -242,13 +245,13 @@ impl Fib {
             row.pass = pass;
             return;
         }
-        let entry = ForwardingEntry {
+        let entry = Arc::new(ForwardingEntry {
             prefix,
             landing,
             route,
             changed_at: now,
-        };
-        diff.upserts.push(entry.clone());
+        });
+        diff.upserts.push(Arc::clone(&entry));
         let row = Row { entry, pass };
         match prefix {
             IpNet::V4(net) => {

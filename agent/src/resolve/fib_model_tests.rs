@@ -258,7 +258,7 @@ fn follow(mirror: &mut BTreeMap<IpNet, ForwardingEntry>, diff: Diff) {
         assert!(mirror.remove(&prefix).is_some(), "{prefix} removed, but was not there");
     }
     for entry in diff.upserts {
-        let before = mirror.insert(entry.prefix, entry.clone());
+        let before = mirror.insert(entry.prefix, entry.as_ref().clone());
         assert!(
             before.is_none_or(|before| before.landing != entry.landing || before.route != entry.route),
             "{} told again without a change",

@@ -90,7 +90,7 @@ fn a_change_is_told_once_and_dated() {
     assert!(fib.update(&kernel, &changed(&["10.244.2.0/24"], 3), at(3)).is_empty());
     assert!(fib.rebuild(&kernel, at(4)).is_empty());
     let base = fib.covering(net("10.244.2.0/24")).base.cloned();
-    assert_eq!(base, Some(diff.upserts[0].clone()));
+    assert_eq!(base, Some(diff.upserts[0].as_ref().clone()));
     kernel
         .routes
         .v4

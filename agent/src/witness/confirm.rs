@@ -102,6 +102,8 @@ mod tests {
     use cidrift_proto::landing::{ForwardingEntry, RouteMatch};
     use jiff::Timestamp;
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::view::Hops;
 
@@ -183,12 +185,15 @@ mod tests {
             changed_at: Timestamp::UNIX_EPOCH,
         };
         let mut diff = Diff {
-            upserts: (0..5000).map(|number| entry(number, Landing::NoRoute)).collect(),
+            upserts: (0..5000)
+                .map(|number| entry(number, Landing::NoRoute))
+                .map(Arc::new)
+                .collect(),
             removed: Vec::new(),
         };
         let many = suspects(&diff);
         assert!(many.len() <= LOOKUPS && many.len() > LOOKUPS / 2);
-        diff.upserts = vec![entry(1, Landing::Onlink { device: "eth0".into() })];
+        diff.upserts = vec![Arc::new(entry(1, Landing::Onlink { device: "eth0".into() }))];
         assert!(suspects(&diff).is_empty());
         diff.removed = vec!["10.0.0.0/8".parse().unwrap()];
         assert_eq!(suspects(&diff).len(), 1);

@@ -5,6 +5,7 @@ pub mod confirm;
 pub mod run;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cidrift_proto::facts::{CniFacts, Gap, HostFacts};
 use cidrift_proto::finding::Claim;
@@ -190,7 +191,7 @@ impl Witness {
     fn reconsider(&mut self, diff: &mut Diff) {
         for prefix in std::mem::take(&mut self.denied).into_keys() {
             match self.fib.entries().find(|entry| entry.prefix == prefix) {
-                Some(entry) => diff.upserts.push(entry.clone()),
+                Some(entry) => diff.upserts.push(Arc::new(entry.clone())),
                 None => diff.removed.push(prefix),
             }
         }
@@ -228,7 +229,7 @@ impl Witness {
             return None;
         }
         let update = Update {
-            upserts: diff.upserts,
+            upserts: diff.upserts.into_iter().map(Arc::unwrap_or_clone).collect(),
             removed: diff.removed,
             facts: new_facts.then(|| facts.clone()),
             claims: new_claims.then(|| judged.claims.clone()),

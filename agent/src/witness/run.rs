@@ -309,7 +309,7 @@ impl Loop {
             self.parts.metrics.disagreed(prefix, &reason);
             let opaque = self.parts.witness.deny(prefix, reason, Timestamp::now());
             let opaque = Diff {
-                upserts: vec![opaque],
+                upserts: vec![Arc::new(opaque)],
                 removed: Vec::new(),
             };
             merge(&mut doubt.diff, opaque);
@@ -480,15 +480,24 @@ mod tests {
             changed_at: Timestamp::UNIX_EPOCH,
         };
         let mut diff = Diff {
-            upserts: vec![entry("10.1.0.0/24", "a"), entry("10.2.0.0/24", "a")],
+            upserts: vec![entry("10.1.0.0/24", "a"), entry("10.2.0.0/24", "a")]
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
             removed: vec![net("10.3.0.0/24"), net("10.4.0.0/24")],
         };
         let later = Diff {
-            upserts: vec![entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")],
+            upserts: vec![entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")]
+                .into_iter()
+                .map(Arc::new)
+                .collect(),
             removed: vec![net("10.2.0.0/24")],
         };
         merge(&mut diff, later);
-        assert_eq!(diff.upserts, [entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")]);
+        assert_eq!(
+            diff.upserts,
+            [entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")].map(Arc::new)
+        );
         assert_eq!(diff.removed, [net("10.2.0.0/24"), net("10.4.0.0/24")]);
     }
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::CniConfig;
 use cidrift_proto::finding::{Evidence, Severity, Trigger};
@@ -213,8 +215,11 @@ fn a_loss_that_the_kernel_denies_is_opaque_until_its_route_changes() {
     let kernel_without = kernel(false);
     let mut diff = witness.resolve(&kernel_without, &wide(2), at(2));
     assert_eq!(diff.removed, [lost]);
-    diff.upserts
-        .push(witness.deny(lost, "the kernel's lookup finds it".into(), at(2)));
+    diff.upserts.push(Arc::new(witness.deny(
+        lost,
+        "the kernel's lookup finds it".into(),
+        at(2),
+    )));
     diff.removed.clear();
     let seen = Seen {
         kernel: &kernel_without,
