@@ -12,7 +12,8 @@ use std::sync::Arc;
 use cidrift_proto::landing::ForwardingEntry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
-use prefix_trie::PrefixMap;
+use prefix_trie::map::Entry;
+use prefix_trie::{Prefix, PrefixMap};
 
 use crate::view::{Changes, Kernel};
 
@@ -233,33 +234,15 @@ impl Fib {
 
     fn evaluate(&mut self, pods: &Pods<'_>, prefix: IpNet, now: Timestamp, diff: &mut Diff) {
         let (landing, route) = pods.landing(prefix);
-        let pass = self.pass;
-        let known = match prefix {
-            IpNet::V4(net) => self.v4.get_mut(&net),
-            IpNet::V6(net) => self.v6.get_mut(&net),
-        };
-        if let Some(row) = known
-            && row.entry.landing == landing
-            && row.entry.route == route
-        {
-            row.pass = pass;
-            return;
-        }
-        let entry = Arc::new(ForwardingEntry {
+        let found = ForwardingEntry {
             prefix,
             landing,
             route,
             changed_at: now,
-        });
-        diff.upserts.push(Arc::clone(&entry));
-        let row = Row { entry, pass };
+        };
         match prefix {
-            IpNet::V4(net) => {
-                self.v4.insert(net, row);
-            }
-            IpNet::V6(net) => {
-                self.v6.insert(net, row);
-            }
+            IpNet::V4(net) => put(self.v4.entry(net), found, self.pass, diff),
+            IpNet::V6(net) => put(self.v6.entry(net), found, self.pass, diff),
         }
     }
 
@@ -283,4 +266,27 @@ impl Fib {
             }
         }
     }
+}
+
+/// Puts in what a pass found, unless it is as before.
+fn put<P: Prefix>(place: Entry<'_, P, Row>, found: ForwardingEntry, pass: u64, diff: &mut Diff) {
+    match place {
+        Entry::Occupied(mut row) => {
+            let known = &row.get().entry;
+            if known.landing == found.landing && known.route == found.route {
+                row.get_mut().pass = pass;
+            } else {
+                row.insert(told(found, pass, diff));
+            }
+        }
+        Entry::Vacant(place) => {
+            place.insert(told(found, pass, diff));
+        }
+    }
+}
+
+fn told(found: ForwardingEntry, pass: u64, diff: &mut Diff) -> Row {
+    let entry = Arc::new(found);
+    diff.upserts.push(Arc::clone(&entry));
+    Row { entry, pass }
 }

@@ -95,7 +95,7 @@ impl<'k> Pods<'k> {
             found.push(region);
         }
         // Each table comes in order, and mostly only one of them has many.
-        found.sort();
+        found.sort_unstable();
         found.dedup();
         found
     }
