@@ -84,7 +84,7 @@ pub enum Code {
     Pool06,
     /// mask-differs: A node's mask differs from --node-cidr-mask-size where one size is expected.
     Pool07,
-    /// cidr-fields-differ: spec.podCIDR is not spec.podCIDRs[0].
+    /// cidr-fields-differ: `spec.podCIDR` is not `spec.podCIDRs[0]`.
     Pool08,
     /// allocator-off: Built-in IPAM is expected, but nothing allocates node CIDRs.
     Pool09,
