@@ -34,7 +34,7 @@ pub enum Command {
 /// Arguments of `run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The aggregator, "http://cidrift-aggregator.cidrift:7440".
+    /// The aggregator, such as `http://cidrift-aggregator.cidrift:7440`.
     #[arg(long, value_name = "URL", env = "CIDRIFT_AGGREGATOR")]
     pub aggregator: String,
     /// Name of this host's Node.
