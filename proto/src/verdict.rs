@@ -25,6 +25,9 @@ pub enum Verdict {
         /// Which.
         to: String,
     },
+    /// The source owns the CIDR and has no pod in it yet: bridges are made with
+    /// the first pod, so nothing leads there, and nothing need.
+    Idle,
     /// Dropped: blackhole route, dead device, unresolved neighbour …
     Blackholed {
         /// By what.
@@ -67,6 +70,8 @@ pub enum Standing {
     Broken,
     /// Not known to be either: never shown as healthy.
     Unknown,
+    /// Nothing to be right or wrong about.
+    Idle,
 }
 
 impl Verdict {
@@ -74,6 +79,7 @@ impl Verdict {
     pub fn standing(&self) -> Standing {
         match self {
             Self::Delivered | Self::Local => Standing::Delivered,
+            Self::Idle => Standing::Idle,
             Self::Misdelivered { .. }
             | Self::Blackholed { .. }
             | Self::NoRoute { .. }
@@ -89,6 +95,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Delivered => f.write_str("delivered"),
             Self::Local => f.write_str("local"),
+            Self::Idle => f.write_str("idle: no pod here yet"),
             Self::Misdelivered { to } => write!(f, "misdelivered to {to}"),
             Self::Blackholed { reason } => write!(f, "blackholed: {reason}"),
             Self::NoRoute { reason } => write!(f, "no route: {reason}"),
@@ -124,6 +131,7 @@ impl From<&CidrVerdict> for v1::CidrVerdict {
         let (kind, to, reason) = match &from.verdict {
             Verdict::Delivered => (Kind::Delivered, String::new(), String::new()),
             Verdict::Local => (Kind::Local, String::new(), String::new()),
+            Verdict::Idle => (Kind::Idle, String::new(), String::new()),
             Verdict::Misdelivered { to } => (Kind::Misdelivered, to.clone(), String::new()),
             Verdict::Blackholed { reason } => (Kind::Blackholed, String::new(), reason.clone()),
             Verdict::NoRoute { reason } => (Kind::NoRoute, String::new(), reason.clone()),
@@ -154,6 +162,7 @@ impl TryFrom<&v1::CidrVerdict> for CidrVerdict {
         let verdict = match Kind::try_from(wire.kind).unwrap_or(Kind::Unspecified) {
             Kind::Delivered => Verdict::Delivered,
             Kind::Local => Verdict::Local,
+            Kind::Idle => Verdict::Idle,
             Kind::Misdelivered => Verdict::Misdelivered { to: wire.to.clone() },
             Kind::Blackholed => Verdict::Blackholed { reason },
             Kind::NoRoute => Verdict::NoRoute { reason },

@@ -132,7 +132,7 @@ pub fn judge<'a>(scene: &Scene<'a>, source: Source<'a>, slot: &Slot, since: u64)
         parts.insert(0, part);
     }
     if owner.name == node.name {
-        return own(parts);
+        return own(slot, host, &habit.ipam, parts);
     }
     let worst = parts.iter().max_by_key(|part| rank(&part.verdict));
     let (verdict, fault) = match worst {
@@ -222,7 +222,7 @@ pub fn looped(scene: &Scene<'_>, source: &NodeRecord, slot: &Slot, verdict: &Ver
 /// Which of two parts is worse.
 fn rank(verdict: &Verdict) -> u8 {
     match verdict {
-        Verdict::Delivered | Verdict::Local => 0,
+        Verdict::Delivered | Verdict::Local | Verdict::Idle => 0,
         Verdict::Opaque { .. } => 1,
         Verdict::Unknown { .. } => 2,
         Verdict::LeavesCluster { .. } => 3,
@@ -235,7 +235,7 @@ fn rank(verdict: &Verdict) -> u8 {
 
 /// The source's own CIDR. What is wrong with it is the agent's HOST04; here it is
 /// only said whether pods' addresses are seen to stay on the node.
-fn own(parts: Vec<Part<'_>>) -> Judged<'_> {
+fn own<'a>(slot: &Slot, host: &HostState, ipam: &Ipam, parts: Vec<Part<'a>>) -> Judged<'a> {
     let local = |part: &Part<'_>| {
         part.entry
             .is_some_and(|entry| matches!(entry.landing, Landing::Local { .. } | Landing::Host { .. }))
@@ -249,8 +249,13 @@ fn own(parts: Vec<Part<'_>>) -> Judged<'_> {
         None if parts.iter().any(local) => Verdict::Local,
         None => match parts.iter().max_by_key(|part| rank(&part.verdict)) {
             Some(part) if matches!(part.verdict, Verdict::Opaque { .. }) => part.verdict.clone(),
-            _ => Verdict::Unknown {
-                reason: "no pod of this node has made a route for it yet".to_owned(),
+            _ if host.claims.iter().any(|claim| claim.code == Code::Host04) => Verdict::Unknown {
+                reason: format!("HOST04/{} says why it is not delivered there", host.node),
+            },
+            _ if matches!(ipam, Ipam::PodCidr) && parts.iter().all(|part| nothing_meant(slot, part)) => Verdict::Idle,
+            Some(part) => part.verdict.clone(),
+            None => Verdict::Unknown {
+                reason: "no route of its own".to_owned(),
             },
         },
     };
@@ -259,6 +264,13 @@ fn own(parts: Vec<Part<'_>>) -> Judged<'_> {
         fault: None,
         parts,
     }
+}
+
+/// No route is meant for this part of the slot: only a wider one takes it, or none.
+fn nothing_meant(slot: &Slot, part: &Part<'_>) -> bool {
+    part.entry.is_none_or(|entry| {
+        matches!(entry.landing, Landing::NoRoute) || entry.meant_for().prefix_len() < slot.cidr.prefix_len()
+    })
 }
 
 struct Pair<'s, 'a> {

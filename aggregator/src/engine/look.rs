@@ -94,6 +94,11 @@ impl State {
                 lines.push(format!("{name}: {} cannot be read: {}", gap.what, gap.why));
             }
         }
+        for finding in self.ledger.standing() {
+            if finding.state == FindingState::Pending {
+                lines.push(format!("{}: seen, but not for long enough to count", finding.id));
+            }
+        }
         for finding in self.ledger.standing().filter(|finding| finding.stale) {
             lines.push(format!("{}: its witness has gone quiet", finding.id));
         }
@@ -155,7 +160,11 @@ impl State {
             .filter(|finding| finding.state == FindingState::Open && names(finding, name))
             .map(|finding| finding.id.clone())
             .collect();
-        let seen = report == ReportState::Live && pairs.unknown == 0 && pairs.broken == 0 && node.is_some();
+        let pending = self
+            .ledger
+            .standing()
+            .any(|finding| finding.state == FindingState::Pending && names(finding, name));
+        let seen = report == ReportState::Live && !pending && pairs.unknown == 0 && pairs.broken == 0 && node.is_some();
         let config = host.and_then(|host| host.facts.as_ref()?.cni.chosen.as_ref());
         Some(NodeSummary {
             name: name.to_owned(),

@@ -196,6 +196,7 @@ impl Row {
                 Standing::Delivered => tally.delivered += 1,
                 Standing::Broken => tally.broken += 1,
                 Standing::Unknown => tally.unknown += 1,
+                Standing::Idle => {}
             }
         }
         tally

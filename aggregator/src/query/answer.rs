@@ -57,7 +57,7 @@ impl PathAnswer {
         let standings = || forward.iter().chain(backward).map(|v| v.verdict.standing());
         if standings().any(|s| s == Standing::Broken) {
             Health::Findings
-        } else if forward.is_empty() || backward.is_empty() || standings().any(|s| s == Standing::Unknown) {
+        } else if forward.is_empty() || backward.is_empty() || standings().any(|s| s != Standing::Delivered) {
             Health::Unknown
         } else {
             Health::Healthy

@@ -317,3 +317,30 @@ fn default_routes_do_not_show_that_routes_to_peers_are_programmed() {
     assert_eq!(world.standing(), Vec::<String>::new());
     assert_eq!(world.verdict("node-a", "node-b").standing(), Standing::Unknown);
 }
+
+#[test]
+fn a_node_without_pods_is_idle_and_its_cluster_healthy() {
+    let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
+    // Before the first pod there is no bridge, and no route for the own CIDR.
+    world.delta("node-a", vec![cut(&world, "10.244.1.0/24")], &[]);
+    assert_eq!(world.verdict("node-a", "node-a"), Verdict::Idle);
+    let status = world.engine.read(|state| state.status(world.now));
+    assert_eq!(status.health, cidrift_aggregator::summary::Health::Healthy);
+    assert_eq!((status.pairs.delivered, status.pairs.unknown), (3, 0));
+
+    let dropped = cidrift_proto::landing::Landing::Discard {
+        how: cidrift_proto::landing::Discard::Blackhole,
+    };
+    world.delta("node-a", vec![world.entry("10.244.1.0/24", dropped)], &[]);
+    assert_eq!(world.verdict("node-a", "node-a").standing(), Standing::Unknown);
+}
+
+#[test]
+fn what_is_pending_is_not_healthy() {
+    let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
+    world.assign("node-b", &["10.99.2.0/24"]).uid = "uid-node-b-2".to_owned();
+    world.publish();
+    let status = world.engine.read(|state| state.status(world.now));
+    assert!(status.pending > 0);
+    assert_eq!(status.health, cidrift_aggregator::summary::Health::Unknown);
+}

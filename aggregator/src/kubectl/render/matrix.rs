@@ -101,6 +101,7 @@ fn cell(
     let (text, legend, ink) = match verdict.map(|verdict| &verdict.verdict) {
         Some(Verdict::Delivered) => ("ok", "ok: delivered", Ink::Good),
         Some(Verdict::Local) => ("self", "self: its own", Ink::Good),
+        Some(Verdict::Idle) => ("idle", "idle: its own, no pod there yet", Ink::Plain),
         Some(Verdict::Misdelivered { to }) => {
             used.insert("!N: misdelivered to N");
             let to = number.get(to.as_str()).and_then(|numbers| numbers.first());

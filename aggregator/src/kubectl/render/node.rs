@@ -184,6 +184,7 @@ pub(super) fn ink(verdict: &CidrVerdict) -> Ink {
         Standing::Delivered => Ink::Good,
         Standing::Broken => Ink::Bad,
         Standing::Unknown => Ink::Doubt,
+        Standing::Idle => Ink::Plain,
     }
 }
 
