@@ -236,10 +236,12 @@ fn rank(verdict: &Verdict) -> u8 {
 /// The source's own CIDR. What is wrong with it is the agent's HOST04; here it is
 /// only said whether pods' addresses are seen to stay on the node.
 fn own<'a>(slot: &Slot, host: &HostState, ipam: &Ipam, parts: Vec<Part<'a>>) -> Judged<'a> {
+    // The host's own addresses (a tunnel device's /32) say nothing about its pods.
     let local = |part: &Part<'_>| {
         part.entry
-            .is_some_and(|entry| matches!(entry.landing, Landing::Local { .. } | Landing::Host { .. }))
+            .is_some_and(|entry| matches!(entry.landing, Landing::Local { .. }))
     };
+    let ports = host.facts.as_ref().map_or(0, |facts| facts.links_omitted);
     let verdict = match parts
         .iter()
         .filter(|part| part.verdict.standing() == Standing::Broken)
@@ -252,7 +254,12 @@ fn own<'a>(slot: &Slot, host: &HostState, ipam: &Ipam, parts: Vec<Part<'a>>) -> 
             _ if host.claims.iter().any(|claim| claim.code == Code::Host04) => Verdict::Unknown {
                 reason: format!("HOST04/{} says why it is not delivered there", host.node),
             },
-            _ if matches!(ipam, Ipam::PodCidr) && parts.iter().all(|part| nothing_meant(slot, part)) => Verdict::Idle,
+            _ if matches!(ipam, Ipam::PodCidr) && parts.iter().all(|part| nothing_meant(slot, part)) => match ports {
+                0 => Verdict::Idle,
+                ports => Verdict::Unknown {
+                    reason: format!("{ports} ports of pods are there, but no route leads to any"),
+                },
+            },
             Some(part) => part.verdict.clone(),
             None => Verdict::Unknown {
                 reason: "no route of its own".to_owned(),
@@ -266,10 +273,12 @@ fn own<'a>(slot: &Slot, host: &HostState, ipam: &Ipam, parts: Vec<Part<'a>>) -> 
     }
 }
 
-/// No route is meant for this part of the slot: only a wider one takes it, or none.
+/// No route to pods is meant for this part of the slot: only a wider one takes it,
+/// none does, or it is an address of the host's own.
 fn nothing_meant(slot: &Slot, part: &Part<'_>) -> bool {
     part.entry.is_none_or(|entry| {
-        matches!(entry.landing, Landing::NoRoute) || entry.meant_for().prefix_len() < slot.cidr.prefix_len()
+        matches!(entry.landing, Landing::NoRoute | Landing::Host { .. })
+            || entry.meant_for().prefix_len() < slot.cidr.prefix_len()
     })
 }
 

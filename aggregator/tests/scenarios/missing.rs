@@ -322,7 +322,12 @@ fn default_routes_do_not_show_that_routes_to_peers_are_programmed() {
 fn a_node_without_pods_is_idle_and_its_cluster_healthy() {
     let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
     // Before the first pod there is no bridge, and no route for the own CIDR.
-    world.delta("node-a", vec![cut(&world, "10.244.1.0/24")], &[]);
+    // Its tunnel's own address is there from the start.
+    let tunnel = cidrift_proto::landing::Landing::Host {
+        device: "flannel.1".to_owned(),
+    };
+    let own = vec![cut(&world, "10.244.1.0/24"), world.entry("10.244.1.0/32", tunnel)];
+    world.delta("node-a", own, &[]);
     assert_eq!(world.verdict("node-a", "node-a"), Verdict::Idle);
     let status = world.engine.read(|state| state.status(world.now));
     assert_eq!(status.health, cidrift_aggregator::summary::Health::Healthy);
@@ -342,5 +347,19 @@ fn what_is_pending_is_not_healthy() {
     world.publish();
     let status = world.engine.read(|state| state.status(world.now));
     assert!(status.pending > 0);
+    assert_eq!(status.health, cidrift_aggregator::summary::Health::Unknown);
+}
+
+#[test]
+fn pods_that_no_route_leads_to_are_not_healthy() {
+    let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
+    // The bridge was deleted under its pods: their ports stay.
+    let mut facts = world.facts["node-a"].clone();
+    facts.links.retain(|link| link.name != "cni0");
+    facts.links_omitted = 2;
+    let own = vec![cut(&world, "10.244.1.0/24")];
+    world.delta_with("node-a", own, Vec::new(), Some(facts), None);
+    assert_eq!(world.verdict("node-a", "node-a").standing(), Standing::Unknown);
+    let status = world.engine.read(|state| state.status(world.now));
     assert_eq!(status.health, cidrift_aggregator::summary::Health::Unknown);
 }
