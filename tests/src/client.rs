@@ -62,21 +62,22 @@ pub fn status(underlay: &Netns) -> Result<v1::Status, Error> {
     })
 }
 
+/// One node with everything.
+pub fn node(underlay: &Netns, node: &str) -> Result<v1::NodeDetail, Error> {
+    let name = node.to_owned();
+    ask(underlay, async |mut client| {
+        Ok(client.get_node(v1::GetNodeRequest { name }).await?.into_inner())
+    })
+}
+
 /// What a node's packets come to, for every pod CIDR.
 pub fn verdicts(underlay: &Netns, node: &str) -> Result<Vec<CidrVerdict>, Error> {
-    let name = node.to_owned();
-    let answer = ask(underlay, async |mut client| {
-        Ok(client.get_node(v1::GetNodeRequest { name }).await?.into_inner())
-    })?;
+    let answer = self::node(underlay, node)?;
     let verdicts = answer.verdicts.iter().map(CidrVerdict::try_from);
     Ok(verdicts.collect::<Result<_, _>>()?)
 }
 
 /// How many forwarding entries the aggregator has of a node.
 pub fn entries(underlay: &Netns, node: &str) -> Result<usize, Error> {
-    let name = node.to_owned();
-    ask(underlay, async |mut client| {
-        let node = client.get_node(v1::GetNodeRequest { name }).await?.into_inner();
-        Ok(node.entries.len())
-    })
+    Ok(self::node(underlay, node)?.entries.len())
 }

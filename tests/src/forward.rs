@@ -4,10 +4,11 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::netns::Netns;
 
@@ -16,20 +17,54 @@ const CONNECTIONS: usize = 64;
 /// The lab answers in microseconds or not at all.
 const CONNECT: Duration = Duration::from_secs(1);
 
-/// Listens on 127.0.0.1, on `port` if it is free, else on any; returns where.
-/// Every connection is carried on to `target` inside `underlay`. It ends with
-/// the process.
-pub fn open(underlay: &Netns, port: u16, target: SocketAddr) -> io::Result<SocketAddr> {
+/// An open door. It closes when this is dropped.
+#[derive(Debug)]
+pub struct Forward {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Forward {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // Its errors are its callers': they have seen their connections close.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Listens on 127.0.0.1, on `port` if it is free, else on any. Every
+/// connection is carried on to `target` inside `underlay`.
+pub fn open(underlay: &Netns, port: u16, target: SocketAddr) -> io::Result<Forward> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let underlay = underlay.clone();
-    std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(serve(listener, &underlay, target))
+        runtime.block_on(async {
+            tokio::select! {
+                served = serve(listener, &underlay, target) => served,
+                _ = stopped => Ok(()),
+            }
+        })
     })?;
-    Ok(address)
+    Ok(Forward {
+        address,
+        stop: Some(stop),
+        thread: Some(thread),
+    })
 }
 
 async fn serve(listener: TcpListener, underlay: &Netns, target: SocketAddr) -> io::Result<()> {

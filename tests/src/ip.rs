@@ -163,6 +163,12 @@ impl Ip {
         )
     }
 
+    /// `ip link delete NAME`.
+    pub fn del_link(&self, name: &str) -> Result<(), Error> {
+        let request = self.handle.link().del(self.index(name)?);
+        self.ask(format!("ip link delete {name}"), request.execute())
+    }
+
     /// `ip link set NAME master BRIDGE`.
     pub fn set_master(&self, name: &str, bridge: &str) -> Result<(), Error> {
         let message = LinkUnspec::new_with_index(self.index(name)?)

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod held;
 pub mod host_files;
 pub mod ip;
+pub mod kubernetes;
 pub mod lab;
 pub mod netns;
 pub mod ping;

@@ -9,9 +9,11 @@ use cidrift_lab::binaries;
 use cidrift_lab::breaks::Break;
 use cidrift_lab::control::{self, Request};
 use cidrift_lab::demo::{self, Options};
+use cidrift_lab::kubernetes::{Cni, Containerd, Scenario, machine, scenario, tools, up};
 use cidrift_lab::topology::{Dataplane, Plan};
 use cidrift_lab::{process, state, userns};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 /// Hosts as network namespaces, with everything that cidrift looks at, and
 /// ways to break them. The machine's own network is never touched.
@@ -60,12 +62,26 @@ enum Command {
     Down,
     /// Measure what the programs cost beside what the kernel alone costs. Build with --release.
     Bench {
-        /// What to measure: dump, latency, rss. All, if none is named.
+        /// What to measure: dump, latency, rss, scale. All, if none is named.
         what: Vec<Bench>,
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
     },
+    /// A real Kubernetes with nodes whose pods really run. Needs root.
+    Kubernetes {
+        #[command(subcommand)]
+        what: Kubernetes,
+    },
+    /// Make a node's machine: its outer process.
+    #[command(hide = true)]
+    Machine { root: PathBuf },
+    /// The first process of a machine.
+    #[command(hide = true)]
+    MachineInit { root: PathBuf },
+    /// Measure one part of `bench scale` in this process and print its figures as JSON.
+    #[command(hide = true)]
+    MeasureScale { part: bench::scale::Part },
     /// Run a program that dies with its parent: how the lab starts programs.
     #[command(hide = true)]
     Exec {
@@ -77,6 +93,85 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Kubernetes {
+    /// Start a cluster, print its KUBECONFIG, keep it running in the background.
+    Up(Wanted),
+    /// End the clusters that `up` started.
+    Down {
+        /// Only this one, by its name in `status`.
+        id: Option<String>,
+    },
+    /// List the clusters.
+    Status,
+    /// Build what clusters run, ahead of the first one.
+    Build,
+    /// Start a cluster and hold it: what `up` runs in the background.
+    #[command(hide = true)]
+    Hold(Wanted),
+}
+
+/// What a cluster is to be like.
+#[derive(Debug, Args)]
+struct Wanted {
+    /// How many nodes.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=40))]
+    nodes: u8,
+    /// How pods get addresses: none, template, bridge, flannel-vxlan, flannel-host-gw.
+    #[arg(long, default_value = "bridge")]
+    cni: Cni,
+    /// --cluster-cidr of kube-controller-manager, with commas for several.
+    #[arg(long, value_delimiter = ',')]
+    cluster_cidr: Vec<IpNet>,
+    /// Give pods and services IPv6 addresses too.
+    #[arg(long)]
+    dual_stack: bool,
+    /// Run containerd 2.4.2 instead of Debian's 1.6.
+    #[arg(long)]
+    containerd2: bool,
+}
+
+impl Wanted {
+    fn scenario(self) -> Scenario {
+        let base = if self.dual_stack {
+            Scenario::dual_stack()
+        } else {
+            Scenario::default()
+        };
+        Scenario {
+            nodes: self.nodes,
+            cni: self.cni,
+            cluster_cidr: if self.cluster_cidr.is_empty() {
+                base.cluster_cidr
+            } else {
+                self.cluster_cidr
+            },
+            containerd: if self.containerd2 {
+                Containerd::V2
+            } else {
+                Containerd::Debian
+            },
+            ..base
+        }
+    }
+
+    /// As they were given, for the process that holds the cluster.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![format!("--nodes={}", self.nodes), format!("--cni={}", self.cni)];
+        if !self.cluster_cidr.is_empty() {
+            arguments.push(format!("--cluster-cidr={}", scenario::list(&self.cluster_cidr)));
+        }
+        let switches = [(self.dual_stack, "--dual-stack"), (self.containerd2, "--containerd2")];
+        arguments.extend(
+            switches
+                .iter()
+                .filter(|(on, _)| *on)
+                .map(|&(_, switch)| switch.to_owned()),
+        );
+        arguments
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Bench {
     /// Full dump and resolve at 5,000 and 50,000 routes, beside a dump that only receives.
@@ -85,6 +180,8 @@ enum Bench {
     Latency,
     /// The agent's memory at 5,000 routes.
     Rss,
+    /// The aggregator with 15,000 Nodes and 450,000 Pods, and with 1,000 reporting hosts.
+    Scale,
 }
 
 fn which(name: &str) -> Result<Break, String> {
@@ -115,10 +212,20 @@ fn main() -> ExitCode {
             able(|| demo::run(&Options { plan, hold, only, uid }))
         }
         Command::Bench { what, json } => able(|| bench(&what, json)),
+        Command::MeasureScale { part } => measure_scale(part),
         Command::Breaks => breaks(uid),
         Command::Break { name } => ask(uid, &Request::Break(name.name().to_owned())),
         Command::Mend { name } => ask(uid, &Request::Mend(name.name().to_owned())),
         Command::Down => ask(uid, &Request::Down),
+        Command::Kubernetes { what } => match kubernetes(what) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::from(COULD_NOT)
+            }
+        },
+        Command::Machine { root } => ended("machine", own_path().and_then(|lab| machine::outer(&root, &lab))),
+        Command::MachineInit { root } => ended("machine-init", machine::init(&root)),
         Command::Exec {
             parent,
             program,
@@ -147,6 +254,43 @@ fn able(work: impl FnOnce() -> anyhow::Result<bool>) -> ExitCode {
     }
 }
 
+fn own_path() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
+fn ended(what: &str, result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{what}: {error}");
+            ExitCode::from(COULD_NOT)
+        }
+    }
+}
+
+fn kubernetes(what: Kubernetes) -> anyhow::Result<()> {
+    match what {
+        Kubernetes::Up(wanted) => up::up(&own_path()?, &wanted.arguments())?,
+        Kubernetes::Hold(wanted) => up::hold(wanted.scenario())?,
+        Kubernetes::Down { id } => print(up::down(id.as_deref())?, "no cluster runs"),
+        Kubernetes::Build => {
+            tools::build(&tools::KUBERNETES, &|text| eprintln!("{text}"))?;
+            println!("{} is built", tools::KUBERNETES.name);
+        }
+        Kubernetes::Status => print(up::status()?, "no cluster runs"),
+    }
+    Ok(())
+}
+
+fn print(lines: Vec<String>, otherwise: &str) {
+    if lines.is_empty() {
+        println!("{otherwise}");
+    }
+    for line in lines {
+        println!("{line}");
+    }
+}
+
 fn bench(what: &[Bench], json: bool) -> anyhow::Result<bool> {
     if cfg!(debug_assertions) {
         eprintln!("warning: this is a debug build; the figures mean little. Use `cargo run --release`.");
@@ -166,12 +310,29 @@ fn bench(what: &[Bench], json: bool) -> anyhow::Result<bool> {
         let directory = tempfile::tempdir()?;
         figures.extend(bench::rss::run(programs()?, directory.path(), 5_000)?);
     }
+    if chosen(Bench::Scale) {
+        figures.extend(bench::scale::run()?);
+    }
     if json {
         println!("{}", serde_json::to_string_pretty(&figures)?);
     } else {
         println!("{}", bench::table(&figures));
     }
     Ok(true)
+}
+
+fn measure_scale(part: bench::scale::Part) -> ExitCode {
+    let measured = bench::scale::measure(part).and_then(|rows| Ok(serde_json::to_string(&rows)?));
+    match measured {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::from(COULD_NOT)
+        }
+    }
 }
 
 fn breaks(uid: u32) -> ExitCode {

@@ -32,6 +32,14 @@ impl Netns {
         })
     }
 
+    /// One that exists already, by an open file of it. `name` is for messages only.
+    pub(crate) fn from_file(name: &str, file: File) -> Self {
+        Self {
+            name: name.to_owned(),
+            file: Arc::new(file),
+        }
+    }
+
     /// Its name, for messages.
     pub fn name(&self) -> &str {
         &self.name

@@ -115,7 +115,7 @@ type Job = (Netns, Command, Sender<io::Result<Child>>);
 
 /// Starts every child from one thread that lives as long as the lab: to the
 /// kernel the parent whose death counts is a thread.
-fn spawn_from_keeper(netns: Netns, command: Command) -> io::Result<Child> {
+pub(crate) fn spawn_from_keeper(netns: Netns, command: Command) -> io::Result<Child> {
     static KEEPER: OnceLock<Sender<Job>> = OnceLock::new();
     let keeper = KEEPER.get_or_init(|| {
         let (jobs, inbox) = channel::<Job>();

@@ -3,17 +3,25 @@
 
 use std::fmt;
 
+use crate::kubernetes::tools;
+
 /// Something that a machine may or may not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// The right to make network namespaces.
     Netns,
+    /// Root, containerd, runc and CNI plugins: nodes whose pods really run.
+    Containerd,
+    /// All that a real Kubernetes takes: the above, etcd, and Go or ready programs.
+    Kubernetes,
 }
 
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Netns => "netns",
+            Self::Containerd => "containerd",
+            Self::Kubernetes => "kubernetes",
         })
     }
 }
@@ -28,6 +36,8 @@ pub fn have(need: Need) -> bool {
                 "network namespaces cannot be made ({error}); run as root, or under `unshare --user --map-root-user`"
             )
         }),
+        Need::Containerd => not_root("containerd").or_else(tools::missing_for_containerd),
+        Need::Kubernetes => not_root("a real Kubernetes").or_else(tools::missing_for_kubernetes),
     };
     let Some(missing) = missing else { return true };
     let required = std::env::var("CIDRIFT_REQUIRE").unwrap_or_default();
@@ -35,4 +45,13 @@ pub fn have(need: Need) -> bool {
     assert!(!named, "CIDRIFT_REQUIRE names {need}, but: {missing}");
     eprintln!("NOT RUN: {missing}");
     false
+}
+
+/// Mounts, cgroups and pods' devices are not a user namespace's to make.
+fn not_root(what: &str) -> Option<String> {
+    // The whole range of user ids is mapped only outside of user namespaces.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    let root = nix::unistd::geteuid().is_root();
+    (!root || !whole).then(|| format!("{what} needs root, outside of any user namespace; run as root"))
 }

@@ -107,7 +107,7 @@ pub struct Identity {
 
 /// The underlay bridge's own address, the hosts' default gateway.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
-const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, 1);
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, 1);
 
 impl Identity {
     /// Of host `number`, with or without IPv6 pods.
@@ -276,7 +276,7 @@ fn pod(host: &Host, number: u8) -> Result<Pod, Error> {
 
 /// Makes a host forward, and lets nothing of the machine's defaults into it:
 /// new namespaces inherit rp_filter, and with redirects a detour would mend itself.
-fn forward(netns: &Netns) -> Result<(), Error> {
+pub(crate) fn forward(netns: &Netns) -> Result<(), Error> {
     let settings = [
         ("ipv4/ip_forward", "1"),
         ("ipv4/conf/all/rp_filter", "0"),
@@ -307,7 +307,7 @@ pub fn sysctl(netns: &Netns, key: &str, value: &str) -> Result<(), Error> {
     })
 }
 
-fn namespace(name: &str) -> Result<Netns, Error> {
+pub(crate) fn namespace(name: &str) -> Result<Netns, Error> {
     let netns = Netns::new(name).map_err(|source| Error::Io {
         what: format!("{name}: make a network namespace"),
         source,
