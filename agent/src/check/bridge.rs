@@ -118,14 +118,9 @@ fn fault(link: &Link, address: IpNet, kind: Kind) -> Fault<'_> {
 /// The network that the bridge's address should be in, mask and all: what the CNI's
 /// files say where that agrees with the Node, else the Node's CIDR.
 fn wanted_nets(case: &Case<'_>, v4: bool) -> Vec<IpNet> {
-    let cni = case.input.cni;
-    let named: &[IpNet] = match case.model.ranges {
-        Ranges::Config => cni.chosen.as_ref().map_or(&[], |config| config.subnets.as_slice()),
-        Ranges::SubnetEnv => cni.flannel.as_ref().map_or(&[], |env| env.subnets.as_slice()),
-        Ranges::Node | Ranges::Agent => &[],
-    };
     let of_family = |net: &&IpNet| net.addr().is_ipv4() == v4;
-    let agreed: Vec<IpNet> = named
+    let agreed: Vec<IpNet> = case
+        .named_subnets()
         .iter()
         .filter(of_family)
         .filter(|net| {

@@ -198,6 +198,16 @@ impl<'a> Case<'a> {
         cidrs.filter(move |cidr| cidr.addr().is_ipv4() == v4)
     }
 
+    /// The subnets that the CNI's files name, of whichever range and family; none where no file says it.
+    fn named_subnets(&self) -> &'a [IpNet] {
+        let cni = self.input.cni;
+        match self.model.ranges {
+            Ranges::Config => cni.chosen.as_ref().map_or(&[], |config| config.subnets.as_slice()),
+            Ranges::SubnetEnv => cni.flannel.as_ref().map_or(&[], |env| env.subnets.as_slice()),
+            Ranges::Node | Ranges::Agent => &[],
+        }
+    }
+
     fn cidrs(&self) -> String {
         list(&self.expectation.pod_cidrs)
     }

@@ -8,7 +8,7 @@
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::{Affected, Severity};
-use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch};
+use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch, Via};
 use ipnet::IpNet;
 
 use super::{Case, Coverage, Delivery, Judged, Says, list};
@@ -28,6 +28,8 @@ struct Fault {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Why {
+    /// Out of the host and back to it: its own CNI daemon takes it for a peer.
+    Itself,
     /// To another host, or to whoever answers on the underlay.
     Leaves,
     /// Dropped.
@@ -44,16 +46,17 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
     let mut faults = Vec::new();
     let roles = roles(case.input.kernel, &case.expectation.internal_ips);
     for cidr in &case.expectation.pod_cidrs {
-        let Some(coverage) = case.input.lookup.coverage(*cidr) else {
-            judged.unjudged(CODE, format!("the forwarding table for {cidr} is not known"));
-            continue;
-        };
-        let here = Here::new(case, &roles, *cidr);
-        if let Some(fault) = here.device_fault(*cidr) {
-            faults.push(fault);
-            continue;
+        for part in with_pods(case, *cidr) {
+            let Some(coverage) = case.input.lookup.coverage(part) else {
+                judged.unjudged(CODE, format!("the forwarding table for {part} is not known"));
+                continue;
+            };
+            let here = Here::new(case, &roles, part);
+            match here.device_fault(part) {
+                Some(fault) => faults.push(fault),
+                None => here.look(part, *cidr, coverage, &mut faults, judged),
+            }
         }
-        here.look(*cidr, coverage, &mut faults, judged);
     }
     if faults.is_empty() {
         return;
@@ -70,6 +73,17 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
         claim.severity = Severity::Warning;
     }
     judged.claims.push(claim);
+}
+
+/// The parts of one of the Node's CIDRs that pods get addresses of: its CNI's files may name smaller subnets, and a
+/// bridge delivers no more than those. What is left of the CIDR has no pod.
+fn with_pods(case: &Case<'_>, cidr: IpNet) -> Vec<IpNet> {
+    let named = case.named_subnets().iter().filter(|subnet| cidr.contains(*subnet));
+    let mut parts: Vec<IpNet> = named.copied().collect();
+    if parts.is_empty() {
+        parts.push(cidr);
+    }
+    parts
 }
 
 /// How this host should deliver one of its CIDRs.
@@ -114,22 +128,23 @@ impl<'a> Here<'a> {
         })
     }
 
-    fn look(&self, cidr: IpNet, coverage: Coverage, faults: &mut Vec<Fault>, judged: &mut Judged) {
+    /// Judges a part of the Node's CIDR, or all of it.
+    fn look(&self, part: IpNet, cidr: IpNet, coverage: Coverage, faults: &mut Vec<Fault>, judged: &mut Judged) {
         if let Some(base) = coverage.base {
             let own = base.route.is_some_and(|route| cidr.contains(&route.prefix));
             match self.base(&base.landing, own) {
                 Verdict::Fine => {}
                 Verdict::Wrong(why) => faults.push(Fault {
-                    prefix: cidr,
+                    prefix: part,
                     entry: Some(base),
                     why,
                 }),
-                Verdict::Unknown(reason) => judged.unjudged(CODE, format!("{cidr}: {reason}")),
+                Verdict::Unknown(reason) => judged.unjudged(CODE, format!("{part}: {reason}")),
             }
         }
         for entry in coverage.specifics {
-            // A default entry for what is not the CIDR's is no part of it.
-            if !cidr.contains(&entry.prefix) {
+            // A default entry for what is not the part's is nothing of it.
+            if !part.contains(&entry.prefix) {
                 continue;
             }
             if let Some(why) = self.part(&entry.landing) {
@@ -157,6 +172,7 @@ impl<'a> Here<'a> {
             {
                 Verdict::Fine
             }
+            landing if own && self.leads_back(landing) => wrong(Why::Itself),
             Landing::Local { device, .. } if own && self.leads_away(device) => wrong(Why::Leaves),
             Landing::Host { .. } | Landing::Local { .. } | Landing::NoRoute => not_delivered,
             Landing::Underlay { .. } | Landing::Onlink { .. } | Landing::UnresolvedNeighbour { .. } if own => {
@@ -203,6 +219,18 @@ impl<'a> Here<'a> {
 
     fn is_device(&self, name: &str) -> bool {
         self.device.is_some_and(|link| link.name == name)
+    }
+
+    /// To one of the Node's own addresses, or to its uplink, where only other hosts could answer for its pods.
+    fn leads_back(&self, landing: &Landing) -> bool {
+        match landing {
+            Landing::Underlay { address, .. } => self.case.expectation.internal_ips.contains(address),
+            Landing::Onlink { device } => {
+                let role = self.case.link(device).and_then(|link| self.roles.get(&link.index));
+                role == Some(&LinkRole::Uplink)
+            }
+            _ => false,
+        }
     }
 
     fn kind(&self, name: &str) -> &str {
@@ -302,6 +330,10 @@ fn why(case: &Case<'_>, faults: &[Fault], device: Option<&Link>) -> (String, Str
     };
     let name = device.map_or("the bridge", |link| link.name.as_str());
     let cause = match worst.why {
+        Why::Itself => {
+            "A route for the Node's own CIDR leads back to this very host. flanneld makes it when the Node is deleted and made again \
+             with another CIDR under it: it knows its own CIDR only from its start, and takes the new one for a peer's."
+        }
         Why::Leaves => {
             "A route for the Node's own CIDR leads off the host: left from the time when another node had this CIDR, \
              or another node has it too (POOL03)."
@@ -322,11 +354,32 @@ fn why(case: &Case<'_>, faults: &[Fault], device: Option<&Link>) -> (String, Str
             (None, _) => steps.push(format!(
                 "replace one pod of this node: the CNI gives {name} its address again (kubectl get pods -A --field-selector spec.nodeName={node})"
             )),
+            (Some(entry), Why::Itself) => steps.push(format!(
+                "restart the CNI's daemon (kubectl -n kube-flannel delete pod -l app=flannel --field-selector spec.nodeName={node}); \
+                 if the route is still there then: {}",
+                delete(entry, fault.prefix)
+            )),
             (Some(entry), _) => steps.push(mend(device, entry, fault.prefix)),
         }
     }
     steps.dedup();
     (cause.to_owned(), format!("On the node: {}.", steps.join("; ")))
+}
+
+/// Names the route's device: the bridge's own route for the same prefix stays.
+fn delete(entry: &ForwardingEntry, part: IpNet) -> String {
+    let device = match &entry.landing {
+        Landing::Underlay {
+            via: Via::Gateway { device } | Via::Vxlan { device, .. } | Via::Ipip { device },
+            ..
+        }
+        | Landing::Onlink { device } => Some(device),
+        _ => None,
+    };
+    let device = device.map(|device| format!(" dev {device}")).unwrap_or_default();
+    let family = if part.addr().is_ipv4() { "" } else { "-6 " };
+    let prefix = entry.route.map_or(part, |route| route.prefix);
+    format!("ip {family}route del {prefix}{device}")
 }
 
 /// The command that brings one part back, without touching a running pod.

@@ -19,6 +19,7 @@ use crate::view::{Changes, Kernel};
 
 use super::coverage::Coverage;
 use super::flow::contains;
+use super::outer;
 use super::pods::Pods;
 
 /// Whose traffic to where is of interest.
@@ -142,7 +143,12 @@ impl Fib {
         let many = changes.prefixes.len() > MANY_CHANGES.max(self.len() / 8);
         // A default route may decide which device is the uplink, and with it the landing of any other.
         let default = changes.prefixes.iter().any(|prefix| prefix.prefix_len() == 0);
-        if self.stale || changes.wide || changes.links || many || default {
+        // Inside the interest are pods, outside of it the far ends of tunnels.
+        let outer = || {
+            let mut prefixes = changes.prefixes.iter().map(IpNet::trunc);
+            prefixes.any(|prefix| !self.is_of_interest(prefix) && outer::may_hold_an_end(kernel, prefix))
+        };
+        if self.stale || changes.wide || changes.links || many || default || outer() {
             return self.rebuild(kernel, now);
         }
         let mut diff = Diff::default();
@@ -222,6 +228,13 @@ impl Fib {
                 Some(_) => vec![within],
                 None => self.widest_v6.children(&net).map(|(_, prefix)| *prefix).collect(),
             },
+        }
+    }
+
+    fn is_of_interest(&self, prefix: IpNet) -> bool {
+        match prefix {
+            IpNet::V4(net) => self.widest_v4.get_lpm(&net).is_some(),
+            IpNet::V6(net) => self.widest_v6.get_lpm(&net).is_some(),
         }
     }
 

@@ -100,6 +100,12 @@ impl Ground<'_> {
         if let Some(gateway) = hop.gateway
             && self.own.contains(&gateway)
         {
+            // `rt_set_nexthop` passes over a gateway of scope host: every address is asked for on the device itself.
+            // On an uplink only other hosts could answer; flannel's host-gw leaves such routes for its own Node's
+            // new CIDR. On other devices programs are known to take the packets (Cilium on cilium_host).
+            if self.roles.get(&link.index) == Some(&LinkRole::Uplink) {
+                return self.on_link(link);
+            }
             let reason = format!("the gateway {gateway} is an address of this host: eBPF or a proxy decides");
             return opaque(Some(link), &reason);
         }

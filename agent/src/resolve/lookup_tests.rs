@@ -198,6 +198,15 @@ fn a_link_local_gateway_is_the_node_that_its_station_is_known_as() {
 }
 
 #[test]
+fn a_gateway_of_the_hosts_own_is_no_gateway_on_an_uplink_and_opaque_elsewhere() {
+    let mut kernel = host();
+    add(&mut kernel, "10.244.2.0/24 via 192.168.1.1 dev eth0");
+    add(&mut kernel, "10.244.3.0/24 via 192.168.1.1 dev cni0");
+    assert_eq!(text(&kernel, "10.244.2.9"), "on-link dev eth0 (underlay)");
+    assert!(text(&kernel, "10.244.3.9").contains("an address of this host"));
+}
+
+#[test]
 fn routes_that_drop_land_as_their_type_and_throw_goes_on() {
     let mut kernel = host();
     add(&mut kernel, "blackhole 10.1.0.0/16");

@@ -6,7 +6,8 @@
 //!   applied, one landing per prefix, kept up to date change by change.
 //!
 //! The order of things: `rules` picks the tables, `table` the route and its
-//! live hops, `landing` (with `vxlan`) says where a hop leads.
+//! live hops, `landing` (with `vxlan`) says where a hop leads, `outer` whether the
+//! host can send to a tunnel's far end at all.
 //!
 //! Where the kernel decides by what no dump shows, this is what is assumed:
 //! - among IPv4 default routes of equal metric the first, not the one whose
@@ -22,6 +23,7 @@ mod coverage;
 mod fib;
 mod flow;
 mod landing;
+mod outer;
 mod pods;
 mod roles;
 mod rules;
@@ -130,7 +132,8 @@ impl<'k> Resolver<'k> {
             roles: &self.roles,
             own: &self.own,
         };
-        (ground.landing(outcome), outcome.route().map(route_match))
+        let landing = self.with_outer(ground.landing(outcome));
+        (landing, outcome.route().map(route_match))
     }
 }
 

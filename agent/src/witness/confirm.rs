@@ -73,11 +73,15 @@ fn denies(decision: &Decision, answer: &Answer) -> Option<String> {
         table,
         prefix,
         device,
+        nexthop_id,
         ..
     } = answer
     else {
         return None;
     };
+    // With a nexthop object an IPv6 lookup may name another route that shares it.
+    let shared = nexthop_id.is_some() && matches!(prefix, Some(IpNet::V6(_)));
+    let prefix = prefix.filter(|_| !shared);
     let mine = match &decision.route {
         // Without RTM_F_FIB_MATCH the kernel names no prefix: its device must do.
         Some(route) if prefix.is_none() => {
@@ -87,7 +91,7 @@ fn denies(decision: &Decision, answer: &Answer) -> Option<String> {
             }
             format!("{} in table {}", route.prefix, route.table)
         }
-        Some(route) if Some(route.prefix) == *prefix && route.table == *table => return None,
+        Some(route) if Some(route.prefix) == prefix && route.table == *table => return None,
         Some(route) => format!("{} in table {}", route.prefix, route.table),
         None => "no route".to_owned(),
     };
@@ -174,6 +178,48 @@ mod tests {
             encap: None,
         }];
         assert_eq!(denies(&mine, &route(None)), None);
+    }
+
+    #[test]
+    fn an_ipv6_answer_by_a_nexthop_object_is_judged_by_the_device() {
+        let mut mine = decision(Some("fd01:2::/64"));
+        mine.hops = vec![crate::view::Hop {
+            device: Some(2),
+            gateway: None,
+            weight: 1,
+            dead: false,
+            linkdown: false,
+            onlink: false,
+            encap: None,
+        }];
+        let shared = |id| match route(Some("fd01:3::/64")) {
+            Answer::Route {
+                kind,
+                table,
+                prefix,
+                device,
+                gateway,
+                hops,
+                metric,
+                protocol,
+                ..
+            } => Answer::Route {
+                kind,
+                table,
+                prefix,
+                device,
+                gateway,
+                nexthop_id: id,
+                hops,
+                metric,
+                protocol,
+            },
+            other => other,
+        };
+        assert_eq!(denies(&mine, &shared(Some(7))), None);
+        assert!(denies(&mine, &shared(None)).is_some());
+        mine.hops[0].device = Some(3);
+        assert!(denies(&mine, &shared(Some(7))).is_some());
     }
 
     #[test]

@@ -56,6 +56,48 @@ fn parts_count_where_they_leave_nothing_to_the_whole() {
 }
 
 #[test]
+fn a_route_that_leads_back_to_the_host_is_its_own_daemons() {
+    let mut host = flannel(via("10.0.0.11"));
+    host.expectation.internal_ips = vec!["10.0.0.11".parse().unwrap()];
+    let judged = host.judge();
+    assert_eq!(judged.claims[0].code, Code::Host04);
+    assert!(judged.claims[0].cause.contains("takes the new one for a peer's"));
+    assert!(judged.claims[0].remedy.contains("ip route del 10.244.1.0/24 dev eth0"));
+    let mut on_the_uplink = flannel(Landing::Onlink { device: "eth0".into() });
+    on_the_uplink.expectation.internal_ips = vec!["10.0.0.11".parse().unwrap()];
+    assert_eq!(on_the_uplink.judge().claims[0].cause, judged.claims[0].cause);
+}
+
+#[test]
+fn what_the_cni_does_not_hand_out_has_no_pod_to_deliver_to() {
+    let mut host = Host::flannel();
+    host.cni = config(
+        "10-bridge.conflist",
+        "bridge",
+        Some("host-local"),
+        &["10.244.1.0/29"],
+        Some("cni0"),
+    );
+    for link in host.kernel.links.values_mut().filter(|link| link.name == "cni0") {
+        for address in &mut link.addresses {
+            address.net = net("10.244.1.1/29");
+        }
+    }
+    let rows = Rows::default().row("0.0.0.0/0", via("10.0.0.1"));
+    host.clone()
+        .rows(rows.clone().row("10.244.1.0/29", local("cni0")))
+        .assert_healthy();
+    // What it does hand out must still be delivered, and nobody else's route for all of it is right.
+    let judged = host.clone().rows(rows.clone()).judge();
+    assert_eq!(judged.claims[0].code, Code::Host04);
+    assert_eq!(judged.claims[0].affected[0].prefix, Some(net("10.244.1.0/29")));
+    assert_eq!(
+        host.rows(rows.row("10.244.1.0/24", via("10.0.0.2"))).codes(),
+        [Code::Host04]
+    );
+}
+
+#[test]
 fn a_connected_route_that_is_gone_counts() {
     let host = Host::flannel().rows(Rows::default().row("0.0.0.0/0", via("10.0.0.1")));
     let judged = host.judge();

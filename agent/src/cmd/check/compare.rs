@@ -1,6 +1,7 @@
 //! What was compared with what: one row a witness.
 
 use cidrift_proto::catalogue::Code;
+use cidrift_proto::landing::Landing;
 use serde::Serialize;
 
 use crate::check::{Input, Judged, Lookup, Ranges, model};
@@ -181,7 +182,16 @@ fn routes(input: &Input<'_>, table: &mut Table<'_>) {
         match coverage.map(|coverage| (coverage.base, coverage.specifics.len())) {
             None => table.add(&what, "unknown".to_owned(), "kernel", Agrees::Unknown),
             Some((None, parts)) => table.add(&what, format!("{parts} routes for its parts"), "kernel", agrees),
-            Some((Some(base), _)) => table.add(&what, base.landing.to_string(), "kernel", agrees),
+            Some((Some(base), _)) => {
+                // Nothing is wrong with a CIDR that has no bridge yet, but where its packets
+                // go meanwhile is no agreement.
+                let agrees = match (agrees, &base.landing) {
+                    (Agrees::Yes, Landing::Host { .. } | Landing::Local { .. } | Landing::Onlink { .. }) => Agrees::Yes,
+                    (Agrees::Yes, _) => Agrees::Nothing,
+                    (other, _) => other,
+                };
+                table.add(&what, base.landing.to_string(), "kernel", agrees);
+            }
         }
     }
 }

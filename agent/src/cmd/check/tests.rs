@@ -156,6 +156,19 @@ fn findings_read_as_a_compiler_puts_them() {
 }
 
 #[test]
+fn where_packets_go_before_there_is_a_bridge_is_no_agreement() {
+    let subnet = "10.244.9.0/24";
+    let row = |landing| {
+        let report = look(subnet, "10.244.9.1/24", landing, told(), vec![]);
+        let rows = report.compared.iter();
+        let mut found = rows.filter(|row| row.what.starts_with("to "));
+        found.next().unwrap().agrees
+    };
+    assert_eq!(row(Landing::NoRoute), compare::Agrees::Nothing);
+    assert_eq!(row(on_bridge()), compare::Agrees::Yes);
+}
+
+#[test]
 fn without_an_expectation_it_reads_unknown_never_healthy() {
     let problem = NodeError::NoKubeconfig.to_string();
     let report = look("10.244.1.0/24", "10.244.1.1/24", on_bridge(), None, vec![problem]);
