@@ -204,7 +204,7 @@ pub(super) const POOL06: Entry = Entry {
     code: Code::Pool06,
     name: "family-missing",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "A node of a dual-stack cluster has a pod CIDR of one family only.",
     meaning: "The pool has an IPv4 and an IPv6 range, and this node has a CIDR of only one family. Its pods come up with one address; \
         dual-stack Services and everything that needs the other family fail from there. podCIDRs cannot be added to once it is set.",
@@ -239,10 +239,12 @@ pub(super) const POOL07: Entry = Entry {
     code: Code::Pool07,
     name: "mask-differs",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "A node's mask differs from --node-cidr-mask-size where one size is expected.",
-    meaning: "kcm keeps one bit for each block of one size. A node with another size fits no bit: new blocks may fall inside its \
-        range or around it (POOL03). Pods work until that happens.",
+    meaning: "kcm keeps one bit for each block of one size, and marks every block that a node's CIDR touches. A longer CIDR keeps the \
+        rest of its block from others; a shorter one holds several. Pods work. It costs room (info; warning where room is short), and \
+        where two longer CIDRs share a block, the block counts as free as soon as one of their Nodes is deleted, though the other \
+        uses it: a new node may get it (warning; then POOL03).",
     causes: &[
         "--node-cidr-mask-size (or its -ipv4, -ipv6 form) was changed on a live cluster; existing nodes keep theirs.",
         "kcm and the CNI's own allocator use different sizes over one range.",
@@ -260,6 +262,9 @@ pub(super) const POOL07: Entry = Entry {
     ],
     remedy: &[
         say("Put the old size back if the change was not meant. It costs nothing and ends the danger."),
+        say(
+            "Where blocks are shared, restart kcm after each of those Nodes that goes, before nodes are added: it counts anew at its start.",
+        ),
         say("If it was meant, give new nodes a range of their own, or swap the old nodes one at a time (see POOL02)."),
     ],
     silence: "GKE (size follows max-pods of each node pool) and node-ipam-controller (size belongs to the ClusterCIDR): many sizes \
@@ -342,8 +347,9 @@ pub(super) const POOL12: Entry = Entry {
              nothing has to follow.",
         ),
     ],
-    silence: "Only changes seen by this aggregator: what happened before it started is not known. Nodes whose podCIDR no CNI uses. A \
-        Node that came back with the same CIDR.",
+    silence: "What happened before this aggregator started shows only by pods that are older than their Node and have addresses that \
+        it does not; who still routes the old CIDR is not known then. Nodes whose podCIDR no CNI uses. A Node that came back with \
+        the same CIDR.",
     related: &[
         Code::Host01,
         Code::Host02,

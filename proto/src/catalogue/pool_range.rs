@@ -7,7 +7,7 @@ pub(super) const POOL04: Entry = Entry {
     code: Code::Pool04,
     name: "pool-exhausted",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "No node CIDR is left in the pool.",
     meaning: "The range divided by the node mask, less what overlaps the service range, is all in use: the next node gets no CIDR \
         (POOL01). Nodes that have one work on. kcm says \"CIDR allocation failed; there are no remaining CIDRs left to allocate in the \
@@ -50,8 +50,9 @@ pub(super) const POOL04: Entry = Entry {
              and kube-proxy, the CNI's network and firewalls must follow. To another, disjoint range there is no way in place: see POOL02.",
         ),
     ],
-    silence: "Delegated IPAM (POOL14 looks at the delegate's own pool); unknown --cluster-cidr. CIDRNotAvailable is a harmless event \
-        where the CNI ignores podCIDR.",
+    silence: "Delegated IPAM (POOL14 looks at the delegate's own pool). With an unknown --cluster-cidr only the allocator's events speak. \
+        CIDRNotAvailable is a harmless event where the CNI ignores podCIDR, and none at all when it is older than an hour, than the \
+        Node, or than the last node that got a CIDR. A full pool whose books in kcm's metrics show room, and a pool of one block.",
     related: &[Code::Pool01, Code::Pool05, Code::Pool02, Code::Pool14],
 };
 
@@ -59,11 +60,12 @@ pub(super) const POOL05: Entry = Entry {
     code: Code::Pool05,
     name: "pool-low",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "The pool has little headroom left, or will be full soon at the present growth.",
-    meaning: "Fewer free blocks are left than used ones (less than twice the present number of nodes fits), or at the growth of the \
-        last days the pool is full soon. Nothing fails today. Rolling upgrades that add nodes before they remove old ones \
-        need the headroom first.",
+    meaning: "Fewer free blocks are left than used ones: less than twice the present number of nodes fits. With how many days are left \
+        at the growth of the last month, where the Nodes' creation times show one. Nothing fails today. Rolling upgrades that add \
+        nodes before they remove old ones need the headroom first; a cluster that has not grown for a month is told (as info) only \
+        where not even a tenth of its nodes fits.",
     causes: &[
         "A range sized for the first day.",
         "Blocks larger than the nodes need: a /24 has 253 usable addresses, a kubelet runs 110 pods by default.",
@@ -85,7 +87,8 @@ pub(super) const POOL05: Entry = Entry {
             "Do not make the node mask longer on a live cluster: old and new sizes overlap in kcm's books (POOL07, POOL03).",
         ),
     ],
-    silence: "Delegated IPAM; unknown --cluster-cidr; clusters with a fixed number of nodes may live with it.",
+    silence: "Delegated IPAM; unknown --cluster-cidr; clusters that have not grown for a month, and those of fewer than eight nodes, \
+        unless creation times show growth. A pool with room for as many nodes again is never low.",
     related: &[Code::Pool04, Code::Pool07, Code::Pool15],
 };
 
@@ -93,7 +96,7 @@ pub(super) const POOL09: Entry = Entry {
     code: Code::Pool09,
     name: "allocator-off",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "Built-in IPAM is expected, but nothing allocates node CIDRs.",
     meaning: "The CNI takes its range from Node.spec.podCIDR, and kcm does not write it. Nodes that have one work on; new ones \
         get none (POOL01). Restarting kubelets changes nothing.",
@@ -136,7 +139,7 @@ pub(super) const POOL10: Entry = Entry {
     code: Code::Pool10,
     name: "control-planes-disagree",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "Witnesses of the cluster's pod range name different ranges.",
     meaning: "The pod range stands in many places: each kcm replica's flags, kubeadm-config, kube-proxy's clusterCIDR, flannel's \
         Network, Calico's IPPool, cilium-config. They name different ranges here. Which one is wrong it does not say; the one that acts \
@@ -180,7 +183,7 @@ pub(super) const POOL11: Entry = Entry {
     code: Code::Pool11,
     name: "assignment-raced",
     severity: Severity::Info,
-    judged: false,
+    judged: true,
     title: "CIDRAssignmentFailed was reported though the node got a CIDR.",
     meaning: "Two of kcm's workers took up the same new Node; one won, the other reported CIDRAssignmentFailed. The node is fine. It is \
         listed so that nobody chases the event.",
@@ -198,7 +201,7 @@ pub(super) const POOL13: Entry = Entry {
     code: Code::Pool13,
     name: "clustercidr-mismatch",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "A node is in no matching ClusterCIDR, or its capacity is short.",
     meaning: "With the out-of-tree node-ipam-controller, pools are ClusterCIDR objects with a node selector. This node's CIDR lies in \
         none that selects it, or the matching ones are nearly full. The controller allocates to new nodes only and never \
@@ -237,7 +240,7 @@ pub(super) const POOL14: Entry = Entry {
     code: Code::Pool14,
     name: "delegate-mismatch",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "The CNI's own allocation objects are inconsistent, overlapping or exhausted.",
     meaning: "Where the CNI allocates by itself, its objects are the truth, not Node.spec.podCIDR: CiliumNode, BlockAffinity and \
         IPPool, NodeNetworkConfig, AWS ENIs. They overlap, contradict each other or have run out. A podCIDR that differs from them \
@@ -277,7 +280,8 @@ pub(super) const POOL14: Entry = Entry {
         ),
         say("AWS, Azure: follow the provider's way: prefix delegation, another subnet, larger instances."),
     ],
-    silence: "IPAM that takes Node.spec.podCIDR (flannel, kindnet, kube-router, Antrea, Cilium ipam=kubernetes, Canal): POOL01 to \
+    silence: "What a node that is gone left behind counts half an hour after it went: the CNI clears up by itself. IPAM that takes \
+        Node.spec.podCIDR (flannel, kindnet, kube-router, Antrea, Cilium ipam=kubernetes, Canal): POOL01 to \
         POOL08 apply there.",
     related: &[Code::Pool03, Code::Pool04, Code::Sand01],
 };
@@ -286,7 +290,7 @@ pub(super) const POOL15: Entry = Entry {
     code: Code::Pool15,
     name: "node-churn",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "Node objects are created and deleted at an unusual rate.",
     meaning: "Each new Node takes a block and each host must follow each change of routes. At this rate hosts lag behind, ranges are \
         reused while routes of their former owners still stand, and every defect of an allocator shows.",
@@ -313,6 +317,7 @@ pub(super) const POOL15: Entry = Entry {
         say("Slow the cause: scale-down delay, smaller batches, one rotation at a time."),
         say("Look at POOL03, POOL12 and PATH03 findings of the same hour; they are its harm."),
     ],
-    silence: "A first roll-out, or a planned rotation that somebody watches.",
+    silence: "Growth, shrinking and rotations, however fast: only Nodes that live for less than an hour count, three times if they come \
+        again under the same name. It takes a weight of 12, and of half the cluster, within one hour.",
     related: &[Code::Pool12, Code::Pool03, Code::Path03, Code::Pool05],
 };

@@ -7,7 +7,7 @@ pub(super) const SAND01: Entry = Entry {
     code: Code::Sand01,
     name: "sandbox-failures",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "Pod sandboxes fail on a node for one classified reason.",
     meaning: "Pods stay in ContainerCreating with FailedCreatePodSandBox, clustered on one node, and the error text names the class. It is \
         a symptom: the finding joined to it is the cause. A single failure heals itself and is not reported; what counts is that \
@@ -45,8 +45,8 @@ pub(super) const SAND01: Entry = Entry {
         ),
         say("Cordon the node while it lasts: it stays Ready, and the scheduler goes on sending pods to it."),
     ],
-    silence: "Failures that have nothing to do with the network (image, cgroup, seccomp) are counted, not classified. Failures while a \
-        node starts.",
+    silence: "A pod that got its sandbox after all, or is gone. One pod that has failed fewer than four times, and pods that fail while \
+        others of their node start. A node in its first five minutes, whose CNI is not there yet. Failures that have nothing to do with the network (image, cgroup, seccomp) are a warning.",
     related: &[
         Code::Pool01,
         Code::Host01,
