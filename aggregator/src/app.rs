@@ -16,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
 use crate::cli::{Cli, Source};
-use crate::cluster::ControlPlane;
+use crate::cluster::PlaneEvent;
 use crate::control_plane::{Kubernetes, Push, SnapshotFile, Source as _};
 use crate::engine::Engine;
 use crate::http::{self, Ready};
@@ -130,23 +130,31 @@ impl App {
     }
 }
 
-/// What takes the control plane's states.
+/// What takes the control plane's word.
 fn push(engine: Arc<Engine>, metrics: Arc<Metrics>, ready: Ready) -> Push {
     let before = Mutex::new(None);
-    Box::new(move |plane: ControlPlane| {
-        let problem = plane.problem.clone();
+    Box::new(move |event: PlaneEvent| {
+        engine.plane_event(event, Timestamp::now());
+        let (source, nodes, problem, observed_at) = engine.read(|state| {
+            let plane = state.plane();
+            (
+                plane.source.clone(),
+                plane.nodes.len(),
+                plane.problem.clone(),
+                plane.observed_at,
+            )
+        });
         {
             // A string that was cloned whole cannot be half there.
             let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
-            metrics.control_plane(&plane.source, plane.nodes.len(), problem.as_deref(), before.as_deref());
+            metrics.control_plane(&source, nodes, problem.as_deref(), before.as_deref());
             before.clone_from(&problem);
         }
-        match (plane.observed_at, problem) {
+        match (observed_at, problem) {
             (Some(_), _) => ready.done("control plane"),
             (None, Some(problem)) => ready.pending("control plane", problem),
             (None, None) => {}
         }
-        engine.control_plane(plane, Timestamp::now());
     })
 }
 

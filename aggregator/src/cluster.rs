@@ -1,89 +1,22 @@
 //! The cluster as plain data: what the control plane says and what the hosts
 //! see. `control_plane` and `ingest` fill it, `correlate` judges it, `query` shows it.
 
-use std::collections::BTreeMap;
+pub mod around;
+pub mod objects;
+pub mod plane;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use cidrift_proto::facts::HostFacts;
 use cidrift_proto::finding::Claim;
-use cidrift_proto::landing::{ForwardingEntry, MacAddress};
+use cidrift_proto::landing::ForwardingEntry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use jiff::Timestamp;
 use prefix_trie::PrefixMap;
 use serde::Serialize;
 
-/// What the control plane says, as one source last told it.
-#[derive(Debug, Clone, Default)]
-pub struct ControlPlane {
-    /// "file /tmp/nodes.yaml", "Kubernetes API https://…".
-    pub source: String,
-    /// Why the newest state could not be had; the last good one stands in `nodes`.
-    pub problem: Option<String>,
-    /// When `nodes` was last known to be right; `None`: never read.
-    pub observed_at: Option<Timestamp>,
-    /// Nodes by name.
-    pub nodes: BTreeMap<String, NodeRecord>,
-}
-
-/// A Node object, as far as it matters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRecord {
-    /// `metadata.name`.
-    pub name: String,
-    /// `metadata.uid`: a pod CIDR never changes under one UID.
-    pub uid: String,
-    /// `metadata.creationTimestamp`.
-    pub created_at: Option<Timestamp>,
-    /// `metadata.deletionTimestamp` is set.
-    pub deleting: bool,
-    /// `spec.podCIDR`, as written.
-    pub pod_cidr: Option<String>,
-    /// `spec.podCIDRs`, as written.
-    pub pod_cidrs_raw: Vec<String>,
-    /// Those of `spec.podCIDRs` that are valid prefixes, in order.
-    pub pod_cidrs: Vec<IpNet>,
-    /// InternalIPs.
-    pub internal_ips: Vec<IpAddr>,
-    /// The Ready condition: `Some(false)` when it is False or Unknown (the kubelet does not answer), `None` where absent.
-    pub ready: Option<bool>,
-    /// `spec.providerID`.
-    pub provider_id: Option<String>,
-    /// Labels that say what IPAM is in use (`kubernetes.azure.com/…`, `eks.amazonaws.com/…`, `type=virtual-kubelet` …).
-    pub labels: BTreeMap<String, String>,
-    /// flannel's annotations.
-    pub flannel: Option<FlannelAnnotations>,
-    /// When this record last differed from the one before, aggregator's clock.
-    pub changed_at: Timestamp,
-}
-
-/// `flannel.alpha.coreos.com/*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlannelAnnotations {
-    /// `backend-type`.
-    pub backend: String,
-    /// `public-ip` (or its overwrite).
-    pub public_ip: Option<IpAddr>,
-    /// `VtepMAC` of `backend-data`.
-    pub vtep_mac: Option<MacAddress>,
-    /// `VNI` of `backend-data`.
-    pub vni: Option<u32>,
-}
-
-/// What is configured of the pod range, with who said it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PoolConfig {
-    /// Ranges of `--cluster-cidr`; empty: unknown.
-    pub ranges: Vec<IpNet>,
-    /// `--node-cidr-mask-size-ipv4`, where stated.
-    pub mask_v4: Option<u8>,
-    /// `--node-cidr-mask-size-ipv6`, where stated.
-    pub mask_v6: Option<u8>,
-    /// `--service-cluster-ip-range`; empty: unknown.
-    pub service_ranges: Vec<IpNet>,
-    /// Who said so, for people.
-    pub witness: String,
-}
+pub use plane::{ControlPlane, FlannelAnnotations, NodeRecord, PlaneEvent, PoolConfig};
 
 /// Whether a host's view can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -187,6 +120,8 @@ pub struct HostState {
     pub changed_at: Option<Timestamp>,
     /// Why its view cannot be relied on, where the agent or `ingest` said so.
     pub lost: Option<String>,
+    /// Several agents speak for it: why, and until when that stands if they do so no more.
+    pub rivals: Option<(String, Timestamp)>,
 }
 
 impl HostState {
@@ -207,13 +142,29 @@ impl HostState {
             verified_at: None,
             changed_at: None,
             lost: None,
+            rivals: None,
         }
+    }
+
+    /// Why its view may be that of another host: several agents speak for it.
+    pub fn rivalry(&self, now: Timestamp) -> Option<&str> {
+        let (why, until) = self.rivals.as_ref()?;
+        (now < *until).then_some(why.as_str())
+    }
+
+    /// Why its view cannot be relied on, where that is known.
+    pub fn problem(&self, now: Timestamp) -> Option<&str> {
+        let lost = self.lost.as_deref().filter(|_| !self.whole);
+        self.rivalry(now).or(lost)
     }
 
     /// Whether its view can be relied on.
     pub fn report(&self, now: Timestamp, silence: Duration) -> ReportState {
         let quiet = Duration::try_from(now.duration_since(self.heard_at)).unwrap_or_default();
-        match (quiet > silence, self.connected && self.whole) {
+        match (
+            quiet > silence,
+            self.connected && self.whole && self.rivalry(now).is_none(),
+        ) {
             (true, _) => ReportState::Silent,
             (false, true) => ReportState::Live,
             (false, false) => ReportState::Syncing,
@@ -223,7 +174,7 @@ impl HostState {
     /// The view may be judged: it is whole and not too old. A stream that broke a
     /// moment ago does not make it wrong; it only cannot show that anything got better.
     pub fn judgeable(&self, now: Timestamp, silence: Duration) -> bool {
-        self.whole && self.report(now, silence) != ReportState::Silent
+        self.whole && self.rivalry(now).is_none() && self.report(now, silence) != ReportState::Silent
     }
 
     /// When its view was last known to be so, host's clock.
@@ -281,6 +232,13 @@ pub enum HostEvent {
     Lost {
         /// Why.
         reason: String,
+    },
+    /// Several agents speak for the node in turn: what is heard may be of either host.
+    Rivals {
+        /// Who they are.
+        reason: String,
+        /// When it is forgotten if it does not happen again.
+        until: Timestamp,
     },
     /// The stream is gone.
     Disconnected,

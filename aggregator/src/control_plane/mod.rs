@@ -1,24 +1,26 @@
 //! What the control plane says, from one of two sources: a snapshot file, or the
 //! Kubernetes API. The only room that knows kube types; it hands on plain data.
 
-pub mod kubernetes;
-pub mod node;
+pub mod api;
+pub mod gather;
+pub mod kind;
 pub mod parse;
+pub mod record;
 pub mod snapshot;
 
 use std::future::Future;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::ControlPlane;
+use crate::cluster::PlaneEvent;
 
-pub use kubernetes::Kubernetes;
+pub use api::Kubernetes;
 pub use snapshot::SnapshotFile;
 
-/// Takes whole states, the newest last. Called from a source's task: keep it short.
-pub type Push = Box<dyn Fn(ControlPlane) + Send + Sync>;
+/// Takes what the control plane says, the newest last. Called from a source's tasks: keep it short.
+pub type Push = Box<dyn Fn(PlaneEvent) + Send + Sync>;
 
-/// Why a source cannot even start. What goes wrong later stands in [`ControlPlane::problem`].
+/// Why a source cannot even start. What goes wrong later stands in [`crate::cluster::ControlPlane::problem`].
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The directory of the snapshot file cannot be watched.
@@ -36,8 +38,8 @@ pub enum SourceError {
 
 /// Somebody who knows the Nodes.
 pub trait Source: Send {
-    /// Pushes a state as soon as there is one, and whenever it changes; while the newest
-    /// cannot be had, the last good one with the problem. Ends when `shutdown` is cancelled.
+    /// Pushes what there is as soon as it is there, and whatever changes; while the newest
+    /// cannot be had, why not. Ends when `shutdown` is cancelled.
     fn run(self, push: Push, shutdown: CancellationToken) -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 

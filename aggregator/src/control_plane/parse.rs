@@ -1,22 +1,38 @@
-//! Snapshots as kubectl prints them: a List with Nodes among other kinds, single
-//! Nodes, several YAML documents, or JSON.
+//! Snapshots as kubectl prints them: a List of objects of all kinds, single
+//! objects, several YAML documents, or JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
-use super::node::record;
+use super::gather::Gathered;
+use super::kind::Kind;
+use super::record::node::{Node, record};
 use crate::cluster::NodeRecord;
+use crate::cluster::around::Around;
+use crate::cluster::objects::Watched;
 
 /// What a snapshot holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Its Nodes by name.
     pub nodes: BTreeMap<String, NodeRecord>,
-    /// Objects of other kinds, by kind, which are left out.
+    /// What the objects of other kinds say. Kinds that it has objects of count as seen whole;
+    /// of the others nothing is known.
+    pub around: Around,
+    /// Objects of kinds that say nothing here, by kind, which are left out.
     pub others: BTreeMap<String, usize>,
+}
+
+/// A snapshot while it is read.
+#[derive(Default)]
+struct Reading {
+    snapshot: Snapshot,
+    gathered: Gathered,
+    present: BTreeSet<Kind>,
+    /// Nodes, and where they stand: read last, since which of their labels matter is said by other objects.
+    nodes: Vec<(String, Value)>,
 }
 
 /// Kinds of other objects that are counted apart; the rest is counted together.
@@ -27,7 +43,7 @@ pub fn parse(bytes: &[u8], now: Timestamp) -> Result<Snapshot, String> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| format!("byte {}: it is not UTF-8 text", error.valid_up_to()))?;
     let documents = documents(text)?;
-    let mut snapshot = Snapshot::default();
+    let mut reading = Reading::default();
     let mut objects = 0usize;
     for (at, document) in documents.into_iter().enumerate() {
         if document.is_null() {
@@ -35,28 +51,28 @@ pub fn parse(bytes: &[u8], now: Timestamp) -> Result<Snapshot, String> {
         }
         objects += 1;
         let place = format!("document {}", at + 1);
-        let kind = kind(&document).unwrap_or_default().to_owned();
-        match document {
-            Value::Object(mut list) if kind == "List" || kind == "NodeList" => {
+        let kind = text_of(&document, "/kind").to_owned();
+        match (document, kind.strip_suffix("List")) {
+            (Value::Object(mut list), Some(single)) if list.contains_key("items") || single.is_empty() => {
                 let items = match list.remove("items") {
                     Some(Value::Array(items)) => items,
                     None | Some(Value::Null) => Vec::new(),
                     Some(_) => return Err(format!("{place}: items is not a list")),
                 };
+                // The items of a NodeList, as `kubectl get --raw` prints it, do not repeat what they are.
+                let version = list.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
                 for (item, object) in items.into_iter().enumerate() {
                     let place = format!("{place}, item {}", item + 1);
-                    // The items of a NodeList, as `kubectl get --raw` prints it, do not repeat their kind.
-                    let default = if kind == "NodeList" { "Node" } else { "" };
-                    take(&mut snapshot, object, default, &place, now)?;
+                    reading.take(object, (version, single), &place)?;
                 }
             }
-            other => take(&mut snapshot, other, "", &place, now)?,
+            (other, _) => reading.take(other, ("", ""), &place)?,
         }
     }
     if objects == 0 {
         return Err("it holds no Kubernetes object".to_owned());
     }
-    Ok(snapshot)
+    reading.end(now)
 }
 
 fn documents(text: &str) -> Result<Vec<Value>, String> {
@@ -74,34 +90,62 @@ fn documents(text: &str) -> Result<Vec<Value>, String> {
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| error.to_string())
 }
 
-fn kind(object: &Value) -> Option<&str> {
-    object.get("kind").and_then(Value::as_str)
+fn text_of<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn take(snapshot: &mut Snapshot, object: Value, default: &str, place: &str, now: Timestamp) -> Result<(), String> {
-    if !object.is_object() {
-        return Err(format!("{place}: it is not a Kubernetes object"));
+impl Reading {
+    fn take(&mut self, object: Value, (version, single): (&str, &str), place: &str) -> Result<(), String> {
+        if !object.is_object() {
+            return Err(format!("{place}: it is not a Kubernetes object"));
+        }
+        let or = |said: &str, default: &str| if said.is_empty() { default } else { said }.to_owned();
+        let kind = or(text_of(&object, "/kind"), single);
+        if kind.is_empty() {
+            return Err(format!("{place}: it has no kind"));
+        }
+        let version = or(text_of(&object, "/apiVersion"), version);
+        let name = text_of(&object, "/metadata/name");
+        match Kind::of(&version, &kind, text_of(&object, "/metadata/namespace"), name) {
+            Some(Kind::Nodes) => {
+                let place = format!("{place} (Node {name:?})");
+                self.nodes.push((place, object));
+            }
+            Some(known) => {
+                self.present.insert(known);
+                self.gathered.put(known, &object);
+            }
+            None => {
+                let others = &mut self.snapshot.others;
+                let known = others.contains_key(&kind) || others.len() < KINDS;
+                let kind = if known { kind } else { "other kinds".to_owned() };
+                *others.entry(kind).or_default() += 1;
+            }
+        }
+        Ok(())
     }
-    let kind = kind(&object).unwrap_or(default).to_owned();
-    if kind.is_empty() {
-        return Err(format!("{place}: it has no kind"));
-    }
-    if kind != "Node" {
-        let known = snapshot.others.contains_key(&kind) || snapshot.others.len() < KINDS;
-        let kind = if known { kind } else { "other kinds".to_owned() };
-        *snapshot.others.entry(kind).or_default() += 1;
-        return Ok(());
-    }
-    let name = object
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let place = format!("{place} (Node {name:?})");
-    let node: Node = serde_json::from_value(object).map_err(|error| format!("{place}: {error}"))?;
-    let record = record(&node, now).ok_or_else(|| format!("{place}: it has no metadata.name"))?;
-    match snapshot.nodes.insert(record.name.clone(), record) {
-        None => Ok(()),
-        Some(_) => Err(format!("{place}: a second Node of that name")),
+
+    fn end(mut self, now: Timestamp) -> Result<Snapshot, String> {
+        let wanted = self.gathered.label_keys();
+        for (place, object) in std::mem::take(&mut self.nodes) {
+            let node: Node = serde_json::from_value(object).map_err(|error| format!("{place}: {error}"))?;
+            let record = record(node, &wanted, now).ok_or_else(|| format!("{place}: it has no metadata.name"))?;
+            self.present.insert(Kind::Nodes);
+            self.gathered.node(&record.name, &record.annotations);
+            if self.snapshot.nodes.insert(record.name.clone(), record).is_some() {
+                return Err(format!("{place}: a second Node of that name"));
+            }
+        }
+        // A resource that several sets make up is there when one of them is.
+        let there: BTreeSet<_> = self.present.iter().flat_map(|kind| kind.resources()).collect();
+        for kind in Kind::ALL {
+            if kind.resources().iter().any(|resource| there.contains(resource)) {
+                self.gathered.fares(kind, Watched::Live(now));
+            }
+        }
+        let mut snapshot = self.snapshot;
+        snapshot.around = self.gathered.around();
+        Ok(snapshot)
     }
 }
 
@@ -110,6 +154,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cluster::objects::Resource;
 
     fn read(text: &str) -> Result<Snapshot, String> {
         parse(text.as_bytes(), Timestamp::UNIX_EPOCH)
@@ -128,7 +173,7 @@ items:
   metadata: {name: node-a, uid: u1}
   spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24]}
 - apiVersion: v1
-  kind: Pod
+  kind: Secret
   metadata: {name: p}
 - apiVersion: v1
   kind: Node
@@ -139,8 +184,86 @@ items:
     fn nodes_are_taken_from_a_list_and_other_kinds_are_counted() {
         let snapshot = read(LIST).unwrap();
         assert_eq!(names(LIST), ["node-a", "node-b"]);
-        assert_eq!(snapshot.others, BTreeMap::from([("Pod".to_owned(), 1)]));
+        assert_eq!(snapshot.others, BTreeMap::from([("Secret".to_owned(), 1)]));
         assert_eq!(snapshot.nodes["node-a"].pod_cidr.as_deref(), Some("10.244.1.0/24"));
+    }
+
+    #[test]
+    fn objects_of_all_kinds_are_taken_as_the_api_says_them() {
+        let snapshot = read(
+            r#"
+kind: List
+apiVersion: v1
+items:
+- {apiVersion: v1, kind: Node, metadata: {name: a, labels: {rack: r1, shelf: s}}}
+- {apiVersion: v1, kind: Pod, metadata: {namespace: shop, name: web, uid: u1}, spec: {nodeName: a}, status: {podIP: 10.1.0.7}}
+- apiVersion: v1
+  kind: Pod
+  metadata: {namespace: kube-system, name: kube-controller-manager-a, labels: {component: kube-controller-manager}}
+  spec: {nodeName: a, hostNetwork: true, containers: [{name: kube-controller-manager, command: [kube-controller-manager, --cluster-cidr=10.1.0.0/16]}]}
+- apiVersion: v1
+  kind: Event
+  metadata: {namespace: default, name: a.1}
+  involvedObject: {kind: Node, name: a, uid: a}
+  reason: CIDRNotAvailable
+- {apiVersion: v1, kind: ConfigMap, metadata: {namespace: kube-system, name: kube-proxy}, data: {config.conf: "clusterCIDR: 10.2.0.0/16"}}
+- {apiVersion: v1, kind: ConfigMap, metadata: {namespace: shop, name: kube-proxy}, data: {config.conf: "clusterCIDR: 10.3.0.0/16"}}
+- apiVersion: networking.x-k8s.io/v1
+  kind: ClusterCIDR
+  metadata: {name: edge}
+  spec: {perNodeHostBits: 8, ipv4: 10.1.0.0/16, nodeSelector: {nodeSelectorTerms: [{matchExpressions: [{key: rack, operator: Exists}]}]}}
+- {apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: good}, spec: {cidr: 192.168.0.0/16}}
+- {apiVersion: crd.projectcalico.org/v1, kind: IPPool, metadata: {name: bad}, spec: 7}
+- {apiVersion: example.org/v1, kind: IPPool, metadata: {name: foreign}, spec: {cidr: 172.16.0.0/12}}
+"#,
+        )
+        .unwrap();
+        let around = &snapshot.around;
+        assert_eq!(
+            snapshot.nodes["a"].labels,
+            BTreeMap::from([("rack".to_owned(), "r1".to_owned())])
+        );
+        assert_eq!(around.pods["a"].pods.len(), 1);
+        assert_eq!(
+            around.managers["kube-system/kube-controller-manager-a"]
+                .flags
+                .cluster_cidr
+                .len(),
+            1
+        );
+        assert!(around.allocation["a"].not_available.is_some());
+        let words = &around.ranges[&Resource::KubeProxyConfig];
+        assert_eq!(
+            (words.len(), words[0].ranges[0].to_string().as_str()),
+            (1, "10.2.0.0/16")
+        );
+        assert_eq!(around.delegates.cluster_cidrs.len(), 1);
+        assert_eq!(around.delegates.ip_pools.len(), 1);
+        assert_eq!(
+            around.unreadable[&Resource::IpPools].count,
+            1,
+            "one bad object does not refuse the file"
+        );
+        assert_eq!(
+            snapshot.others,
+            BTreeMap::from([("ConfigMap".to_owned(), 1), ("IPPool".to_owned(), 1)])
+        );
+        for there in [
+            Resource::Pods,
+            Resource::CniPods,
+            Resource::Events,
+            Resource::KubeProxyConfig,
+            Resource::IpPools,
+        ] {
+            assert!(around.complete(there), "{there}");
+        }
+        for not in [
+            Resource::KubeadmConfig,
+            Resource::CiliumNodes,
+            Resource::BlockAffinities,
+        ] {
+            assert!(!around.watches.contains_key(&not), "{not}");
+        }
     }
 
     #[test]

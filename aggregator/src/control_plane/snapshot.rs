@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse::parse;
 use super::{Push, Source, SourceError};
-use crate::cluster::ControlPlane;
+use crate::cluster::{ControlPlane, PlaneEvent};
 
 /// Looked at this often though nothing was heard of it: inotify does not see
 /// changes made on another machine of a network filesystem, and mounts over it.
@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Larger files are refused: 15,000 Nodes as kubectl prints them have some 150 MB.
 const LIMIT: u64 = 256 << 20;
 
-/// A file as `kubectl get nodes -o yaml` prints it.
+/// A file as `kubectl get nodes,pods,events,configmaps,… --all-namespaces -o yaml` prints it; Nodes alone will do.
 #[derive(Debug, Clone)]
 pub struct SnapshotFile {
     path: PathBuf,
@@ -80,6 +80,7 @@ impl SnapshotFile {
                     problem: None,
                     observed_at: Some(now),
                     nodes: snapshot.nodes,
+                    around: snapshot.around,
                 }
             }
             Err(reason) => {
@@ -103,7 +104,7 @@ impl Source for SnapshotFile {
         };
         let mut stamp = self.stamp();
         plane = self.next(&plane, Timestamp::now());
-        push(plane.clone());
+        push(PlaneEvent::Whole(Box::new(plane.clone())));
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Set while somebody is at the file: when it will have been quiet for long enough.
@@ -121,14 +122,14 @@ impl Source for SnapshotFile {
                 quiet = None;
                 stamp = found;
                 plane = self.next(&plane, now);
-                push(plane.clone());
+                push(PlaneEvent::Whole(Box::new(plane.clone())));
             } else if found != stamp {
                 stamp = found;
                 quiet = Some(Instant::now() + QUIET);
             } else if plane.problem.is_none() && quiet.is_none() {
                 // It still says so.
                 plane.observed_at = Some(now);
-                push(plane.clone());
+                push(PlaneEvent::Whole(Box::new(plane.clone())));
             }
         }
         drop(watcher);
@@ -201,8 +202,10 @@ mod tests {
     fn start(path: &Path) -> Running {
         let (sender, states) = mpsc::unbounded_channel();
         let shutdown = CancellationToken::new();
-        let push: Push = Box::new(move |plane| {
-            let _ = sender.send(plane);
+        let push: Push = Box::new(move |event| {
+            if let PlaneEvent::Whole(plane) = event {
+                let _ = sender.send(*plane);
+            }
         });
         let task = tokio::spawn(SnapshotFile::new(path).run(push, shutdown.clone()));
         Running { states, shutdown, task }
