@@ -9,6 +9,7 @@ pub mod correlate;
 pub mod engine;
 pub mod http;
 pub mod ingest;
+pub mod ipam;
 pub mod kubectl;
 pub mod ledger;
 pub mod logging;

@@ -44,6 +44,14 @@ impl<T> NetMap<T> {
         }
     }
 
+    /// The value of exactly this prefix, to be changed.
+    pub fn get_mut(&mut self, prefix: IpNet) -> Option<&mut T> {
+        match prefix {
+            IpNet::V4(net) => self.v4.get_mut(&net),
+            IpNet::V6(net) => self.v6.get_mut(&net),
+        }
+    }
+
     /// The value of exactly this prefix, put there first if there is none.
     pub fn or_default(&mut self, prefix: IpNet) -> &mut T
     where

@@ -3,6 +3,9 @@
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Claim, finding_id};
 
+use super::allocator;
+use super::signature::Signature;
+
 /// The ids of standing findings that explain this claim, sorted.
 pub fn explained_by(claim: &Claim, stands: &dyn Fn(&str) -> bool) -> Vec<String> {
     let mut ids: Vec<String> = match claim.code {
@@ -17,6 +20,31 @@ pub fn explained_by(claim: &Claim, stands: &dyn Fn(&str) -> bool) -> Vec<String>
             .filter_map(|row| row.node.as_ref())
             .map(|node| finding_id(Code::Pool12, node))
             .collect(),
+        // Those whose CIDR makes kube-controller-manager exit; or the ClusterCIDR that this node has none of.
+        Code::Pool01 => {
+            let culprits = claim.affected.iter().filter_map(|row| row.node.as_ref());
+            let mut ids: Vec<String> = culprits.map(|node| finding_id(Code::Pool02, node)).collect();
+            ids.push(finding_id(Code::Pool13, &claim.subject));
+            // Or nothing is left, or nobody allocates.
+            ids.extend(["ipv4", "ipv6", "pool"].map(|pool| finding_id(Code::Pool04, pool)));
+            ids.push(finding_id(Code::Pool09, allocator::SUBJECT));
+            ids
+        }
+        Code::Sand01 => {
+            let texts = claim.evidence.iter().map(|row| Signature::of(&row.text));
+            let codes = texts.flat_map(|signature| signature.explained_by());
+            codes.map(|code| finding_id(*code, &claim.subject)).collect()
+        }
+        Code::Pool02 => vec![finding_id(Code::Pool10, "kube-controller-manager")],
+        Code::Pool06 => {
+            let has = claim.affected.first().and_then(|row| row.prefix);
+            let missing = match has {
+                Some(cidr) if cidr.addr().is_ipv4() => "ipv6",
+                _ => "ipv4",
+            };
+            vec![finding_id(Code::Pool04, missing)]
+        }
+        Code::Host09 => vec![finding_id(Code::Pool10, "kube-proxy")],
         _ => Vec::new(),
     };
     ids.sort();

@@ -7,9 +7,10 @@ use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use ipnet::IpNet;
 
 use super::Scene;
-use super::ipam::{self, Ipam};
 use super::words;
+use crate::cluster::around::Around;
 use crate::cluster::{HostState, NodeRecord};
+use crate::ipam::{self, Ipam};
 
 /// What was seen of a node's routes to peers, now or earlier. Kept by the engine
 /// for as long as the Node exists.
@@ -44,7 +45,7 @@ pub struct Habit {
 impl Default for Habit {
     fn default() -> Self {
         Self {
-            ipam: Ipam::Unclear("its CNI configuration was not seen".to_owned()),
+            ipam: Ipam::Unclear("its CNI configuration was not seen".into()),
             plugin: None,
             programs: None,
             tunnel: false,
@@ -105,9 +106,15 @@ pub fn plugin(host: Option<&HostState>) -> Option<&str> {
 }
 
 /// What may be expected of this node.
-pub fn of(node: &NodeRecord, host: Option<&HostState>, seen: &Seen, majorities: &BTreeSet<String>) -> Habit {
+pub fn of(
+    node: &NodeRecord,
+    host: Option<&HostState>,
+    seen: &Seen,
+    majorities: &BTreeSet<String>,
+    around: &Around,
+) -> Habit {
     let facts = host.and_then(|host| host.facts.as_ref());
-    let mut ipam = ipam::classify(node, facts);
+    let mut ipam = ipam::classify(node, facts, around);
     if seen.exact && matches!(ipam, Ipam::Unclear(_)) {
         // Routes that name peers' spec.podCIDR and land on those peers: the field is in use.
         ipam = Ipam::PodCidr;

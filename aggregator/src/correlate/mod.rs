@@ -2,34 +2,55 @@
 //! hosts see, and the clock handed in. Nothing here does I/O or remembers
 //! anything; what must be remembered comes in as [`crate::engine::memory::Memory`].
 //!
-//! [`book`] indexes who owns what, [`ipam`] and [`habit`] say which rules apply to
+//! [`book`] indexes who owns what, [`crate::ipam`] and [`habit`] say which rules apply to
 //! a node, [`coverage`] and [`verdict`] judge one (source, pod CIDR) pair, and one
 //! file per rule family turns that into claims.
 
+pub mod allocator;
 pub mod book;
+pub mod churn;
+pub mod cluster_cidr;
 pub mod coverage;
+pub mod delegate;
+pub mod disagree;
+pub mod exhausted;
 pub mod explain;
+pub mod family;
+pub mod fields;
 pub mod habit;
 pub mod host;
-pub mod ipam;
+pub mod low;
+pub mod manager;
+pub mod mask;
 pub mod oneway;
+pub mod outlived;
+pub mod outside;
 pub mod overlap;
 pub mod pool;
+pub mod raced;
 pub mod reborn;
 pub mod routes;
+pub mod sandbox;
+pub mod selector;
+pub mod signature;
 pub mod silent;
 pub mod stale;
 pub mod tunnel;
+pub mod twins;
 pub mod verdict;
+pub mod without;
 pub mod words;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cidrift_proto::finding::{Affected, Evidence, ROWS};
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Trigger};
 use jiff::Timestamp;
 
+use crate::cluster::objects::{Resource, Watched};
 use crate::cluster::{ControlPlane, HostState, NodeRecord, PoolConfig};
+use crate::ipam::{self, Ipam};
 use book::Book;
 
 /// All that a rule may look at.
@@ -62,6 +83,31 @@ impl<'a> Scene<'a> {
             .filter(|host| host.judgeable(self.now, self.silence))
     }
 
+    /// What the IPAM of a node makes of its `spec.podCIDR`.
+    pub fn ipam(&self, node: &NodeRecord) -> Ipam {
+        let facts = self.hosts.get(&node.name).and_then(|host| host.facts.as_ref());
+        ipam::classify(node, facts, &self.plane.around)
+    }
+
+    /// The frame of a claim about one node that rests on its Node object.
+    pub fn claim_of(&self, code: Code, node: &NodeRecord) -> Claim {
+        Claim {
+            code,
+            subject: node.name.clone(),
+            severity: code.entry().severity,
+            nodes: vec![node.name.clone()],
+            summary: String::new(),
+            affected: Vec::new(),
+            affected_total: 0,
+            evidence: vec![self.node_evidence(node)],
+            unseen: Vec::new(),
+            cause: String::new(),
+            remedy: String::new(),
+            changed_at: Some(node.changed_at),
+            trigger: Trigger::ControlPlane,
+        }
+    }
+
     /// What the control plane says of a node, as evidence.
     pub fn node_evidence(&self, node: &NodeRecord) -> Evidence {
         let mut text = format!("spec.podCIDRs {}", words::list(&node.pod_cidrs_raw));
@@ -78,6 +124,21 @@ impl<'a> Scene<'a> {
             text,
             observed_at: self.plane.observed_at,
             stale: self.plane.problem.is_some(),
+        }
+    }
+
+    /// Something that an object of this kind says.
+    pub fn around_evidence(&self, resource: Resource, source: String, text: String) -> Evidence {
+        let (observed_at, stale) = match self.plane.around.watches.get(&resource) {
+            Some(Watched::Live(at)) => (Some(*at), false),
+            Some(Watched::Refused(_) | Watched::Broken(_)) => (None, true),
+            Some(Watched::Absent) | None => (self.plane.observed_at, self.plane.problem.is_some()),
+        };
+        Evidence {
+            source,
+            text,
+            observed_at,
+            stale,
         }
     }
 

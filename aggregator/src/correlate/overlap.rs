@@ -2,6 +2,7 @@
 //! differ), against the service range, the nodes' own network, and host interfaces.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{LinkFact, LinkRole};
@@ -10,9 +11,9 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::book::Slot;
-use super::ipam::{self, Ipam};
-use super::{Scene, cap_affected, words};
+use super::{Scene, cap_affected, twins, words};
 use crate::cluster::{HostState, NodeRecord};
+use crate::ipam::Ipam;
 
 /// Groups prefixes that are connected by overlaps. Prefixes either nest or are
 /// disjoint, so a group is its widest prefix with everything inside it. Gives each
@@ -34,18 +35,47 @@ pub fn groups(prefixes: &[IpNet]) -> Vec<(IpNet, Vec<usize>)> {
     groups
 }
 
-/// One overlap, before those with the same widest prefix are put together.
+/// One overlap, before those with the same subject are put together.
 struct Clash {
-    widest: IpNet,
+    /// The widest prefix; or the host, where one of its interfaces is in the way: that one must be changed.
+    subject: Subject,
     severity: Severity,
     summary: String,
     rows: Vec<Affected>,
     evidence: Vec<Evidence>,
     nodes: Vec<String>,
-    cause: &'static str,
+    unseen: Vec<String>,
+    cause: String,
     remedy: String,
     changed_at: Option<Timestamp>,
     trigger: Trigger,
+}
+
+/// What a POOL03 finding is about. That also says whose word it is: the control plane's, or one host's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// CIDRs as the control plane has them, within this prefix.
+    Range(IpNet),
+    /// Interfaces of this host.
+    Host(String),
+}
+
+impl Subject {
+    /// Of a claim's subject. No Node's name is a prefix: names have no slash.
+    pub fn of(subject: &str) -> Self {
+        subject
+            .parse()
+            .map_or_else(|_| Self::Host(subject.to_owned()), Self::Range)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Range(range) => range.fmt(f),
+            Self::Host(host) => f.write_str(host),
+        }
+    }
 }
 
 /// All overlaps.
@@ -57,11 +87,11 @@ pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
     for host in scene.hosts.values().filter(|host| scene.host(&host.node).is_some()) {
         with_interfaces(scene, host, &mut clashes);
     }
-    let mut by_widest: BTreeMap<IpNet, Claim> = BTreeMap::new();
+    let mut by_subject: BTreeMap<Subject, Claim> = BTreeMap::new();
     for clash in clashes {
-        merge(&mut by_widest, clash);
+        merge(&mut by_subject, clash);
     }
-    let mut claims: Vec<Claim> = by_widest.into_values().collect();
+    let mut claims: Vec<Claim> = by_subject.into_values().collect();
     for claim in &mut claims {
         claim.affected_total = cap_affected(&mut claim.affected);
         claim.evidence.dedup();
@@ -73,28 +103,30 @@ pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
     claims
 }
 
-fn merge(by_widest: &mut BTreeMap<IpNet, Claim>, clash: Clash) {
+fn merge(by_subject: &mut BTreeMap<Subject, Claim>, clash: Clash) {
     let Clash {
-        widest,
+        subject,
         severity,
         summary,
         rows,
         evidence,
         nodes,
+        unseen,
         cause,
         remedy,
         changed_at,
         trigger,
     } = clash;
-    match by_widest.get_mut(&widest) {
+    match by_subject.get_mut(&subject) {
         Some(claim) => {
             if severity > claim.severity {
                 (claim.severity, claim.summary) = (severity, summary);
-                (claim.cause, claim.remedy) = (cause.to_owned(), remedy);
+                (claim.cause, claim.remedy) = (cause, remedy);
             }
             claim.affected.extend(rows);
             claim.evidence.extend(evidence);
             claim.nodes.extend(nodes);
+            claim.unseen.extend(unseen);
             claim.changed_at = claim.changed_at.max(changed_at);
             if trigger == Trigger::ControlPlane {
                 claim.trigger = trigger;
@@ -103,30 +135,29 @@ fn merge(by_widest: &mut BTreeMap<IpNet, Claim>, clash: Clash) {
         None => {
             let claim = Claim {
                 code: Code::Pool03,
-                subject: widest.to_string(),
+                subject: subject.to_string(),
                 severity,
                 nodes,
                 summary,
                 affected: rows,
                 affected_total: 0,
                 evidence,
-                unseen: Vec::new(),
-                cause: cause.to_owned(),
+                unseen,
+                cause,
                 remedy,
                 changed_at,
                 trigger,
             };
-            by_widest.insert(widest, claim);
+            by_subject.insert(subject, claim);
         }
     }
 }
 
 /// A node's CIDR means nothing to its own pods: an overlap there does no harm.
 fn unused(scene: &Scene<'_>, node: &str) -> bool {
-    let facts = scene.hosts.get(node).and_then(|host| host.facts.as_ref());
     scene
         .node(node)
-        .is_some_and(|node| matches!(ipam::classify(node, facts), Ipam::Delegated(_)))
+        .is_some_and(|node| matches!(scene.ipam(node), Ipam::Delegated(_)))
 }
 
 fn row(slot: &Slot, detail: String) -> Affected {
@@ -140,8 +171,7 @@ fn row(slot: &Slot, detail: String) -> Affected {
 fn between_nodes(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
     let slots: Vec<&Slot> = scene
         .book
-        .slots
-        .iter()
+        .in_order()
         .filter(|slot| !slot.contested.is_empty())
         .collect();
     let prefixes: Vec<IpNet> = slots.iter().map(|slot| slot.cidr).collect();
@@ -151,12 +181,13 @@ fn between_nodes(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
             continue;
         }
         let nodes: Vec<&NodeRecord> = members.iter().filter_map(|slot| scene.node(&slot.owner)).collect();
-        let youngest = nodes.iter().max_by_key(|node| (node.created_at, &node.name));
-        let young = youngest.map_or("one of them", |node| node.name.as_str());
+        let twins = twins::of(scene, widest, &nodes);
+        let mut evidence: Vec<Evidence> = nodes.iter().map(|node| scene.node_evidence(node)).collect();
+        evidence.extend(twins.evidence);
         let equal = members.iter().all(|slot| slot.cidr == widest);
         let names = words::list(members.iter().map(|slot| &slot.owner).take(8));
         clashes.push(Clash {
-            widest,
+            subject: Subject::Range(widest),
             severity: Severity::Critical,
             summary: if equal {
                 format!("{names} have the same pod CIDR {widest}")
@@ -167,15 +198,11 @@ fn between_nodes(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
                 .iter()
                 .map(|slot| row(slot, format!("overlaps {}", slot.contested.join(", "))))
                 .collect(),
-            evidence: nodes.iter().map(|node| scene.node_evidence(node)).collect(),
+            evidence,
             nodes: nodes.iter().map(|node| node.name.clone()).collect(),
-            cause: "kube-controller-manager does not notice a CIDR that two nodes hold: two allocators at once, a CIDR released \
-                    too early (1.31.0 to 1.31.2), a changed --node-cidr-mask-size, or Nodes written by hand.",
-            remedy: format!(
-                "Give the youngest ({young}) another CIDR: drain it, delete the Node and create it again with a free CIDR. \
-                 When a twin goes, flannel on every host deletes the route that both share: look for PATH01 afterwards and \
-                 restart flannel where it is."
-            ),
+            unseen: twins.unseen,
+            cause: twins.cause,
+            remedy: twins.remedy,
             changed_at: nodes.iter().map(|node| node.changed_at).max(),
             trigger: Trigger::ControlPlane,
         });
@@ -190,7 +217,7 @@ fn with_services(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
             };
             let text = format!("services are in {range}");
             clashes.push(Clash {
-                widest: if range.contains(&slot.cidr) { *range } else { slot.cidr },
+                subject: Subject::Range(if range.contains(&slot.cidr) { *range } else { slot.cidr }),
                 severity: Severity::Critical,
                 summary: format!("pod CIDR {} of {} overlaps the service range {range}", slot.cidr, slot.owner),
                 rows: vec![row(slot, format!("overlaps the service range {range}"))],
@@ -199,7 +226,9 @@ fn with_services(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
                     scene.plane_evidence(scene.pool.witness.clone(), text),
                 ],
                 nodes: vec![slot.owner.clone()],
-                cause: "--service-cluster-ip-range lies in the pod range: kube-proxy takes packets for pods as packets for services.",
+                unseen: Vec::new(),
+                cause: "--service-cluster-ip-range lies in the pod range: kube-proxy takes packets for pods as packets for services."
+                    .to_owned(),
                 remedy: "Move the node to a CIDR outside of the service range (node swap), and give kube-controller-manager \
                          --service-cluster-ip-range, so that it leaves it out."
                     .to_owned(),
@@ -218,7 +247,7 @@ fn with_node_network(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
                     continue;
                 };
                 clashes.push(Clash {
-                    widest: slot.cidr,
+                    subject: Subject::Range(slot.cidr),
                     severity: Severity::Critical,
                     summary: format!(
                         "InternalIP {address} of {} is inside the pod CIDR {} of {}",
@@ -227,7 +256,8 @@ fn with_node_network(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
                     rows: vec![row(slot, format!("contains {address} of {}", node.name))],
                     evidence: vec![scene.node_evidence(owner), scene.node_evidence(node)],
                     nodes: vec![slot.owner.clone(), node.name.clone()],
-                    cause: "The pod range and the nodes' network overlap.",
+                    unseen: Vec::new(),
+                    cause: "The pod range and the nodes' network overlap.".to_owned(),
                     remedy:
                         "Choose a --cluster-cidr apart from the nodes' network and move the nodes to it, one at a time."
                             .to_owned(),
@@ -242,7 +272,7 @@ fn with_node_network(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
 fn with_interfaces(scene: &Scene<'_>, host: &HostState, clashes: &mut Vec<Clash>) {
     let Some(node) = scene.node(&host.node) else { return };
     let Some(facts) = &host.facts else { return };
-    if matches!(ipam::classify(node, Some(facts)), Ipam::Delegated(_)) {
+    if matches!(scene.ipam(node), Ipam::Delegated(_)) {
         return;
     }
     let told = host.claims.iter().any(|claim| claim.code == Code::Host02);
@@ -266,7 +296,7 @@ fn with_interfaces(scene: &Scene<'_>, host: &HostState, clashes: &mut Vec<Clash>
                 }
                 left -= 1;
                 clashes.push(Clash {
-                    widest: slot.cidr,
+                    subject: Subject::Host(node.name.clone()),
                     severity: Severity::Error,
                     summary: format!(
                         "{} on {} has {net}, inside the pod CIDR {} of {}",
@@ -287,7 +317,9 @@ fn with_interfaces(scene: &Scene<'_>, host: &HostState, clashes: &mut Vec<Clash>
                         },
                     ],
                     nodes: vec![node.name.clone(), slot.owner.clone()],
-                    cause: "A network of this host (Docker, a VPN, a leftover bridge) uses addresses of the pod range.",
+                    unseen: Vec::new(),
+                    cause: "A network of this host (Docker, a VPN, a leftover bridge) uses addresses of the pod range."
+                        .to_owned(),
                     remedy: format!(
                         "Give {} on {} other addresses, or remove it: ip link show dev {}",
                         link.name, node.name, link.name

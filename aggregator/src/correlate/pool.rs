@@ -1,252 +1,373 @@
-//! POOL01, POOL02 and POOL08, and the pool's arithmetic.
+//! What the rules about the range share: who relies on it, who names it, what is left of it;
+//! and the same for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::{Affected, Claim, Severity, Trigger};
+use cidrift_proto::finding::{Affected, Claim, Trigger};
 use ipnet::IpNet;
+use jiff::Timestamp;
 
-use super::Scene;
-use super::ipam::{self, Ipam};
-use super::words;
+use super::words::list;
+use super::{Scene, allocator, disagree, exhausted, family as families, low, mask};
 use crate::cluster::NodeRecord;
-use crate::netmap::overlap;
-use crate::summary::{PoolNode, PoolRange, PoolReport};
+use crate::cluster::objects::{PoolMetric, Resource};
+use crate::ipam::Ipam;
+use crate::ipam::arithmetic::{self, Count, Growth};
+use crate::ipam::witness::{self, Stance, Users, Witness};
+use crate::ledger::Fate;
+use crate::summary::{PoolNode, PoolRange, PoolReport, PoolWitness};
 
-/// Labels of platforms whose allocator hands out several ranges that no flag names.
-const MANY_RANGES: &[&str] = &["cloud.google.com/gke-nodepool"];
-
-/// Everything that can be said of single nodes' CIDRs.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let mut claims = Vec::new();
-    let full = report(scene);
-    for node in scene.plane.nodes.values() {
-        claims.extend(without_cidr(scene, node, &full));
-        claims.extend(outside_pool(scene, node));
-        claims.extend(fields_differ(scene, node));
-    }
-    claims
+/// One range of the pool, counted.
+#[derive(Debug, Clone)]
+pub struct Space {
+    /// The range.
+    pub range: IpNet,
+    /// Who named it.
+    pub witness: String,
+    /// Prefix length of a block.
+    pub mask: u8,
+    /// Somebody stated that length.
+    pub stated: bool,
+    /// The figures.
+    pub count: Count,
+    /// It is a ClusterCIDR's, not kube-controller-manager's.
+    pub cluster_cidr: bool,
 }
 
-fn claim(scene: &Scene<'_>, code: Code, node: &NodeRecord) -> Claim {
+impl Space {
+    /// "ipv4" or "ipv6": what findings about it are told apart by.
+    pub fn family(&self) -> &'static str {
+        family(&self.range)
+    }
+}
+
+/// The frame of a claim about the range.
+pub fn claim(code: Code, subject: &str) -> Claim {
     Claim {
         code,
-        subject: node.name.clone(),
+        subject: subject.to_owned(),
         severity: code.entry().severity,
-        nodes: vec![node.name.clone()],
+        nodes: Vec::new(),
         summary: String::new(),
         affected: Vec::new(),
         affected_total: 0,
-        evidence: vec![scene.node_evidence(node)],
+        evidence: Vec::new(),
         unseen: Vec::new(),
         cause: String::new(),
         remedy: String::new(),
-        changed_at: Some(node.changed_at),
+        changed_at: None,
         trigger: Trigger::ControlPlane,
     }
 }
 
-fn classify(scene: &Scene<'_>, node: &NodeRecord) -> Ipam {
-    let facts = scene.hosts.get(&node.name).and_then(|host| host.facts.as_ref());
-    ipam::classify(node, facts)
+/// "ipv4" or "ipv6".
+pub fn family(net: &IpNet) -> &'static str {
+    if net.addr().is_ipv4() { "ipv4" } else { "ipv6" }
 }
 
-/// POOL01, where the built-in IPAM is in use.
-fn without_cidr(scene: &Scene<'_>, node: &NodeRecord, pool: &PoolReport) -> Option<Claim> {
-    if !node.pod_cidrs_raw.is_empty() || node.pod_cidr.as_ref().is_some_and(|cidr| !cidr.is_empty()) || node.deleting {
-        return None;
-    }
-    let ipam = classify(scene, node);
-    if matches!(ipam, Ipam::Delegated(_) | Ipam::NoDataPlane(_)) {
-        return None;
-    }
-    // Peers of which it is known that the field means something to them.
-    let mut with = 0u32;
-    let mut without = 0u32;
-    let mut delegated = 0u32;
-    for other in scene.plane.nodes.values().filter(|other| other.name != node.name) {
-        match classify(scene, other) {
-            Ipam::NoDataPlane(_) => {}
-            Ipam::Delegated(_) => delegated += 1,
-            _ if other.pod_cidrs_raw.is_empty() => without += 1,
-            _ => with += 1,
+/// What the rules about the range share, made once for all of them.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    /// Who relies on spec.podCIDR.
+    pub users: Users,
+    /// Everybody who names a range.
+    pub witnesses: Vec<Witness>,
+    /// The ranges.
+    pub spaces: Vec<Space>,
+    /// Growth.
+    pub growth: Growth,
+    /// Nodes with the IPAM of each, by name.
+    pub nodes: Vec<(&'a NodeRecord, Ipam)>,
+}
+
+impl<'a> Ground<'a> {
+    /// Looks at all Nodes once.
+    pub fn new(scene: &Scene<'a>) -> Self {
+        let nodes: Vec<(&NodeRecord, Ipam)> = scene
+            .plane
+            .nodes
+            .values()
+            .map(|node| (node, scene.ipam(node)))
+            .collect();
+        let mut users = Users::default();
+        for (node, ipam) in &nodes {
+            match ipam {
+                Ipam::PodCidr => users.pod_cidr += 1,
+                Ipam::Delegated(_) => users.delegated += 1,
+                Ipam::Unclear(_) => users.unclear += 1,
+                Ipam::NoDataPlane(_) => {}
+            }
+            users.gke |= on_gke(node);
+            users.flannel |= node.flannel.is_some();
+        }
+        users.flannel |= scene
+            .plane
+            .around
+            .daemons
+            .values()
+            .flatten()
+            .any(|daemon| daemon.kind == "flannel");
+        let created = nodes.iter().map(|(node, _)| node.created_at);
+        Self {
+            users,
+            witnesses: witness::witnesses(scene.pool, &scene.plane.around, users, &supernet(scene)),
+            spaces: spaces(scene),
+            growth: arithmetic::growth(created, scene.now),
+            nodes,
         }
     }
-    let built_in = !scene.pool.ranges.is_empty() || with > without;
-    // The node's own CNI is not known, and its peers' CNIs do not use the field: nor will its own.
-    let like_its_peers = !matches!(ipam, Ipam::PodCidr) && delegated > with;
-    if !built_in || like_its_peers {
-        return None;
+
+    /// Whether the Nodes take their CIDRs of the ranges that kube-controller-manager allocates from, as
+    /// far as can be seen. Where nothing is seen of any CNI, Nodes that have CIDRs of the pool show it.
+    pub fn built_in(&self) -> bool {
+        let foreign = self.spaces.iter().any(|space| space.cluster_cidr);
+        let by_peers = self.users.delegated == 0 && self.spaces.iter().any(|space| space.count.used > 0);
+        !foreign && !self.users.gke && (self.users.pod_cidr > self.users.delegated || by_peers)
     }
-    let name = &node.name;
-    let mut claim = claim(scene, Code::Pool01, node);
-    claim.summary = format!("{name} has no pod CIDR");
-    claim.evidence.push(if scene.pool.ranges.is_empty() {
-        let text = format!("{with} other nodes have a pod CIDR, {without} have none");
-        scene.plane_evidence("Nodes".to_owned(), text)
-    } else {
-        let text = format!("the pool is {}", words::list(&scene.pool.ranges));
-        scene.plane_evidence(scene.pool.witness.clone(), text)
-    });
-    if let Ipam::Unclear(why) = ipam {
-        claim.unseen.push(format!("{name}: {why}"));
-    }
-    let exhausted = !pool.ranges.is_empty() && pool.ranges.iter().all(|range| range.free == 0);
-    if exhausted {
-        let used: u64 = pool.ranges.iter().map(|range| range.used).sum();
-        claim.cause = format!("The pool is full: all {used} node CIDRs are taken.");
-        claim.remedy = "Delete Node objects that are not in use (kubectl get nodes shows those NotReady for long): \
-                        their CIDRs return to the pool at once. Lasting: a wider --cluster-cidr that contains the present one."
-            .to_owned();
-    } else {
-        claim.cause =
-            "kube-controller-manager does not run, runs without --allocate-node-cidrs, or could not patch the Node."
-                .to_owned();
-        claim.remedy = format!(
-            "kubectl get events -A --field-selector involvedObject.name={name} (CIDRNotAvailable says that the pool is full); \
-             then the log of kube-controller-manager. It assigns a CIDR by itself once it can."
-        );
-        if pool.ranges.is_empty() {
-            claim.unseen.push("--cluster-cidr: whether the pool is full".to_owned());
+
+    /// Whether a node relies on its spec.podCIDR: it is seen to, or nothing is seen and its peers do.
+    pub fn relies(&self, ipam: &Ipam) -> bool {
+        match ipam {
+            Ipam::PodCidr => true,
+            Ipam::Unclear(_) => self.built_in(),
+            Ipam::Delegated(_) | Ipam::NoDataPlane(_) => false,
         }
     }
-    Some(claim)
+
+    /// Nodes that rely on a CIDR and have none.
+    pub fn waiting(&self) -> impl Iterator<Item = &'a NodeRecord> {
+        let without = |node: &NodeRecord| {
+            node.pod_cidrs_raw.is_empty() && node.pod_cidr.as_deref().unwrap_or_default().is_empty() && !node.deleting
+        };
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(move |(node, ipam)| without(node) && self.relies(ipam));
+        nodes.map(|(node, _)| *node)
+    }
+
+    /// kube-controller-manager's own ranges of one family.
+    pub fn of_family(&self, family: &str) -> impl Iterator<Item = &Space> {
+        self.spaces
+            .iter()
+            .filter(move |space| !space.cluster_cidr && space.family() == family)
+    }
 }
 
-/// POOL02: kube-controller-manager occupies every node's CIDR at its start and exits
-/// where one does not fit. It takes one that contains or is contained in the range.
-fn outside_pool(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
-    let ranges = &scene.pool.ranges;
-    let many = node.labels.keys().any(|key| MANY_RANGES.contains(&key.as_str()));
-    if ranges.is_empty() || many {
-        return None;
-    }
-    let outside: Vec<&IpNet> = node
-        .pod_cidrs
-        .iter()
-        .filter(|cidr| !ranges.iter().any(|range| range.contains(*cidr)))
-        .collect();
-    let first = outside.first()?;
-    let name = &node.name;
-    let exits = outside
-        .iter()
-        .any(|cidr| !ranges.iter().any(|range| overlap(range, cidr)));
-    let mut claim = claim(scene, Code::Pool02, node);
-    claim.summary = format!(
-        "{name} has {}, outside the pool {}",
-        words::list(&outside),
-        words::list(ranges)
-    );
-    claim.affected = outside
-        .iter()
-        .map(|cidr| Affected {
-            prefix: Some(**cidr),
-            node: Some(name.clone()),
-            detail: format!("not inside {}", words::list(ranges)),
-        })
-        .collect();
-    claim.affected_total = u32::try_from(outside.len()).unwrap_or(u32::MAX);
-    let text = format!("the pool is {}", words::list(ranges));
-    claim
-        .evidence
-        .push(scene.plane_evidence(scene.pool.witness.clone(), text));
-    if exits {
-        claim.cause = "--cluster-cidr was changed after the node got its CIDR, or the node came from elsewhere. \
-                       kube-controller-manager says nothing while it runs, and exits at its next start or change of leader: \
-                       \"failed to mark cidr … out the range of cluster cidr\"."
-            .to_owned();
-        claim.remedy = format!(
-            "Do not restart kube-controller-manager before this is mended. Either set --cluster-cidr back to a range that \
-             contains {first}, or swap the Node: drain {name}, delete the Node and create it again at once with a free CIDR of \
-             the pool and its old labels, taints and annotations; its kubelet takes it without a restart."
-        );
-    } else {
-        claim.severity = Severity::Error;
-        claim.cause = "The node's CIDR is wider than the pool.".to_owned();
-        claim.remedy =
-            format!("Give {name} a CIDR of the pool: drain it, delete the Node and create it again with one.");
-    }
-    Some(claim)
+/// All claims about the range: POOL04 to POOL07, POOL09 and POOL10.
+pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
+    let ground = Ground::new(scene);
+    let mut claims = exhausted::claims(scene, &ground);
+    claims.extend(low::claims(scene, &ground));
+    claims.extend(families::claims(scene, &ground));
+    claims.extend(mask::claims(scene, &ground));
+    claims.extend(allocator::claim(scene, &ground));
+    claims.extend(disagree::claims(scene, &ground));
+    claims
 }
 
-/// POOL08: the API server keeps the two fields equal, so this comes from a foreign writer.
-fn fields_differ(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
-    let single = node.pod_cidr.as_deref().filter(|cidr| !cidr.is_empty());
-    let first = node.pod_cidrs_raw.first().map(String::as_str);
-    if single == first {
-        return None;
+/// What became of a claim about the range that is not made any more; `None`: it is not one of [`claims`].
+pub fn fate(scene: &Scene<'_>, claim: &Claim, row: Option<&Affected>) -> Option<Fate> {
+    Some(match claim.code {
+        Code::Pool04 => exhausted::fate(scene, claim, row),
+        Code::Pool05 => low::fate(scene, claim),
+        Code::Pool06 => families::fate(scene, claim),
+        Code::Pool07 => mask::fate(scene, row),
+        Code::Pool09 => allocator::fate(scene, row),
+        Code::Pool10 => disagree::fate(scene, claim),
+        _ => return None,
+    })
+}
+
+/// Its node pools have ranges and masks of their own.
+pub fn on_gke(node: &NodeRecord) -> bool {
+    node.labels.keys().any(|key| key.starts_with("cloud.google.com/gke-"))
+        || node
+            .kubelet_version
+            .as_deref()
+            .is_some_and(|version| version.contains("-gke."))
+}
+
+/// What kube-controller-manager's metrics say of a range, the newest and fullest word.
+pub fn metric<'a>(scene: &Scene<'a>, range: IpNet) -> Option<&'a PoolMetric> {
+    let of_range = scene
+        .plane
+        .around
+        .pool_metrics
+        .iter()
+        .filter(|metric| metric.range.trunc() == range.trunc());
+    // Instances that do not lead have no figures.
+    let counted = of_range.filter(|metric| metric.usage.is_some_and(f64::is_finite));
+    counted.max_by(|a, b| a.usage.partial_cmp(&b.usage).unwrap_or(std::cmp::Ordering::Equal))
+}
+
+/// Blocks that it counts as used; `None`: it has blocks of another size, or does not say.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+pub fn counted(metric: &PoolMetric, capacity: u64) -> Option<u64> {
+    let max = metric.max.unwrap_or(capacity);
+    let ratio = metric.usage?.clamp(0.0, 1.0);
+    // A ratio of at most 2^16 blocks (reference A) is exact in an f64.
+    (max == capacity).then(|| (ratio * max as f64).round() as u64)
+}
+
+/// Smallest range of each family that holds every node's CIDR.
+fn supernet(scene: &Scene<'_>) -> Vec<IpNet> {
+    let mut found: BTreeMap<bool, IpNet> = BTreeMap::new();
+    for slot in &scene.book.slots {
+        let net = found.entry(slot.cidr.addr().is_ipv6()).or_insert(slot.cidr);
+        while !net.contains(&slot.cidr) {
+            match net.supernet() {
+                Some(wider) => *net = wider,
+                None => break,
+            }
+        }
     }
-    // "10.244.1.0/24" and another spelling of it are the same.
-    let same = single
-        .and_then(|cidr| cidr.parse::<IpNet>().ok())
-        .map(|net| net.trunc());
-    if same.is_some() && same == first.and_then(|cidr| cidr.parse::<IpNet>().ok()).map(|net| net.trunc()) {
-        return None;
+    found.into_values().collect()
+}
+
+fn spaces(scene: &Scene<'_>) -> Vec<Space> {
+    let counted = |range: IpNet, mask, stated, witness, cluster_cidr| {
+        let cidrs = scene.book.slots.iter().map(|slot| slot.cidr);
+        Space {
+            range,
+            witness,
+            mask,
+            stated,
+            count: arithmetic::count(range, mask, cidrs, &scene.pool.service_ranges),
+            cluster_cidr,
+        }
+    };
+    if !scene.pool.ranges.is_empty() {
+        let pool = scene.pool;
+        let space = |range: &IpNet| {
+            let stated = if range.addr().is_ipv4() {
+                pool.mask_v4
+            } else {
+                pool.mask_v6
+            };
+            let asked = stated.or_else(|| usual_mask(scene, range));
+            let mask = arithmetic::block_mask(range, asked, asked);
+            counted(*range, mask, stated.is_some(), pool.witness.clone(), false)
+        };
+        return pool.ranges.iter().map(space).collect();
     }
-    let name = &node.name;
-    let mut claim = claim(scene, Code::Pool08, node);
-    claim.summary = format!(
-        "{name}: spec.podCIDR is {}, but spec.podCIDRs[0] is {}",
-        single.unwrap_or("empty"),
-        first.unwrap_or("empty")
-    );
-    claim.evidence.push(scene.plane_evidence(
-        format!("Node {name}"),
-        format!("spec.podCIDR {}", single.unwrap_or("empty")),
-    ));
-    claim.cause =
-        "Something else than kube-controller-manager wrote the Node: both fields are always written together."
-            .to_owned();
-    claim.remedy = format!(
-        "kubectl get node {name} --show-managed-fields -o yaml names the writer. The fields cannot be changed once set: \
-         the Node must be deleted and created again."
-    );
-    Some(claim)
+    let mut spaces = Vec::new();
+    for object in &scene.plane.around.delegates.cluster_cidrs {
+        for range in [object.v4, object.v6].into_iter().flatten() {
+            let mask = range.max_prefix_len().saturating_sub(object.per_node_host_bits);
+            let mask = arithmetic::block_mask(&range, Some(mask), Some(mask));
+            spaces.push(counted(range, mask, true, format!("ClusterCIDR {}", object.name), true));
+        }
+    }
+    spaces
+}
+
+/// The mask that more than half of the nodes' CIDRs of this range have.
+fn usual_mask(scene: &Scene<'_>, range: &IpNet) -> Option<u8> {
+    let mut masks: BTreeMap<u8, usize> = BTreeMap::new();
+    for slot in scene.book.slots.iter().filter(|slot| range.contains(&slot.cidr)) {
+        *masks.entry(slot.cidr.prefix_len()).or_default() += 1;
+    }
+    let all: usize = masks.values().sum();
+    masks
+        .into_iter()
+        .find(|(_, count)| count * 2 > all)
+        .map(|(mask, _)| mask)
 }
 
 /// The pool and who has what of it.
 pub fn report(scene: &Scene<'_>) -> PoolReport {
-    let slots = &scene.book.slots;
-    let ranges = scene
-        .pool
-        .ranges
+    let ground = Ground::new(scene);
+    PoolReport {
+        unknown: ground.spaces.is_empty().then(|| unknown(scene, &ground)),
+        ranges: ground.spaces.iter().map(|space| range(scene, &ground, space)).collect(),
+        nodes: nodes(scene, &ground.spaces),
+        service_ranges: scene.pool.service_ranges.clone(),
+        witnesses: ground
+            .witnesses
+            .iter()
+            .map(|witness| PoolWitness {
+                who: witness.who.clone(),
+                ranges: witness.ranges.clone(),
+                stance: witness.stance.word().to_owned(),
+                why: witness.why.clone(),
+            })
+            .collect(),
+        growth: growth(&ground),
+    }
+}
+
+fn unknown(scene: &Scene<'_>, ground: &Ground<'_>) -> String {
+    let around = &scene.plane.around;
+    let mut text = if !around.managers.is_empty() {
+        "no instance of kube-controller-manager allocates node CIDRs".to_owned()
+    } else {
+        let why = around.unseen(Resource::ManagerPods);
+        let why = why.unwrap_or_else(|| "kube-controller-manager is not a pod of this cluster".to_owned());
+        format!("--cluster-cidr was not given and cannot be seen: {why}")
+    };
+    let named = ground
+        .witnesses
         .iter()
-        .map(|range| {
-            // The defaults of kube-controller-manager: /24 and /64.
-            let mask = match range {
-                IpNet::V4(_) => scene.pool.mask_v4.unwrap_or(24),
-                IpNet::V6(_) => scene.pool.mask_v6.unwrap_or(64),
-            }
-            .max(range.prefix_len());
-            let taken = slots
-                .iter()
-                .map(|slot| slot.cidr)
-                .chain(scene.pool.service_ranges.iter().copied());
-            let blocks: Vec<IpNet> = taken
-                .filter(|net| overlap(net, range))
-                .map(|net| {
-                    let length = net.prefix_len().clamp(range.prefix_len(), mask);
-                    IpNet::new(net.addr(), length).map_or(*range, |net| net.trunc())
-                })
-                .collect();
-            let used = IpNet::aggregate(&blocks).iter().fold(0u64, |sum, net| {
-                sum.saturating_add(1u64.checked_shl(u32::from(mask - net.prefix_len())).unwrap_or(u64::MAX))
-            });
-            let capacity = 1u64
-                .checked_shl(u32::from(mask - range.prefix_len()))
-                .unwrap_or(u64::MAX);
-            PoolRange {
-                range: *range,
-                witness: scene.pool.witness.clone(),
-                node_mask: mask,
-                capacity,
-                used,
-                free: capacity.saturating_sub(used),
-            }
-        })
-        .collect();
-    let nodes = slots
-        .iter()
+        .filter(|witness| !witness.ranges.is_empty() && matches!(witness.stance, Stance::Agrees | Stance::Disagrees));
+    for witness in named {
+        text.push_str(&format!("; {} says {}", witness.who, list(&witness.ranges)));
+    }
+    text
+}
+
+fn range(scene: &Scene<'_>, ground: &Ground<'_>, space: &Space) -> PoolRange {
+    let count = space.count;
+    let held = count.used.saturating_add(count.service);
+    let by_metric = metric(scene, space.range).and_then(|metric| counted(metric, count.capacity));
+    let leaked = by_metric.map(|counted| counted.saturating_sub(held));
+    let free = count.free.saturating_sub(leaked.unwrap_or(0));
+    let cidrs = scene.book.slots.iter().map(|slot| slot.cidr);
+    let pods = scene.plane.around.pods.values().flat_map(|pods| &pods.pods);
+    let addresses = pods.flat_map(|pod| pod.addresses.iter());
+    PoolRange {
+        range: space.range,
+        witness: space.witness.clone(),
+        node_mask: space.mask,
+        mask_stated: space.stated,
+        capacity: count.capacity,
+        used: count.used,
+        service: count.service,
+        partial: count.partial,
+        leaked,
+        // Where others allocate, pods of the same range are nothing left over.
+        left_over: if ground.users.delegated == 0 {
+            arithmetic::left_over(space.range, space.mask, cidrs, &scene.pool.service_ranges, addresses)
+        } else {
+            0
+        },
+        free,
+        headroom: Count { free, ..count }.headroom(),
+        full_in_days: ground.growth.days(free),
+    }
+}
+
+/// Growth in words.
+pub fn growth(ground: &Ground<'_>) -> String {
+    let days = arithmetic::WINDOW_DAYS;
+    match &ground.growth {
+        Growth::Unknown(why) => format!("unknown: {why}"),
+        Growth::Fixed => format!("no Node came in the last {days} days"),
+        Growth::Few(new) => format!("{new} Nodes came in the last {days} days, which is no trend"),
+        Growth::Nodes(new) => {
+            format!("{new} Nodes came in the last {days} days and still stand; those that went are not seen")
+        }
+    }
+}
+
+fn nodes(scene: &Scene<'_>, spaces: &[Space]) -> Vec<PoolNode> {
+    let slots = scene.book.in_order();
+    slots
         .map(|slot| {
             let overlaps: BTreeSet<String> = scene
                 .book
@@ -254,23 +375,21 @@ pub fn report(scene: &Scene<'_>) -> PoolReport {
                 .filter(|other| other.owner != slot.owner)
                 .map(|other| format!("{} {}", other.owner, other.cidr))
                 .collect();
-            let in_pool = scene.pool.ranges.iter().any(|range| range.contains(&slot.cidr));
+            let in_pool = spaces.iter().any(|space| space.range.contains(&slot.cidr));
             PoolNode {
                 node: slot.owner.clone(),
                 cidr: slot.cidr,
-                in_pool: (!scene.pool.ranges.is_empty()).then_some(in_pool),
+                in_pool: (!spaces.is_empty()).then_some(in_pool),
                 overlaps: overlaps.into_iter().collect(),
             }
         })
-        .collect();
-    PoolReport {
-        unknown: scene
-            .pool
-            .ranges
-            .is_empty()
-            .then(|| "--cluster-cidr was not given and cannot be told from the Nodes".to_owned()),
-        ranges,
-        nodes,
-        service_ranges: scene.pool.service_ranges.clone(),
-    }
+        .collect()
+}
+
+/// When an event was told so long ago that the API server has forgotten others of its time: its default --event-ttl.
+pub const EVENT_TTL: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
+/// Whether an event is of the last hour. One without a time says nothing.
+pub fn recent(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_some_and(|last| now.duration_since(last) <= EVENT_TTL)
 }

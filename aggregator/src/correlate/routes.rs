@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Trigger};
-use cidrift_proto::landing::{Landing, Via};
+use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use cidrift_proto::verdict::Verdict;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -202,6 +202,10 @@ fn words_for(
         1 => format!("{} of {}", slot.cidr, slot.owner),
         many => format!("{} and {} more", slot.cidr, many - 1),
     };
+    let what = match part_of(slot, judged) {
+        Some(part) => format!("{part} (a part of {what})"),
+        None => what,
+    };
     let restart = words::restart_cni(source.node, Some(source.habit));
     let by_hand = by_hand(scene, source, slot)
         .map(|command| format!("; or by hand, on {name}: {command}"))
@@ -211,6 +215,11 @@ fn words_for(
         .iter()
         .find(|part| part.fault.is_some())
         .and_then(|part| part.entry);
+    if code == Code::Path01
+        && let Some(words) = by_rule(scene, source, slot, &what, entry)
+    {
+        return words;
+    }
     match code {
         Code::Path01 => (
             format!("{name} has no route to {what}"),
@@ -220,6 +229,7 @@ fn words_for(
             format!("{restart}{by_hand}"),
         ),
         Code::Path02 => {
+            let inside = entry.and_then(|entry| inside_by_hand(name, slot, entry));
             let to = match &pair.verdict {
                 Verdict::Misdelivered { to } if to == name => "keeps them itself".to_owned(),
                 Verdict::Misdelivered { to } => format!("sends them to {to}"),
@@ -230,12 +240,15 @@ fn words_for(
                 format!("packets of {name} for {what} go wrong: it {to}"),
                 "A route of an earlier owner, or of an earlier address of the owner, was left behind or put back."
                     .to_owned(),
-                format!("{restart}{by_hand}"),
+                inside.unwrap_or_else(|| format!("{restart}{by_hand}")),
             )
         }
         Code::Path04 => {
             let discard = entry.filter(|entry| matches!(entry.landing, Landing::Discard { .. }));
             let cause = match entry.map(|entry| &entry.landing) {
+                Some(Landing::Discard { .. }) if entry.is_some_and(|entry| entry.route.is_none()) => {
+                    "A policy rule that discards matches before any table with a route does."
+                }
                 Some(Landing::Discard { .. }) => {
                     "A discard route was left behind (flannel's --ip-blackhole-route never removes an old one) or put there."
                 }
@@ -246,6 +259,10 @@ fn words_for(
                 _ => "The route leads nowhere.",
             };
             let remedy = match discard {
+                Some(entry) if entry.route.is_none() => format!(
+                    "No route does it, but a policy rule. On {name}: find it with ip {}rule and, once you know who set it, delete it",
+                    if entry.prefix.addr().is_ipv4() { "" } else { "-6 " }
+                ),
                 Some(entry) => {
                     let how = match entry.landing {
                         Landing::Discard { how } => how.to_string(),
@@ -296,6 +313,62 @@ fn words_for(
     }
 }
 
+/// What to say of a missing route where a policy rule has the packets looked up in a table that is
+/// not the data plane's: the CNI's daemon may well have set the route, in table main.
+fn by_rule(
+    scene: &Scene<'_>,
+    source: Source<'_>,
+    slot: &Slot,
+    what: &str,
+    entry: Option<&ForwardingEntry>,
+) -> Option<Words> {
+    let route = entry?.route?;
+    let table = route.table;
+    // default, main and local (rtnetlink(7)).
+    if matches!(table, 253..=255) {
+        return None;
+    }
+    let of_peers = source.host.forwarding.iter().any(|other| {
+        let theirs = other.route.filter(|other| other.table == table);
+        theirs.is_some_and(|other| scene.book.by_net.get(other.prefix).is_some())
+    });
+    if of_peers {
+        return None;
+    }
+    let name = &source.node.name;
+    let family = if slot.cidr.addr().is_ipv4() { "" } else { "-6 " };
+    Some((
+        format!(
+            "a policy rule of {name} sends packets for {what} by table {table}, which has only {}",
+            route.prefix
+        ),
+        format!(
+            "A policy rule has pods' packets looked up in table {table} before table main. That table has no route of its \
+             own for the CIDR: {} in it takes them.",
+            route.prefix
+        ),
+        format!(
+            "On {name}: ip {family}rule show table {table} names the rule. Once you know who set it, delete it, or give \
+             table {table} the routes to the peers"
+        ),
+    ))
+}
+
+/// The part of the CIDR that is wrong, where the rest of it is not: "10.244.2.64/26".
+fn part_of(slot: &Slot, judged: &Judged<'_>) -> Option<String> {
+    let mut faulty = judged.parts.iter().filter(|part| part.fault.is_some()).peekable();
+    faulty.peek()?;
+    let inside = |part: &verdict::Part<'_>| {
+        let prefix = part.entry?.meant_for();
+        (prefix != slot.cidr && slot.cidr.contains(&prefix)).then_some(prefix)
+    };
+    let parts: Vec<IpNet> = faulty.map(inside).collect::<Option<_>>()?;
+    Some(match parts.as_slice() {
+        [one] => one.to_string(),
+        many => format!("{} and {} more", many.first()?, many.len() - 1),
+    })
+}
+
 /// What a verdict says besides its kind.
 fn reason(verdict: &Verdict) -> String {
     match verdict {
@@ -317,15 +390,49 @@ fn by_hand(scene: &Scene<'_>, source: Source<'_>, slot: &Slot) -> Option<String>
     Some(format!("ip {family}route replace {} via {address}", slot.cidr))
 }
 
+/// What takes a route for only a part of the CIDR away: no CNI's daemon made it, so none
+/// removes it. `None`: it is for all of the CIDR.
+fn inside_by_hand(name: &str, slot: &Slot, entry: &ForwardingEntry) -> Option<String> {
+    let prefix = entry.meant_for();
+    let table = entry.route?.table;
+    if prefix == slot.cidr || !slot.cidr.contains(&prefix) {
+        return None;
+    }
+    let family = if prefix.addr().is_ipv4() { "" } else { "-6 " };
+    Some(match &entry.landing {
+        Landing::Host { device } => format!(
+            "{} is an address of {name}. Once you know who set it, on {name}: ip {family}addr del {prefix} dev {device}",
+            prefix.addr()
+        ),
+        _ => {
+            let table = if table == 254 {
+                String::new()
+            } else {
+                format!(" table {table}")
+            };
+            format!("Once you know who set it, on {name}: ip {family}route del {prefix}{table}")
+        }
+    })
+}
+
 /// The FDB entry that would be right, where the owner's address is known.
 fn fdb_by_hand(scene: &Scene<'_>, source: Source<'_>, slot: &Slot, landing: Option<&Landing>) -> String {
-    let Some(Landing::Underlay {
-        via: Via::Vxlan { device, lladdr, .. },
-        address,
-    }) = landing
+    let Some(
+        landing @ Landing::Underlay {
+            via: Via::Vxlan { device, lladdr, .. },
+            address,
+        },
+    ) = landing
     else {
         return String::new();
     };
+    // Another node's MAC has the right destination there: sending it elsewhere would break that node too.
+    let foreign = tunnel::layers(scene, landing)
+        .and_then(|layers| layers.neighbour.1)
+        .is_some_and(|node| node != slot.owner);
+    if foreign {
+        return neighbour_by_hand(scene, source, slot, landing);
+    }
     let right = scene.node(&slot.owner).and_then(|owner| {
         let public = owner.flannel.as_ref().and_then(|flannel| flannel.public_ip);
         public.or_else(|| owner.internal_ips.first().copied())
@@ -336,5 +443,19 @@ fn fdb_by_hand(scene: &Scene<'_>, source: Source<'_>, slot: &Slot, landing: Opti
             source.node.name
         ),
         _ => String::new(),
+    }
+}
+
+/// The neighbour entry that would be right, where the owner's MAC is known.
+fn neighbour_by_hand(scene: &Scene<'_>, source: Source<'_>, slot: &Slot, landing: &Landing) -> String {
+    let right = scene
+        .node(&slot.owner)
+        .and_then(|owner| tunnel::right_neighbour(scene, owner, landing));
+    match right {
+        Some((device, gateway, mac)) => format!(
+            "; or by hand, on {}: ip neigh replace {gateway} lladdr {mac} dev {device} nud permanent",
+            source.node.name
+        ),
+        None => String::new(),
     }
 }

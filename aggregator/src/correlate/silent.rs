@@ -4,8 +4,8 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Claim, Evidence, Trigger};
 
 use super::Scene;
-use super::ipam::{self, Ipam};
 use crate::cluster::{NodeRecord, ReportState};
+use crate::ipam::Ipam;
 
 /// The claim of one node, if nothing is heard of its agent. A node without a data
 /// plane of its own (virtual kubelets, Windows) has no agent to miss.
@@ -15,8 +15,7 @@ pub fn claim(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
     if !matches!(state, ReportState::Silent | ReportState::Never) {
         return None;
     }
-    let facts = host.and_then(|host| host.facts.as_ref());
-    if matches!(ipam::classify(node, facts), Ipam::NoDataPlane(_)) {
+    if matches!(scene.ipam(node), Ipam::NoDataPlane(_)) {
         return None;
     }
     let name = &node.name;

@@ -9,11 +9,11 @@ use cidrift_proto::landing::{ForwardingEntry, Landing};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::ipam::Ipam;
 use super::routes::elapsed;
 use super::verdict::Source;
 use super::{Scene, cap_affected};
 use crate::engine::memory::{Former, Memory};
+use crate::ipam::Ipam;
 use crate::netmap::overlap;
 
 struct Row<'a> {
@@ -72,6 +72,9 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
     if scene.pool.service_ranges.iter().any(|range| overlap(range, &prefix)) {
         return None;
     }
+    if maybe_owned(scene, prefix).is_some() {
+        return None;
+    }
     let before = memory.owner_before(prefix);
     let in_pool = matches!(source.habit.ipam, Ipam::PodCidr)
         && scene
@@ -95,6 +98,17 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
         since,
         trigger,
     })
+}
+
+/// The Node that may own this prefix though none is seen to, and the entry of it that cannot be read.
+pub fn maybe_owned<'a>(scene: &Scene<'a>, prefix: IpNet) -> Option<(&'a str, &'a str)> {
+    let mask = if prefix.addr().is_ipv4() {
+        scene.pool.mask_v4.unwrap_or(24)
+    } else {
+        scene.pool.mask_v6.unwrap_or(64)
+    };
+    let mut nodes = scene.plane.nodes.values();
+    nodes.find_map(|node| Some((node.name.as_str(), node.may_mean(prefix, mask)?)))
 }
 
 fn build(scene: &Scene<'_>, source: Source<'_>, rows: &[Row<'_>]) -> Claim {

@@ -139,6 +139,41 @@ pub fn agrees(scene: &Scene<'_>, source: &HostState, owner: &NodeRecord, landing
     })
 }
 
+/// Why `owner` cannot take packets that reach its underlay address by this landing, as
+/// its own agent sees it: its tunnel device is gone or down. That is told as that
+/// host's own trouble; for its peers it only means that nothing is delivered for sure.
+pub fn closed(scene: &Scene<'_>, owner: &NodeRecord, landing: &Landing) -> Option<String> {
+    let Landing::Underlay {
+        via: Via::Vxlan { device, vni, .. },
+        ..
+    } = landing
+    else {
+        return None;
+    };
+    let facts = scene.host(&owner.name)?.facts.as_ref()?;
+    match peer_device(scene, owner, device, *vni) {
+        Some(link) if !link.up => Some(format!("{} on {} is down and takes no packets", link.name, owner.name)),
+        None if !facts.links.is_empty() => Some(format!("{} has no VXLAN device that takes VNI {vni}", owner.name)),
+        _ => None,
+    }
+}
+
+/// Whether `owner`'s own agent sees this address on a link of its host: `None` where
+/// that cannot be said, for there is no whole list of its addresses.
+pub fn holds(scene: &Scene<'_>, owner: &NodeRecord, address: IpAddr) -> Option<bool> {
+    let facts = scene.host(&owner.name)?.facts.as_ref()?;
+    let held = facts
+        .links
+        .iter()
+        .flat_map(|link| &link.addresses)
+        .any(|net| net.addr() == address);
+    if held {
+        return Some(true);
+    }
+    let whole = facts.gaps.is_empty() && facts.links.iter().any(|link| !link.addresses.is_empty());
+    whole.then_some(false)
+}
+
 /// A node's VXLAN device as its agent reports it: the one of the same VNI, or else of the same name.
 fn peer_device<'a>(scene: &Scene<'a>, node: &NodeRecord, device: &str, vni: u32) -> Option<&'a LinkFact> {
     let facts = scene.host(&node.name)?.facts.as_ref()?;
@@ -159,4 +194,28 @@ fn mac(scene: &Scene<'_>, node: &NodeRecord, device: &str, vni: u32) -> Option<(
     }
     let mac = node.flannel.as_ref()?.vtep_mac?;
     Some((mac, format!("flannel's annotation of {}", node.name)))
+}
+
+/// The neighbour entry that a VXLAN landing to `owner` should have: device, gateway and
+/// MAC. `None` where the gateway is not known to be the owner's, or its MAC is not known.
+pub fn right_neighbour(
+    scene: &Scene<'_>,
+    owner: &NodeRecord,
+    landing: &Landing,
+) -> Option<(String, IpAddr, MacAddress)> {
+    let Landing::Underlay {
+        via: Via::Vxlan {
+            device, vni, gateway, ..
+        },
+        ..
+    } = landing
+    else {
+        return None;
+    };
+    let slot = scene.book.overlapping((*gateway).into()).next()?;
+    if slot.owner != owner.name {
+        return None;
+    }
+    let (mac, _) = mac(scene, owner, device, *vni)?;
+    Some((device.clone(), *gateway, mac))
 }

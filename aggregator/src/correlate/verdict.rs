@@ -8,9 +8,9 @@ use super::Scene;
 use super::book::Slot;
 use super::coverage::deciding;
 use super::habit::{self, Habit, Seen};
-use super::ipam::{self, Ipam};
 use super::tunnel;
 use crate::cluster::{HostState, NodeRecord, ReportState};
+use crate::ipam::Ipam;
 
 /// Why nothing can be said of a whole source, or the host to look at.
 pub type Visible<'a> = Result<&'a HostState, String>;
@@ -47,13 +47,17 @@ impl Judged<'_> {
     }
 }
 
+/// Why nothing can be said of a node that no agent has reported for.
+pub const NEVER: &str = "its agent has never reported";
+
 /// The host whose view of the routes can be judged, or why there is none.
 pub fn visible<'a>(scene: &Scene<'a>, source: &NodeRecord) -> Visible<'a> {
     let Some(host) = scene.hosts.get(&source.name) else {
-        return Err("its agent has never reported".to_owned());
+        return Err(NEVER.to_owned());
     };
     match host.report(scene.now, scene.silence) {
         ReportState::Silent => Err(format!("its agent has not been heard of since {}", host.heard_at)),
+        _ if host.rivalry(scene.now).is_some() => Err(host.rivalry(scene.now).unwrap_or_default().to_owned()),
         _ if host.whole => Ok(host),
         _ => Err(host
             .lost
@@ -98,11 +102,10 @@ pub fn judge<'a>(scene: &Scene<'a>, source: Source<'a>, slot: &Slot, since: u64)
         }
         Ipam::PodCidr | Ipam::Unclear(_) => {}
     }
-    if owner.name != node.name {
-        let facts = scene.hosts.get(&owner.name).and_then(|host| host.facts.as_ref());
-        if let Ipam::Delegated(why) | Ipam::NoDataPlane(why) = ipam::classify(owner, facts) {
-            return Judged::unknown(format!("spec.podCIDR means nothing on {}: {why}", owner.name));
-        }
+    if owner.name != node.name
+        && let Ipam::Delegated(why) | Ipam::NoDataPlane(why) = scene.ipam(owner)
+    {
+        return Judged::unknown(format!("spec.podCIDR means nothing on {}: {why}", owner.name));
     }
     let (entries, gap) = deciding(&host.forwarding, slot.cidr);
     let pair = Pair {
@@ -324,9 +327,12 @@ impl Pair<'_, '_> {
                 .unwrap_or_else(|| unknown("a multipath route without legs".to_owned()));
         }
         if let Landing::Underlay { address, .. } = landing
-            && self.scene.book.owners_of_address(*address).contains(&self.owner.name)
             && !self.own()
+            && self.is_owners(*address)
         {
+            if let Some(reason) = self.not_taken(*address, landing) {
+                return unknown(reason);
+            }
             return tunnel::agrees(self.scene, self.source.host, self.owner, landing)
                 .map_or((Verdict::Delivered, None), |reason| {
                     (Verdict::Blackholed { reason }, Some(Code::Path06))
@@ -339,6 +345,30 @@ impl Pair<'_, '_> {
             return self.aggregate(entry, landing);
         }
         self.specific(entry, landing)
+    }
+
+    /// An underlay address of the owner: by its Node, or one more that its own agent
+    /// sees on its host (a second interface or address) and that is no other Node's.
+    fn is_owners(&self, address: std::net::IpAddr) -> bool {
+        match self.scene.book.owners_of_address(address) {
+            [] => tunnel::holds(self.scene, self.owner, address) == Some(true),
+            owners => owners.contains(&self.owner.name),
+        }
+    }
+
+    /// Why the owner's host does not take what is sent to this address of it.
+    fn not_taken(&self, address: std::net::IpAddr, landing: &Landing) -> Option<String> {
+        let owner = &self.owner.name;
+        // What flannel announces may be translated on the way.
+        let announced = self.owner.flannel.as_ref().and_then(|flannel| flannel.public_ip);
+        let internal = self.owner.internal_ips.contains(&address);
+        let translated = announced.is_some_and(|public| !self.owner.internal_ips.contains(&public));
+        if internal && !translated && tunnel::holds(self.scene, self.owner, address) == Some(false) {
+            return Some(format!(
+                "{address} is {owner}'s InternalIP, but its agent sees it on no link of {owner}"
+            ));
+        }
+        tunnel::closed(self.scene, self.owner, landing)
     }
 
     /// A route that is not meant for this CIDR alone.

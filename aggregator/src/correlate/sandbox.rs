@@ -1,0 +1,325 @@
+//! SAND01, as the control plane sees it: pods of a node that get no sandbox, what kubelet says of it, and
+//! the other witness: who does get one. A failure that was tried again and went well is nothing.
+
+use std::collections::BTreeMap;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::{Affected, Claim, Severity};
+use jiff::Timestamp;
+
+use super::signature::{Signature, stable};
+use super::{Scene, cap_affected, words};
+use crate::cluster::NodeRecord;
+use crate::cluster::around::{FailingPod, PodRecord, SandboxFailures};
+use crate::cluster::objects::Resource;
+use crate::ipam::Ipam;
+
+/// Tries of one pod that failed before it counts alone: kubelet tries about every 15 s, so this is most of a
+/// minute. A node where two pods fail and none succeeds need not wait for that.
+const TRIES: u32 = 4;
+
+/// Where pods cannot be seen, a failure not told again for this long is over: kubelet repeats it, and its own
+/// limit lets one event of a kind through every 5 minutes at least.
+const QUIET: i64 = 15 * 60;
+
+/// A node this young may still be getting its CNI, whose images it pulls first. Autoscalers wait three times as
+/// long for a node to come up (max-node-provision-time).
+const START: i64 = 5 * 60;
+
+/// All of them.
+pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
+    let sandboxes = scene.plane.around.sandboxes.iter();
+    sandboxes
+        .filter_map(|(name, failures)| claim(scene, scene.node(name)?, failures))
+        .collect()
+}
+
+/// When claims may change by time alone: when a node is young no more, or kubelet has been silent for long where pods
+/// cannot be seen.
+pub fn ripens(scene: &Scene<'_>) -> Option<Timestamp> {
+    let after = |at: Timestamp, seconds: i64| at.checked_add(jiff::SignedDuration::from_secs(seconds)).ok();
+    let sandboxes = || scene.plane.around.sandboxes.iter();
+    let young = sandboxes().filter_map(|(name, _)| after(scene.node(name)?.created_at?, START));
+    let unseen = !scene.plane.around.complete(Resource::Pods);
+    let pods = sandboxes()
+        .filter(|_| unseen)
+        .flat_map(|(_, failures)| &failures.failing);
+    let silent = pods.filter_map(|pod| after(pod.told.last?, QUIET));
+    young.chain(silent).filter(|at| *at > scene.now).min()
+}
+
+/// A node that is still getting its CNI: it is young, nothing has ever started on it, and what fails is what is not there yet.
+fn starting(scene: &Scene<'_>, node: &NodeRecord, now: &Situation<'_>) -> bool {
+    let Some(made) = node.created_at.map(Timestamp::as_second) else {
+        return false;
+    };
+    let pods = scene.plane.around.pods.get(&node.name);
+    let worked = pods.is_some_and(|pods| succeeds(&pods.pods, made));
+    scene.now.as_second() - made < START && !worked && now.by_class.keys().all(|class| class.at_start())
+}
+
+/// Whether this pod still has no sandbox.
+fn fails(scene: &Scene<'_>, node: &str, failing: &FailingPod) -> bool {
+    let around = &scene.plane.around;
+    if around.unseen(Resource::Pods).is_some() && !around.pods.contains_key(node) {
+        let recent = |last: Timestamp| scene.now.as_second() - last.as_second() < QUIET;
+        return failing.told.last.is_none_or(recent);
+    }
+    let pods = around
+        .pods
+        .get(node)
+        .map(|pods| pods.pods.as_slice())
+        .unwrap_or_default();
+    match pods.iter().find(|pod| *pod.uid == *failing.uid) {
+        // Both clocks count whole seconds: a sandbox of the same second came after the failure.
+        Some(pod) if pod.sandbox_since > 0 => failing
+            .told
+            .last
+            .is_some_and(|last| last.as_second() > pod.sandbox_since),
+        Some(_) => true,
+        // Deleted, ended, or moved to hostNetwork: it wants no sandbox any more.
+        None => false,
+    }
+}
+
+/// Whether a node's pods got a sandbox since then.
+fn succeeds(pods: &[PodRecord], since: i64) -> bool {
+    pods.iter().any(|pod| pod.sandbox_since > since)
+}
+
+/// What is so on a node now.
+struct Situation<'a> {
+    /// Pods that fail, by the class of what is told of them last.
+    by_class: BTreeMap<Signature, Vec<&'a FailingPod>>,
+    /// When the first of them failed.
+    first: Timestamp,
+    /// Other pods of the node got a sandbox since.
+    success: bool,
+}
+
+impl<'a> Situation<'a> {
+    /// `None`: no pod fails.
+    fn of(scene: &Scene<'a>, node: &str, failures: &'a SandboxFailures) -> Option<Self> {
+        let mut by_class: BTreeMap<Signature, Vec<&FailingPod>> = BTreeMap::new();
+        for pod in failures.failing.iter().filter(|pod| fails(scene, node, pod)) {
+            by_class.entry(Signature::of(&pod.told.message)).or_default().push(pod);
+        }
+        let pods = by_class.values().flatten();
+        let first = pods.filter_map(|pod| pod.told.first.or(pod.told.last)).min()?;
+        let here = scene.plane.around.pods.get(node);
+        let success = here.is_some_and(|pods| succeeds(&pods.pods, first.as_second()));
+        Some(Self {
+            by_class,
+            first,
+            success,
+        })
+    }
+
+    fn failing(&self) -> impl Iterator<Item = &'a FailingPod> {
+        self.by_class.values().flatten().copied()
+    }
+}
+
+/// Whether a node of which it was told still starts nothing: then it is not over, though fewer pods show it.
+pub fn still_fails(scene: &Scene<'_>, node: &str) -> bool {
+    let failures = scene.plane.around.sandboxes.get(node);
+    let now = failures.and_then(|failures| Situation::of(scene, node, failures));
+    now.is_some_and(|now| !now.success)
+}
+
+fn claim(scene: &Scene<'_>, node: &NodeRecord, failures: &SandboxFailures) -> Option<Claim> {
+    let name = &node.name;
+    if matches!(scene.ipam(node), Ipam::NoDataPlane(_)) {
+        return None;
+    }
+    let now = Situation::of(scene, name, failures)?;
+    if starting(scene, node, &now) {
+        return None;
+    }
+    let Situation {
+        by_class,
+        first,
+        success,
+    } = &now;
+    let (first, success) = (*first, *success);
+    let failing = || now.failing();
+    let count = failing().count();
+    let repeated = failing().any(|pod| pod.told.count >= TRIES);
+    // Where others get theirs on the same node, it is these pods that are at fault, until they have tried often.
+    if !repeated && (count < 2 || success) {
+        return None;
+    }
+    let (class, worst) = by_class
+        .iter()
+        .max_by_key(|(class, pods)| (**class != Signature::Unknown, pods.len(), std::cmp::Reverse(**class)))?;
+    let mut claim = scene.claim_of(Code::Sand01, node);
+    if success || *class == Signature::Runtime {
+        claim.severity = Severity::Warning;
+    }
+    claim.affected = failing()
+        .map(|pod| Affected {
+            prefix: None,
+            node: Some(name.clone()),
+            detail: format!("{}: {}", pod.pod, Signature::of(&pod.told.message).words()),
+        })
+        .collect();
+    claim.affected_total = cap_affected(&mut claim.affected);
+    let hidden = failures
+        .total
+        .saturating_sub(u32::try_from(failures.failing.len()).unwrap_or(u32::MAX));
+    claim.affected_total = claim.affected_total.saturating_add(hidden);
+    claim.summary = format!(
+        "{} of {name} {} no sandbox: {}",
+        words::count(count, "pod", "pods"),
+        if count == 1 { "gets" } else { "get" },
+        class.words()
+    );
+    for (class, pods) in by_class {
+        let newest = pods.iter().max_by_key(|pod| pod.told.last);
+        if let Some(pod) = newest.filter(|pod| !pod.told.message.is_empty()) {
+            let source = format!(
+                "event FailedCreatePodSandBox of {} on Pod {}",
+                pod.told.component, pod.pod
+            );
+            let mut evidence = scene.around_evidence(Resource::Events, source, stable(&pod.told.message));
+            evidence.observed_at = pod.told.last.or(evidence.observed_at);
+            claim.evidence.push(evidence);
+        }
+        if by_class.len() > 1 {
+            let text = format!("{}: {}", words::count(pods.len(), "pod", "pods"), class.words());
+            claim
+                .evidence
+                .push(scene.around_evidence(Resource::Events, "events".to_owned(), text));
+        }
+    }
+    witness_success(scene, node, first, success, &mut claim);
+    let last = worst.iter().filter_map(|pod| pod.told.last).max();
+    claim.changed_at = last.or(claim.changed_at);
+    around_it(scene, node, &mut claim);
+    claim.cause = cause(node, *class);
+    claim.remedy = remedy(node, *class);
+    Some(claim)
+}
+
+/// The other witness: who got a sandbox since.
+fn witness_success(scene: &Scene<'_>, node: &NodeRecord, first: Timestamp, success: bool, claim: &mut Claim) {
+    let around = &scene.plane.around;
+    if let Some(why) = around.unseen(Resource::Pods)
+        && around.pods.is_empty()
+    {
+        claim
+            .unseen
+            .push(format!("which pods got their sandboxes since: {why}"));
+        return;
+    }
+    let since = first.as_second();
+    let other = around
+        .pods
+        .iter()
+        .filter(|(other, _)| **other != node.name)
+        .find(|(_, pods)| succeeds(&pods.pods, since));
+    let here = if success {
+        "other pods of this node got theirs"
+    } else {
+        "none on this node"
+    };
+    let text = match other {
+        Some((other, _)) => format!("{here}; pods on other nodes got theirs ({other})"),
+        None => format!("{here}; no pod on another node got one either"),
+    };
+    claim
+        .evidence
+        .push(scene.around_evidence(Resource::Pods, format!("pods since {first}"), text));
+}
+
+/// What else the control plane says of the node that bears on it.
+fn around_it(scene: &Scene<'_>, node: &NodeRecord, claim: &mut Claim) {
+    let name = &node.name;
+    if let Some(why) = &node.not_ready {
+        claim
+            .evidence
+            .push(scene.plane_evidence(format!("Node {name}"), format!("not Ready: {why}")));
+    }
+    let daemons = scene.plane.around.daemons.get(name).into_iter().flatten();
+    for daemon in daemons.filter(|daemon| !daemon.ready && daemon.kind != "kube-proxy") {
+        let trouble = daemon
+            .trouble
+            .as_ref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default();
+        let text = format!("{} is not ready{trouble}", daemon.kind);
+        claim
+            .evidence
+            .push(scene.around_evidence(Resource::CniPods, format!("pod {}", daemon.pod), text));
+    }
+}
+
+fn cause(node: &NodeRecord, class: Signature) -> String {
+    let name = &node.name;
+    match class {
+        Signature::AddressesExhausted => format!(
+            "All addresses of {name}'s range are given out: more pods than the range has addresses, or addresses that were never \
+             released (a leak)."
+        ),
+        Signature::DelegateFull => {
+            "The CNI's own allocator has nothing left for this node: its pool, its subnet or a limit per host.".to_owned()
+        }
+        Signature::BridgeAddress => format!(
+            "The pod bridge of {name} still has the gateway address of another range: the Node came back with another CIDR, or the \
+             CNI configuration is of another range."
+        ),
+        Signature::NotInitialised | Signature::SubnetEnvMissing | Signature::NoCidr if node.pod_cidrs_raw.is_empty() => {
+            format!("{name} has no pod CIDR, and its CNI waits for one: this is the allocator's fault, not the runtime's.")
+        }
+        Signature::NotInitialised => "The CNI's daemon has not written its configuration on this node.".to_owned(),
+        Signature::SubnetEnvMissing => {
+            "flannel's daemon has not run on this node since it booted, or cannot reach the API server.".to_owned()
+        }
+        Signature::NoCidr => "The CNI's daemon has not seen the node's pod CIDR.".to_owned(),
+        Signature::PluginMissing => "A binary that the CNI configuration names is not on this host.".to_owned(),
+        Signature::DaemonUnreachable => "The CNI's daemon on this node does not run or does not answer.".to_owned(),
+        Signature::Unauthorized => "The credential in the CNI's kubeconfig on this host has expired or was revoked.".to_owned(),
+        Signature::ApiUnreachable => {
+            "The CNI reaches the API server through its Service, and that does not work from this node: kube-proxy, a route or \
+             a firewall."
+                .to_owned()
+        }
+        Signature::Timeout => "The runtime or the CNI's daemon is overloaded, or waits for something that does not answer.".to_owned(),
+        Signature::Runtime => "The container runtime cannot start the sandbox's container; the network is not concerned.".to_owned(),
+        Signature::Unknown => "The text is not among the known ones: it is quoted as evidence.".to_owned(),
+    }
+}
+
+fn remedy(node: &NodeRecord, class: Signature) -> String {
+    let name = &node.name;
+    let mend = match class {
+        Signature::AddressesExhausted => {
+            "On the host, compare given addresses with live sandboxes: ls /var/lib/cni/networks/*/ ; crictl pods -q --state ready. \
+             Files of containers that are gone are a leak (HOST05)."
+        }
+        Signature::DelegateFull => {
+            "Widen the allocator's pool, or release what nodes that are gone still hold (POOL14)."
+        }
+        Signature::BridgeAddress => {
+            "Drain the node, then on the host: ip link delete cni0; the plugin makes it anew (HOST02)."
+        }
+        Signature::NotInitialised | Signature::SubnetEnvMissing | Signature::NoCidr => {
+            "Mend what the CNI's daemon waits for; its log says what. Without a pod CIDR see POOL01."
+        }
+        Signature::PluginMissing => {
+            "Restart the CNI's pod on this node: its init container installs the binaries (HOST06)."
+        }
+        Signature::DaemonUnreachable | Signature::Unauthorized => {
+            "Restart the CNI's pod on this node: it writes its configuration and credential anew."
+        }
+        Signature::ApiUnreachable => {
+            "Look at kube-proxy's pod on this node and at the routes: kubectl cidrift node shows them."
+        }
+        Signature::Timeout | Signature::Runtime | Signature::Unknown => {
+            "Read the runtime's log on the host: journalctl -u containerd -n 100."
+        }
+    };
+    format!(
+        "Until it is mended: kubectl cordon {name}. {mend} The kubelet tries again by itself; pods need not be deleted."
+    )
+}
