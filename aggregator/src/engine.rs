@@ -4,13 +4,18 @@
 //! Calls are synchronous and short; a slow caller slows its own stream only.
 
 mod apply;
+pub mod churn;
 mod claims;
 mod expect;
 mod fates;
 mod look;
+mod marks;
 pub mod memory;
+mod node;
+mod plane;
 mod row;
 mod state;
+mod time;
 
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -19,7 +24,7 @@ use cidrift_proto::finding::Finding;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
-use crate::cluster::{ControlPlane, Expectation, HostEvent, PoolConfig};
+use crate::cluster::{ControlPlane, Expectation, HostEvent, PlaneEvent, PoolConfig};
 pub use state::State;
 
 /// How patient the engine is.
@@ -63,6 +68,11 @@ impl Engine {
     /// Replaces what the control plane says.
     pub fn control_plane(&self, plane: ControlPlane, now: Timestamp) {
         self.change(|state| state.control_plane(plane, now), now);
+    }
+
+    /// Applies a change of what the control plane says.
+    pub fn plane_event(&self, event: PlaneEvent, now: Timestamp) {
+        self.change(|state| state.plane_event(event, now), now);
     }
 
     /// Lets time pass: pending findings open, silent agents are noticed. To be called several times a second.

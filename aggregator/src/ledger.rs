@@ -28,10 +28,12 @@ pub enum Group {
     Host(String),
     /// Pool and overlap rules.
     Pool,
-    /// Reborn nodes.
-    Reborn,
-    /// Silent agents.
-    Silent,
+    /// Nodes that come and go.
+    Churn,
+    /// A node that was reborn.
+    Reborn(String),
+    /// A node whose agent is silent.
+    Silent(String),
 }
 
 /// Says which findings explain a claim, given which ids stand.
@@ -50,6 +52,12 @@ pub struct Ledger {
     /// Changes not yet handed out.
     changes: Vec<String>,
     over: Vec<Arc<Finding>>,
+    /// Pending findings by when they will have lasted long enough.
+    due: BTreeSet<(Timestamp, String)>,
+    /// Standing findings that others may explain.
+    linked: BTreeSet<String>,
+    /// An id began or ceased to stand since changes were handed out: what explains others may have changed.
+    moved: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +65,8 @@ struct Entry {
     finding: Arc<Finding>,
     /// Since when it has been seen without interruption, for the reason it has now.
     held_since: Timestamp,
+    /// Its place in [`Ledger::due`].
+    due: Option<Timestamp>,
 }
 
 impl Ledger {
@@ -71,6 +81,9 @@ impl Ledger {
             episodes: HashMap::new(),
             changes: Vec::new(),
             over: Vec::new(),
+            due: BTreeSet::new(),
+            linked: BTreeSet::new(),
+            moved: false,
         }
     }
 
@@ -92,6 +105,24 @@ impl Ledger {
     /// Groups that have findings that stand.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.keys()
+    }
+
+    /// Sources whose rows have findings that stand.
+    pub fn rows(&self) -> impl Iterator<Item = &String> {
+        // Rows are the first kind in the groups' order.
+        self.groups.keys().map_while(|group| match group {
+            Group::Row(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// Reborn nodes that have findings that stand.
+    pub fn reborn(&self) -> impl Iterator<Item = &String> {
+        let from = Group::Reborn(String::new());
+        self.groups.range(from..).map_while(|(group, _)| match group {
+            Group::Reborn(name) => Some(name),
+            _ => None,
+        })
     }
 
     /// Resolved findings, newest first.
@@ -153,6 +184,27 @@ impl Ledger {
             finding.updated_at = now;
             self.changes.push(id.to_owned());
         }
+        self.schedule(id);
+    }
+
+    /// Keeps a finding's place among those that become due.
+    fn schedule(&mut self, id: &str) {
+        let Some(entry) = self.standing.get_mut(id) else { return };
+        let finding = &entry.finding;
+        let wait = match finding.claim.trigger {
+            Trigger::Host => self.hold,
+            Trigger::ControlPlane => self.settle,
+        };
+        let waits = finding.state == FindingState::Pending && !finding.stale;
+        let due = waits.then(|| entry.held_since.checked_add(wait).unwrap_or(Timestamp::MAX));
+        if due == entry.due {
+            return;
+        }
+        let before = std::mem::replace(&mut entry.due, due);
+        if let Some(before) = before {
+            self.due.remove(&(before, id.to_owned()));
+        }
+        self.due.extend(due.map(|due| (due, id.to_owned())));
     }
 
     fn begin(&mut self, id: &str, claim: Claim, now: Timestamp) {
@@ -172,9 +224,15 @@ impl Ledger {
         let entry = Entry {
             finding: Arc::new(finding),
             held_since: now,
+            due: None,
         };
+        if linkable(entry.finding.claim.code) {
+            self.linked.insert(id.to_owned());
+        }
         self.standing.insert(id.to_owned(), entry);
         self.changes.push(id.to_owned());
+        self.moved = true;
+        self.schedule(id);
     }
 
     /// Nobody claims it any more: true when that ends it.
@@ -207,6 +265,7 @@ impl Ledger {
                     }
                     finding.updated_at = now;
                     self.changes.push(id.to_owned());
+                    self.schedule(id);
                 }
                 false
             }
@@ -215,6 +274,11 @@ impl Ledger {
 
     fn end(&mut self, id: &str, reason: String, now: Timestamp) {
         let Some(entry) = self.standing.remove(id) else { return };
+        self.moved = true;
+        self.linked.remove(id);
+        if let Some(due) = entry.due {
+            self.due.remove(&(due, id.to_owned()));
+        }
         let mut finding = Arc::unwrap_or_clone(entry.finding);
         let counted = finding.state == FindingState::Open;
         finding.state = if counted {
@@ -242,25 +306,25 @@ impl Ledger {
 
     /// Lets time pass: what has lasted long enough counts.
     pub fn tick(&mut self, now: Timestamp) {
-        for (id, entry) in &mut self.standing {
-            let finding = &entry.finding;
-            if finding.state != FindingState::Pending || finding.stale {
+        let mut ripe = Vec::new();
+        while let Some((due, _)) = self.due.first()
+            && *due <= now
+            && let Some((_, id)) = self.due.pop_first()
+        {
+            ripe.push(id);
+        }
+        ripe.sort_unstable();
+        for id in ripe {
+            let Some(entry) = self.standing.get_mut(&id) else {
                 continue;
-            }
-            let wait = match finding.claim.trigger {
-                Trigger::Host => self.hold,
-                Trigger::ControlPlane => self.settle,
             };
-            let lasted = Duration::try_from(now.duration_since(entry.held_since)).unwrap_or_default();
-            if lasted < wait {
-                continue;
-            }
+            entry.due = None;
             let finding = Arc::make_mut(&mut entry.finding);
             finding.state = FindingState::Open;
             finding.opened_at = Some(now);
             finding.updated_at = now;
             self.episodes.insert(id.clone(), finding.episode);
-            self.changes.push(id.clone());
+            self.changes.push(id);
         }
     }
 
@@ -270,18 +334,19 @@ impl Ledger {
             return Vec::new();
         }
         let standing = &self.standing;
-        let links: Vec<(String, Vec<String>)> = standing
-            .iter()
-            .filter(|(_, entry)| linkable(entry.finding.claim.code))
-            .map(|(id, entry)| {
-                let ids = explain(&entry.finding.claim, &|id| standing.contains_key(id));
-                (id.clone(), ids)
-            })
-            .collect();
+        let differ = |id: &String| {
+            let finding = &standing.get(id)?.finding;
+            let ids = explain(&finding.claim, &|id| standing.contains_key(id));
+            (ids != finding.explained_by).then(|| (id.clone(), ids))
+        };
+        let links: Vec<(String, Vec<String>)> = if std::mem::take(&mut self.moved) {
+            self.linked.iter().filter_map(differ).collect()
+        } else {
+            let changed = self.changes.iter().filter(|id| self.linked.contains(*id));
+            changed.filter_map(differ).collect()
+        };
         for (id, ids) in links {
-            if let Some(entry) = self.standing.get_mut(&id)
-                && entry.finding.explained_by != ids
-            {
+            if let Some(entry) = self.standing.get_mut(&id) {
                 let finding = Arc::make_mut(&mut entry.finding);
                 finding.explained_by = ids;
                 finding.updated_at = now;

@@ -81,12 +81,16 @@ pub struct NodeSummary {
     pub in_control_plane: bool,
     /// The Ready condition is True.
     pub ready: bool,
+    /// Why it is not, as the condition says it; empty: it is Ready, or nobody says why not.
+    pub not_ready: String,
     /// Its pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,
     /// Its InternalIPs.
     pub internal_ips: Vec<IpAddr>,
     /// Whether its agent's view can be relied on.
     pub report: ReportState,
+    /// Why it cannot, where that is known; empty: nothing is known to be wrong with it.
+    pub report_problem: String,
     /// Its agent's version; empty: never heard of.
     pub agent_version: String,
     /// When its agent was last heard, aggregator's clock.
@@ -101,6 +105,36 @@ pub struct NodeSummary {
     pub plugin: String,
     /// Its IPAM; empty: unknown.
     pub ipam: String,
+    /// What its pods get their addresses from: "spec.podCIDR", "delegated", "no data plane", "unclear"; empty: no Node.
+    pub model: String,
+}
+
+/// What allocates a node's pod addresses, and what shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IpamReport {
+    /// As in [`NodeSummary::model`].
+    pub model: String,
+    /// Whether `spec.podCIDR` decides; `None`: it cannot be told.
+    pub authoritative: Option<bool>,
+    /// Who does instead, or what is missing; empty where `spec.podCIDR` decides.
+    pub why: String,
+    /// What was seen, the most trusted first.
+    pub evidence: Vec<IpamEvidence>,
+    /// What could have told and was not visible.
+    pub unseen: Vec<String>,
+    /// Which rules apply, and why.
+    pub rules: String,
+}
+
+/// One line of evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IpamEvidence {
+    /// Who says so.
+    pub source: String,
+    /// What it says.
+    pub text: String,
+    /// The model rests on this kind of evidence.
+    pub decides: bool,
 }
 
 /// One node with everything.
@@ -116,12 +150,14 @@ pub struct NodeDetail {
     pub findings: Vec<Arc<Finding>>,
     /// Its forwarding table, as far as it was reported, by prefix.
     pub entries: Vec<ForwardingEntry>,
+    /// What allocates its pods' addresses; `None`: the control plane does not have it.
+    pub classification: Option<IpamReport>,
 }
 
 /// The pool and who has what of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PoolReport {
-    /// Ranges of --cluster-cidr; empty: unknown.
+    /// Ranges of --cluster-cidr, or of ClusterCIDR objects; empty: unknown.
     pub ranges: Vec<PoolRange>,
     /// Every pod CIDR of every node.
     pub nodes: Vec<PoolNode>,
@@ -129,10 +165,14 @@ pub struct PoolReport {
     pub unknown: Option<String>,
     /// --service-cluster-ip-range; empty: unknown.
     pub service_ranges: Vec<IpNet>,
+    /// Everybody who names a range, the most trusted first.
+    pub witnesses: Vec<PoolWitness>,
+    /// What the Nodes' creation times say of growth, in words; empty: there are no Nodes.
+    pub growth: String,
 }
 
 /// One range of the pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PoolRange {
     /// The range.
     pub range: IpNet,
@@ -140,12 +180,39 @@ pub struct PoolRange {
     pub witness: String,
     /// Mask of a node CIDR.
     pub node_mask: u8,
+    /// Somebody stated that mask; else it is what most nodes have, or the default.
+    pub mask_stated: bool,
     /// In node CIDRs of `node_mask`; saturating.
     pub capacity: u64,
-    /// Those that a node, or the service range, overlaps.
+    /// Those that a node's CIDR touches.
     pub used: u64,
-    /// The rest.
+    /// Those that only the service range touches.
+    pub service: u64,
+    /// Those among `used` that are held in part only, by CIDRs longer than `node_mask`.
+    pub partial: u64,
+    /// Those that kube-controller-manager counts as used and no Node accounts for; `None`: it was not asked.
+    pub leaked: Option<u64>,
+    /// Those that no Node has and pods still have addresses in.
+    pub left_over: u64,
+    /// What can still be handed out.
     pub free: u64,
+    /// How many times the present number of node CIDRs fits, in percent: 200 is twice; `None`: none is used.
+    pub headroom: Option<u64>,
+    /// Days until it is full at the present growth; `None`: it does not grow, or that cannot be told.
+    pub full_in_days: Option<u64>,
+}
+
+/// Somebody who names a range of the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PoolWitness {
+    /// Who.
+    pub who: String,
+    /// The ranges; empty: none.
+    pub ranges: Vec<IpNet>,
+    /// "settles it", "agrees", "disagrees", "not comparable", "names none".
+    pub stance: String,
+    /// Why it disagrees or cannot be compared.
+    pub why: String,
 }
 
 /// One pod CIDR of one node.

@@ -17,14 +17,29 @@ pub(super) struct Touched {
     pub(super) facts: bool,
     /// Its own claims.
     pub(super) claims: bool,
+    /// Its stream: whether its view can be relied on, or why not.
+    pub(super) stream: bool,
     /// When its agent saw that.
     pub(super) seen: Option<Timestamp>,
+}
+
+impl Touched {
+    /// No part of what is judged.
+    pub(super) fn nothing(&self) -> bool {
+        !self.all && self.prefixes.is_empty() && !self.facts && !self.claims && !self.stream
+    }
 }
 
 /// Applies an event to the host's state.
 pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> Touched {
     host.heard_at = now;
-    let mut touched = Touched::default();
+    let mut touched = Touched {
+        stream: matches!(
+            event,
+            HostEvent::Connected { .. } | HostEvent::Lost { .. } | HostEvent::Disconnected
+        ),
+        ..Touched::default()
+    };
     match event {
         HostEvent::Connected { instance, version } => {
             host.connected = true;
@@ -60,6 +75,7 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
             tracing::debug!(node = host.node, sequence, applied = host.applied, "delta left out");
         }
         HostEvent::Delta { sequence, .. } if sequence != host.applied + 1 => {
+            touched.stream = true;
             host.whole = false;
             host.lost = Some(format!("deltas {} to {} are missing", host.applied + 1, sequence - 1));
         }
@@ -103,6 +119,7 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
             host.whole = false;
             host.lost = Some(reason);
         }
+        HostEvent::Rivals { reason, until } => host.rivals = Some((reason, until)),
         HostEvent::Disconnected => host.connected = false,
     }
     touched

@@ -9,18 +9,24 @@ use jiff::Timestamp;
 
 use super::State;
 use super::fates::Fates;
-use crate::correlate::{Scene, host, oneway, overlap, pool, reborn, routes, silent, stale};
+use crate::correlate::{
+    Scene, churn, cluster_cidr, delegate, fields, host, oneway, outside, overlap, pool, raced, reborn, routes, sandbox,
+    silent, stale, without,
+};
 use crate::ledger::Group;
+use crate::netmap::overlap as meet;
 
 impl State {
     pub(super) fn claim_everything(&mut self, now: Timestamp) {
         let mut names: BTreeSet<String> = self.rows.keys().cloned().collect();
         let mut hosts: BTreeSet<String> = self.hosts.keys().cloned().collect();
+        let mut nodes: BTreeSet<String> = self.plane.nodes.keys().cloned().collect();
         for group in self.ledger.groups() {
             match group {
                 Group::Row(name) => _ = names.insert(name.clone()),
                 Group::Host(name) => _ = hosts.insert(name.clone()),
-                Group::Pool | Group::Reborn | Group::Silent => {}
+                Group::Reborn(name) | Group::Silent(name) => _ = nodes.insert(name.clone()),
+                Group::Pool | Group::Churn => {}
             }
         }
         for name in names {
@@ -31,7 +37,9 @@ impl State {
         }
         self.claim_pool(now);
         self.claim_reborn(now);
-        self.claim_silent(now);
+        for name in nodes {
+            self.claim_silent(&name, now);
+        }
     }
 
     fn replace(&mut self, group: Group, claims: Vec<Claim>, now: Timestamp) {
@@ -42,12 +50,13 @@ impl State {
             scene: Scene {
                 plane: &self.plane,
                 book: &self.book,
-                pool: &self.config.pool,
+                pool: &self.pool,
                 hosts: &self.hosts,
                 now,
                 silence: self.config.silence,
             },
             rows: &self.rows,
+            churn: &self.memory.churn,
         };
         self.ledger
             .replace(group, claims, &|claim, row| fates.of(claim, row), now);
@@ -74,8 +83,14 @@ impl State {
                 .filter_map(|pair| pair.since.checked_add(settle).ok());
             wake = ripens.chain(next).filter(|at| *at > now).min();
         }
-        if let Some(row) = self.rows.get_mut(name) {
-            row.wake = wake;
+        if let Some(row) = self.rows.get_mut(name)
+            && row.wake != wake
+        {
+            let before = std::mem::replace(&mut row.wake, wake);
+            if let Some(before) = before {
+                self.agenda.wakes.remove(&(before, name.to_owned()));
+            }
+            self.agenda.wakes.extend(wake.map(|wake| (wake, name.to_owned())));
         }
         self.replace(Group::Row(name.to_owned()), claims, now);
     }
@@ -87,7 +102,7 @@ impl State {
         let mut of_family = slots
             .filter(|at| self.book.slots[**at].cidr.addr().is_ipv4() == v4)
             .peekable();
-        of_family.peek().is_some() && of_family.all(|at| row.marks.get(*at) == Some(&Standing::Delivered))
+        of_family.peek().is_some() && of_family.all(|at| row.marks.get(*at) == Some(Standing::Delivered))
     }
 
     pub(super) fn claim_host(&mut self, name: &str, now: Timestamp) {
@@ -98,22 +113,63 @@ impl State {
         self.replace(Group::Host(name.to_owned()), claims, now);
     }
 
+    /// What is claimed of the whole cluster, or looks at all of it. Single changes only set
+    /// [`super::time::Agenda::pool`], and the next tick comes here.
     pub(super) fn claim_pool(&mut self, now: Timestamp) {
+        (self.agenda.pool, self.agenda.pool_at) = (false, now);
         let scene = self.scene(now);
-        let mut claims = pool::claims(&scene);
+        let mut claims = without::claims(&scene);
+        claims.extend(outside::claims(&scene));
         claims.extend(overlap::claims(&scene));
+        claims.extend(fields::claims(&scene));
+        claims.extend(pool::claims(&scene));
+        claims.extend(raced::claims(&scene));
+        claims.extend(cluster_cidr::claims(&scene));
+        claims.extend(delegate::claims(&scene, &self.memory.churn));
+        claims.extend(sandbox::claims(&scene));
+        let left = delegate::ripens(&scene, &self.memory.churn);
+        self.ripens.pool = sandbox::ripens(&scene).into_iter().chain(left).min();
         self.replace(Group::Pool, claims, now);
     }
 
+    /// What rests on what is remembered: of every node that had another CIDR before, and churn.
     pub(super) fn claim_reborn(&mut self, now: Timestamp) {
-        let claims = reborn::claims(&self.scene(now), &self.memory);
-        self.replace(Group::Reborn, claims, now);
+        (self.agenda.reborn, self.agenda.reborn_at) = (false, now);
+        let churn = churn::claim(&self.scene(now), &self.memory.churn);
+        self.ripens.reborn = self.memory.churn.ripens(now);
+        self.replace(Group::Churn, churn.into_iter().collect(), now);
+        let mut names: BTreeSet<String> = self.ledger.reborn().cloned().collect();
+        // Pods may show an earlier life that nobody remembers.
+        names.extend(self.plane.nodes.keys().cloned());
+        for name in names {
+            self.claim_reborn_one(&name, now);
+        }
     }
 
-    pub(super) fn claim_silent(&mut self, now: Timestamp) {
+    /// Of this node, of those that had one of these CIDRs, and of those of which it is claimed now.
+    pub(super) fn claim_reborn_of(&mut self, name: &str, cidrs: &[IpNet], now: Timestamp) {
+        let mut names: BTreeSet<String> = self.ledger.reborn().cloned().collect();
+        names.insert(name.to_owned());
+        if !cidrs.is_empty() {
+            let former = self.memory.former();
+            let met = former.filter(|former| cidrs.iter().any(|cidr| meet(cidr, &former.cidr)));
+            names.extend(met.map(|former| former.node.clone()));
+        }
+        for name in names {
+            self.claim_reborn_one(&name, now);
+        }
+    }
+
+    fn claim_reborn_one(&mut self, name: &str, now: Timestamp) {
         let scene = self.scene(now);
-        let nodes = self.plane.nodes.values();
-        let claims = nodes.filter_map(|node| silent::claim(&scene, node)).collect();
-        self.replace(Group::Silent, claims, now);
+        let node = scene.node(name);
+        let claim = node.and_then(|node| reborn::of(&scene, &self.memory, node));
+        self.replace(Group::Reborn(name.to_owned()), claim.into_iter().collect(), now);
+    }
+
+    pub(super) fn claim_silent(&mut self, name: &str, now: Timestamp) {
+        let scene = self.scene(now);
+        let claim = scene.node(name).and_then(|node| silent::claim(&scene, node));
+        self.replace(Group::Silent(name.to_owned()), claim.into_iter().collect(), now);
     }
 }

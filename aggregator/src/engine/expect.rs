@@ -41,27 +41,49 @@ impl Expectations {
             self.since = since;
             self.interest = interest;
         }
-        let names: Vec<String> = self.senders.keys().cloned().collect();
-        let mut used = self.revision == 0;
-        for name in names {
-            let new = self.of(plane, &name, next);
-            if let Some(sender) = self.senders.get(&name) {
-                used |= sender.send_if_modified(|told| {
-                    let same = Expectation {
-                        revision: told.revision,
-                        ..new.clone()
-                    } == **told;
-                    if !same {
-                        *told = Arc::new(new);
-                    }
-                    !same
-                });
-            }
+        for name in self.senders.keys() {
+            self.tell(plane, name, next);
         }
         // Whoever asks from now on is told with this revision, so it is used up either way.
-        if used || next > self.revision {
-            self.revision = next;
+        self.revision = next;
+    }
+
+    /// Follows one Node that came, changed or went; `cidrs` are those that are, or are
+    /// remembered, since then or no more.
+    pub(super) fn follow(
+        &mut self,
+        plane: &ControlPlane,
+        pool: &PoolConfig,
+        memory: &Memory,
+        (name, cidrs): (&str, &[IpNet]),
+        now: Timestamp,
+    ) {
+        // What lies inside the pool is of interest with it, whoever has it.
+        let in_pool = |cidr: &IpNet| pool.ranges.iter().any(|range| range.contains(cidr));
+        if !cidrs.iter().all(in_pool) {
+            self.refresh(plane, pool, memory, now);
+            return;
         }
+        let clock = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        let next = clock.max(self.revision + 1);
+        self.tell(plane, name, next);
+        self.revision = next;
+    }
+
+    /// Tells one node, if something changed for it.
+    fn tell(&self, plane: &ControlPlane, name: &str, revision: u64) {
+        let Some(sender) = self.senders.get(name) else { return };
+        let new = self.of(plane, name, revision);
+        sender.send_if_modified(|told| {
+            let same = told.node_uid == new.node_uid
+                && told.pod_cidrs == new.pod_cidrs
+                && told.internal_ips == new.internal_ips
+                && told.interest == new.interest;
+            if !same {
+                *told = Arc::new(new);
+            }
+            !same
+        });
     }
 
     /// A control plane's state has been seen.
@@ -96,6 +118,17 @@ impl Expectations {
     pub(super) fn sweep(&mut self, plane: &ControlPlane) {
         self.senders
             .retain(|name, sender| plane.nodes.contains_key(name) || sender.receiver_count() > 0);
+    }
+
+    /// Drops the channel of a node that is gone, if nobody listens to it.
+    pub(super) fn sweep_one(&mut self, name: &str) {
+        if self
+            .senders
+            .get(name)
+            .is_some_and(|sender| sender.receiver_count() == 0)
+        {
+            self.senders.remove(name);
+        }
     }
 
     fn of(&self, plane: &ControlPlane, name: &str, revision: u64) -> Expectation {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::cluster::ControlPlane;
+use super::churn::Churn;
+use crate::cluster::{ControlPlane, NodeRecord};
 
 /// A CIDR that a Node object had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,40 +37,72 @@ const IN_ALL: usize = 16_384;
 pub struct Memory {
     former: BTreeMap<String, VecDeque<Former>>,
     count: usize,
+    /// Nodes that came and went.
+    pub churn: Churn,
 }
 
 impl Memory {
     /// Takes note of what `new` does not have any more of `old`.
     pub fn note(&mut self, old: &ControlPlane, new: &ControlPlane, now: Timestamp) {
+        self.churn.note(old, new, now);
         for (name, before) in &old.nodes {
-            let after = new.nodes.get(name);
-            for cidr in &before.pod_cidrs {
-                if after.is_some_and(|after| after.pod_cidrs.contains(cidr)) {
-                    continue;
-                }
-                self.remember(Former {
-                    node: name.clone(),
-                    uid: before.uid.clone(),
-                    cidr: cidr.trunc(),
-                    addresses: before.internal_ips.clone(),
-                    until: now,
-                });
-            }
+            self.give_up(name, before, new.nodes.get(name), now);
         }
-        // A CIDR that its own node has again was never really given up.
         for (name, after) in &new.nodes {
-            if let Some(list) = self.former.get_mut(name) {
-                let before = list.len();
-                list.retain(|former| !after.pod_cidrs.contains(&former.cidr));
-                self.count -= before - list.len();
-                if list.is_empty() {
-                    self.former.remove(name);
-                }
+            self.take_back(name, after);
+        }
+    }
+
+    /// The same for one Node that came, changed or went; `seen` is when the Nodes were last known before. Gives the CIDRs that were forgotten to make room.
+    pub fn note_node(
+        &mut self,
+        name: &str,
+        (old, seen): (Option<&NodeRecord>, Option<Timestamp>),
+        new: Option<&NodeRecord>,
+        now: Timestamp,
+    ) -> Vec<IpNet> {
+        self.churn.note_node(name, old, new, seen, now);
+        let mut forgotten = Vec::new();
+        if let Some(before) = old {
+            forgotten = self.give_up(name, before, new, now);
+        }
+        if let Some(after) = new {
+            self.take_back(name, after);
+        }
+        forgotten
+    }
+
+    fn give_up(&mut self, name: &str, before: &NodeRecord, after: Option<&NodeRecord>, now: Timestamp) -> Vec<IpNet> {
+        let mut forgotten = Vec::new();
+        for cidr in &before.pod_cidrs {
+            if after.is_some_and(|after| after.pod_cidrs.contains(cidr)) {
+                continue;
+            }
+            let former = Former {
+                node: name.to_owned(),
+                uid: before.uid.clone(),
+                cidr: cidr.trunc(),
+                addresses: before.internal_ips.clone(),
+                until: now,
+            };
+            self.remember(former, &mut forgotten);
+        }
+        forgotten
+    }
+
+    /// A CIDR that its own node has again was never really given up.
+    fn take_back(&mut self, name: &str, after: &NodeRecord) {
+        if let Some(list) = self.former.get_mut(name) {
+            let before = list.len();
+            list.retain(|former| !after.pod_cidrs.contains(&former.cidr));
+            self.count -= before - list.len();
+            if list.is_empty() {
+                self.former.remove(name);
             }
         }
     }
 
-    fn remember(&mut self, former: Former) {
+    fn remember(&mut self, former: Former, forgotten: &mut Vec<IpNet>) {
         let list = self.former.entry(former.node.clone()).or_default();
         list.retain(|known| {
             known.cidr != former.cidr || {
@@ -78,7 +111,7 @@ impl Memory {
             }
         });
         if list.len() == PER_NODE {
-            list.pop_front();
+            forgotten.extend(list.pop_front().map(|former| former.cidr));
             self.count -= 1;
         }
         list.push_back(former);
@@ -87,11 +120,13 @@ impl Memory {
             let oldest = self
                 .former
                 .iter()
-                .filter_map(|(name, list)| Some((list.front()?.until, name.clone())))
+                .filter_map(|(name, list)| Some((list.front()?.until, name)))
                 .min();
-            let Some((_, name)) = oldest else { break };
+            let Some(name) = oldest.map(|(_, name)| name.clone()) else {
+                break;
+            };
             if let Some(list) = self.former.get_mut(&name) {
-                list.pop_front();
+                forgotten.extend(list.pop_front().map(|former| former.cidr));
                 self.count -= 1;
                 if list.is_empty() {
                     self.former.remove(&name);
@@ -119,8 +154,6 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::cluster::NodeRecord;
 
@@ -128,17 +161,9 @@ mod tests {
         let record = |name: &str, uid: &str, cidr: &str| NodeRecord {
             name: name.to_owned(),
             uid: uid.to_owned(),
-            created_at: None,
-            deleting: false,
-            pod_cidr: None,
             pod_cidrs_raw: vec![cidr.to_owned()],
             pod_cidrs: vec![cidr.parse().unwrap()],
-            internal_ips: Vec::new(),
-            ready: None,
-            provider_id: None,
-            labels: BTreeMap::new(),
-            flannel: None,
-            changed_at: Timestamp::UNIX_EPOCH,
+            ..NodeRecord::default()
         };
         ControlPlane {
             nodes: nodes

@@ -7,8 +7,11 @@ use cidrift_proto::verdict::Standing;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::marks::Marks;
+use crate::cluster::around::Around;
 use crate::cluster::{HostState, NodeRecord};
 use crate::correlate::Scene;
+use crate::correlate::book::{Book, Move};
 use crate::correlate::habit::{self, Habit, Seen};
 use crate::correlate::routes::Broken;
 use crate::correlate::verdict::{self, Source};
@@ -30,8 +33,8 @@ pub(super) struct Row {
     pub(super) habit: Habit,
     /// What its routes showed so far.
     pub(super) seen: Seen,
-    /// One mark a slot of the book.
-    pub(super) marks: Vec<Standing>,
+    /// One mark a slot of the book; none while it is blind.
+    pub(super) marks: Marks,
     /// The broken pairs, by CIDR (a contested one is never broken, so it names the slot).
     pub(super) broken: BTreeMap<IpNet, Broken>,
     /// Prefixes of its entries that no pod CIDR overlaps.
@@ -57,9 +60,20 @@ impl Row {
     /// Makes the marks follow a new book: `from[i]` is where slot `i` was before.
     pub(super) fn follow(&mut self, scene: &Scene<'_>, from: &[Option<usize>]) {
         self.broken.retain(|cidr, _| scene.book.by_net.get(*cidr).is_some());
-        let old = std::mem::take(&mut self.marks);
-        let mark = |at: &Option<usize>| at.and_then(|at| old.get(at).copied()).unwrap_or(Standing::Unknown);
-        self.marks = from.iter().map(mark).collect();
+        if self.blind.is_none() {
+            self.marks = self.marks.from(from);
+        }
+    }
+
+    /// Makes the marks follow the steps of one change of the book, in which `gone` lost an owner.
+    pub(super) fn step(&mut self, book: &Book, moves: &[Move], gone: &[IpNet]) {
+        for cidr in gone.iter().filter(|cidr| book.by_net.get(**cidr).is_none()) {
+            self.broken.remove(cidr);
+            self.seen.cidrs.remove(cidr);
+        }
+        if self.blind.is_none() {
+            self.marks.step(moves);
+        }
     }
 
     /// Reads the whole view for what it shows besides verdicts.
@@ -99,8 +113,9 @@ impl Row {
         node: &NodeRecord,
         host: Option<&HostState>,
         majorities: &std::collections::BTreeSet<String>,
+        around: &Around,
     ) -> bool {
-        let habit = habit::of(node, host, &self.seen, majorities);
+        let habit = habit::of(node, host, &self.seen, majorities, around);
         let changed = habit != self.habit;
         self.habit = habit;
         changed
@@ -115,17 +130,17 @@ impl Row {
         why: Why,
         since: &dyn Fn(IpNet) -> u64,
     ) -> bool {
-        self.marks.resize(scene.book.slots.len(), Standing::Unknown);
         let host = match verdict::visible(scene, node) {
             Ok(host) => host,
             Err(reason) => {
                 let changed = self.blind.as_ref() != Some(&reason) || !self.broken.is_empty();
                 self.blind = Some(reason);
                 self.broken.clear();
-                self.marks.fill(Standing::Unknown);
+                self.marks.clear();
                 return changed;
             }
         };
+        self.marks.resize(scene.book.slots.len());
         let mut changed = self.blind.take().is_some();
         for at in slots {
             let slot = &scene.book.slots[at];
@@ -143,7 +158,7 @@ impl Row {
                 fault = fault.map(|_| cidrift_proto::catalogue::Code::Path05);
             }
             let standing = verdict.standing();
-            let before = std::mem::replace(&mut self.marks[at], standing);
+            let before = self.marks.set(at, standing);
             changed |= before != standing;
             let Some(code) = fault else {
                 changed |= self.broken.remove(&slot.cidr).is_some();
@@ -188,17 +203,19 @@ impl Row {
         changed
     }
 
-    /// How many pairs there are of each standing.
-    pub(super) fn tally(&self) -> Tally {
-        let mut tally = Tally::default();
-        for mark in &self.marks {
-            match mark {
-                Standing::Delivered => tally.delivered += 1,
-                Standing::Broken => tally.broken += 1,
-                Standing::Unknown => tally.unknown += 1,
-                Standing::Idle => {}
-            }
+    /// How many pairs there are of each standing, of a book with this many slots.
+    pub(super) fn tally(&self, slots: usize) -> Tally {
+        match self.blind {
+            Some(_) => blind(slots),
+            None => self.marks.tally(),
         }
-        tally
+    }
+}
+
+/// Pairs of a source that cannot be judged: all unknown.
+pub(super) fn blind(slots: usize) -> Tally {
+    Tally {
+        unknown: slots as u64,
+        ..Tally::default()
     }
 }

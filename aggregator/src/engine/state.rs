@@ -1,7 +1,8 @@
 //! All state, and how it changes: an event goes in, the rows that depend on it are
 //! judged anew, and their claims go to the ledger.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use cidrift_proto::finding::Finding;
@@ -15,40 +16,54 @@ use super::apply::{Touched, apply};
 use super::expect::{Expectations, STRANGERS};
 use super::memory::Memory;
 use super::row::{Row, Why};
-use crate::cluster::{ControlPlane, Expectation, HostEvent, HostState, NodeRecord, ReportState};
+use super::time::Agenda;
+use crate::cluster::around::Around;
+use crate::cluster::{ControlPlane, Expectation, HostEvent, HostState, NodeRecord, PoolConfig, ReportState};
 use crate::correlate::book::Book;
-use crate::correlate::{Scene, explain, habit, routes};
-use crate::ledger::{Group, Ledger};
+use crate::correlate::{Scene, explain, habit};
+use crate::ipam::{self, witness};
+use crate::ledger::Ledger;
+
+/// When claims may change by time alone.
+#[derive(Debug, Default)]
+pub(super) struct Ripens {
+    /// Those of the pool's group.
+    pub(super) pool: Option<Timestamp>,
+    /// Those that rest on what is remembered.
+    pub(super) reborn: Option<Timestamp>,
+}
 
 /// Cluster, verdicts and ledger.
 #[derive(Debug)]
 pub struct State {
     pub(super) config: Config,
     pub(super) plane: ControlPlane,
+    /// What is known of the pool, of all who name it.
+    pub(super) pool: PoolConfig,
     pub(super) book: Book,
     pub(super) hosts: BTreeMap<String, HostState>,
+    /// The Nodes whose agents have reported; the others have nothing to be judged.
     pub(super) rows: BTreeMap<String, Row>,
     pub(super) ledger: Ledger,
     pub(super) expectations: Expectations,
     pub(super) memory: Memory,
-    majorities: BTreeSet<String>,
+    pub(super) majorities: BTreeSet<String>,
     /// What each agent's report was good for when it was last looked at.
-    reports: BTreeMap<String, ReportState>,
-    told_strangers: bool,
-    /// Sources whose claims are to be made anew at the next tick.
-    later: BTreeSet<String>,
+    pub(super) ripens: Ripens,
+    pub(super) reports: BTreeMap<String, ReportState>,
+    pub(super) told_strangers: bool,
+    /// What each Node's IPAM was taken for, condensed, without what its host says.
+    pub(super) classes: HashMap<String, u64>,
+    pub(super) agenda: Agenda,
     /// The newest time that was handed in: what a look without a time is made for.
     pub(super) clock: Timestamp,
 }
-
-/// How long a host that the control plane does not know is kept after its agent left:
-/// as long as a person may need to wonder about it.
-const STRANGER_STAYS: std::time::Duration = std::time::Duration::from_secs(600);
 
 impl State {
     pub(super) fn new(config: Config) -> Self {
         Self {
             ledger: Ledger::new(config.hold, config.settle),
+            pool: config.pool.clone(),
             config,
             plane: ControlPlane::default(),
             book: Book::default(),
@@ -59,7 +74,9 @@ impl State {
             majorities: BTreeSet::new(),
             reports: BTreeMap::new(),
             told_strangers: false,
-            later: BTreeSet::new(),
+            ripens: Ripens::default(),
+            classes: HashMap::new(),
+            agenda: Agenda::default(),
             clock: Timestamp::UNIX_EPOCH,
         }
     }
@@ -68,7 +85,7 @@ impl State {
         Scene {
             plane: &self.plane,
             book: &self.book,
-            pool: &self.config.pool,
+            pool: &self.pool,
             hosts: &self.hosts,
             now,
             silence: self.config.silence,
@@ -93,13 +110,8 @@ impl State {
     }
 
     pub(super) fn host_event(&mut self, node: &str, event: HostEvent, now: Timestamp) {
-        let strangers = || {
-            self.hosts
-                .keys()
-                .filter(|name| !self.plane.nodes.contains_key(*name))
-                .count()
-        };
-        if !self.hosts.contains_key(node) && !self.plane.nodes.contains_key(node) && strangers() >= STRANGERS {
+        let stranger = !self.plane.nodes.contains_key(node);
+        if stranger && !self.hosts.contains_key(node) && self.agenda.strangers.len() >= STRANGERS {
             if !self.told_strangers {
                 tracing::warn!(
                     node,
@@ -114,9 +126,12 @@ impl State {
             .entry(node.to_owned())
             .or_insert_with(|| HostState::new(node, now));
         let touched = apply(host, event, now);
-        let report = host.report(now, self.config.silence);
-        let before = self.reports.insert(node.to_owned(), report);
-        let woke = before != Some(report);
+        if stranger {
+            self.agenda.strangers.insert(node.to_owned());
+        } else if !self.rows.contains_key(node) {
+            self.rows.insert(node.to_owned(), Row::default());
+        }
+        let woke = self.reported(node, now);
         self.rejudge_host(node, touched, woke, now);
     }
 
@@ -133,36 +148,60 @@ impl State {
             self.plane = plane;
             return;
         }
+        let pool = witness::settle(&self.config.pool, &plane.around);
+        let pool_same = pool == self.pool;
+        self.pool = pool;
         let nodes_same = plane.nodes == self.plane.nodes;
         let problem_same = plane.problem.is_some() == self.plane.problem.is_some();
         let old = std::mem::replace(&mut self.plane, plane);
-        if nodes_same && self.expectations.started() {
-            if !problem_same {
+        let started = self.expectations.started();
+        if nodes_same && started && pool_same {
+            if problem_same {
+                self.claim_pool(now);
+                self.claim_reborn(now);
+            } else {
                 self.claim_everything(now);
             }
             return;
         }
-        let started = self.expectations.started();
-        if let Some(changed) = in_place(&old, &self.plane).filter(|_| started) {
+        if let Some(changed) = in_place(&old, &self.plane).filter(|_| started && pool_same) {
+            for name in &changed {
+                self.note_class(name);
+            }
             self.rejudge_nodes(&changed, now);
+            self.claim_pool(now);
             return;
         }
+        let nodes = self.plane.nodes.iter();
+        self.classes = nodes
+            .map(|(name, node)| (name.clone(), class(node, &self.plane.around)))
+            .collect();
         self.memory.note(&old, &self.plane, now);
         let book = Book::new(&self.plane);
         let from = moved(&self.book, &book);
         self.book = book;
-        self.expectations
-            .refresh(&self.plane, &self.config.pool, &self.memory, now);
+        self.expectations.refresh(&self.plane, &self.pool, &self.memory, now);
         self.expectations.sweep(&self.plane);
         let nodes = &self.plane.nodes;
-        self.rows.retain(|name, _| nodes.contains_key(name));
-        for name in nodes.keys() {
+        let left: Vec<String> = self
+            .rows
+            .keys()
+            .filter(|name| !nodes.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in left {
+            self.drop_row(&name);
+        }
+        let (known, strangers): (Vec<&String>, Vec<&String>) =
+            self.hosts.keys().partition(|name| self.plane.nodes.contains_key(*name));
+        self.agenda.strangers = strangers.into_iter().cloned().collect();
+        for name in known {
             self.rows.entry(name.clone()).or_default();
         }
         let scene = Scene {
             plane: &self.plane,
             book: &self.book,
-            pool: &self.config.pool,
+            pool: &self.pool,
             hosts: &self.hosts,
             now,
             silence: self.config.silence,
@@ -173,15 +212,85 @@ impl State {
                 row.read_all(&scene, host);
             }
         }
-        self.count_majorities();
+        count_majorities(&self.rows, &mut self.majorities);
         self.judge_everything(now);
     }
 
+    /// The source of this name is no Node any more.
+    pub(super) fn drop_row(&mut self, name: &str) {
+        if let Some(wake) = self.rows.remove(name).and_then(|row| row.wake) {
+            self.agenda.wakes.remove(&(wake, name.to_owned()));
+        }
+    }
+
+    /// Keeps what a Node's IPAM is taken for.
+    pub(super) fn note_class(&mut self, name: &str) {
+        match self.plane.nodes.get(name) {
+            Some(node) => _ = self.classes.insert(name.to_owned(), class(node, &self.plane.around)),
+            None => _ = self.classes.remove(name),
+        }
+    }
+
+    /// What shows which IPAM nodes have changed: where it says something else now, everything is judged anew.
+    pub(super) fn reclassify(&mut self, now: Timestamp) {
+        let Self {
+            plane,
+            hosts,
+            rows,
+            majorities,
+            classes,
+            ..
+        } = self;
+        let mut changed = false;
+        for (name, row) in rows.iter_mut() {
+            if let Some(node) = plane.nodes.get(name) {
+                changed |= row.expect(node, hosts.get(name), majorities, &plane.around);
+            }
+        }
+        // Nodes whose hosts do not report count as owners.
+        let mut differ = Vec::new();
+        let mut new = HashMap::new();
+        for (name, node) in plane.nodes.iter().filter(|(name, _)| !rows.contains_key(*name)) {
+            let class = class(node, &plane.around);
+            if classes.get(name).is_some_and(|before| *before != class) {
+                differ.push(name.clone());
+            }
+            new.insert(name.clone(), class);
+        }
+        classes.extend(new);
+        if (changed || !differ.is_empty()) && self.plane.observed_at.is_some() {
+            if !self.rows.is_empty() {
+                self.judge_everything(now);
+            }
+            for name in differ {
+                self.claim_silent(&name, now);
+            }
+        }
+    }
+
+    /// Something besides the Nodes changed.
+    pub(super) fn around_changed(&mut self, now: Timestamp) {
+        if self.plane.observed_at.is_none() {
+            return;
+        }
+        let pool = witness::settle(&self.config.pool, &self.plane.around);
+        if pool != self.pool {
+            self.pool = pool;
+            self.expectations.refresh(&self.plane, &self.pool, &self.memory, now);
+            self.judge_everything(now);
+        } else {
+            self.agenda.pool = true;
+            self.agenda.reborn = true;
+        }
+    }
+
     /// Judges what depends on Nodes that changed in what they say of themselves only.
-    fn rejudge_nodes(&mut self, changed: &BTreeSet<String>, now: Timestamp) {
+    /// The claims about the whole cluster are the caller's.
+    pub(super) fn rejudge_nodes(&mut self, changed: &BTreeSet<String>, now: Timestamp) {
         let Self {
             config,
             plane,
+            pool,
             book,
             hosts,
             rows,
@@ -192,7 +301,7 @@ impl State {
         let scene = Scene {
             plane,
             book,
-            pool: &config.pool,
+            pool,
             hosts,
             now,
             silence: config.silence,
@@ -201,9 +310,10 @@ impl State {
         let columns = changed.iter().filter_map(|name| book.by_owner.get(name));
         let columns: BTreeSet<usize> = columns.flatten().copied().collect();
         let mut dirty = changed.clone();
+        dirty.extend(self.ledger.rows().cloned());
         for (name, row) in rows.iter_mut() {
             let Some(node) = plane.nodes.get(name) else { continue };
-            let own = changed.contains(name) && row.expect(node, scene.hosts.get(name), majorities);
+            let own = changed.contains(name) && row.expect(node, scene.hosts.get(name), majorities, &plane.around);
             let judged = if own {
                 row.judge(&scene, node, 0..book.slots.len(), Why::Else, &since)
             } else {
@@ -211,71 +321,31 @@ impl State {
                 let slots: BTreeSet<usize> = broken.chain(&columns).copied().collect();
                 row.judge(&scene, node, slots.into_iter(), Why::Else, &since)
             };
-            if judged || self.ledger.has(&Group::Row(name.clone())) {
+            if judged {
                 dirty.insert(name.clone());
             }
         }
         for name in dirty {
             self.claim_row(&name, now);
         }
-        self.claim_pool(now);
-        self.claim_reborn(now);
-        self.claim_silent(now);
-    }
-
-    pub(super) fn tick(&mut self, now: Timestamp) {
-        for name in std::mem::take(&mut self.later) {
-            self.claim_row(&name, now);
+        for name in changed {
+            self.claim_reborn_of(name, &[], now);
+            self.claim_silent(name, now);
         }
-        let silence = self.config.silence;
-        let turned: Vec<String> = self
-            .hosts
-            .iter()
-            .filter(|(name, host)| self.reports.get(*name) != Some(&host.report(now, silence)))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in turned {
-            if let Some(host) = self.hosts.get(&name) {
-                self.reports.insert(name.clone(), host.report(now, silence));
-            }
-            self.rejudge_host(&name, Touched::default(), true, now);
-        }
-        let woken: Vec<String> = self
-            .rows
-            .iter()
-            .filter(|(_, row)| row.wake.is_some_and(|wake| wake <= now))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in woken {
-            self.claim_row(&name, now);
-        }
-        let nodes = &self.plane.nodes;
-        let reports = &mut self.reports;
-        let mut gone = false;
-        self.hosts.retain(|name, host| {
-            let stays =
-                nodes.contains_key(name) || host.connected || routes::elapsed(host.heard_at, now) < STRANGER_STAYS;
-            if !stays {
-                reports.remove(name);
-                gone = true;
-            }
-            stays
-        });
-        if gone {
-            self.expectations.sweep(&self.plane);
-            self.told_strangers = false;
-        }
-        self.ledger.tick(now);
     }
 
     /// Judges what depends on one host.
-    fn rejudge_host(&mut self, name: &str, touched: Touched, woke: bool, now: Timestamp) {
+    pub(super) fn rejudge_host(&mut self, name: &str, touched: Touched, woke: bool, now: Timestamp) {
+        if !woke && touched.nothing() {
+            return;
+        }
         let why = Why::Host(touched.seen);
         let mut dirty: BTreeSet<String> = BTreeSet::new();
         let all = touched.all || woke;
         let Self {
             config,
             plane,
+            pool,
             book,
             hosts,
             rows,
@@ -286,7 +356,7 @@ impl State {
         let scene = Scene {
             plane,
             book,
-            pool: &config.pool,
+            pool,
             hosts,
             now,
             silence: config.silence,
@@ -304,7 +374,7 @@ impl State {
                     row.read(&scene, host, *prefix);
                 }
             }
-            let habit = row.expect(node, host, majorities);
+            let habit = row.expect(node, host, majorities, &plane.around);
             programs_changed = habit || programmed != row.habit.programs.is_some();
             let changed = if all || habit || touched.facts {
                 row.judge(&scene, node, 0..book.slots.len(), why, &since)
@@ -316,7 +386,7 @@ impl State {
                 .prefixes
                 .iter()
                 .any(|prefix| book.overlapping(*prefix).next().is_none());
-            if changed || all || strays || touched.claims {
+            if changed || all || habit || touched.facts || strays || touched.claims {
                 dirty.insert(name.to_owned());
             }
         }
@@ -325,6 +395,9 @@ impl State {
         let column = touched.all || touched.facts || woke;
         for (other, row) in rows.iter_mut().filter(|(other, _)| *other != name) {
             let Some(node) = plane.nodes.get(other) else { continue };
+            if row.broken.is_empty() && !(column && row.blind.is_none()) {
+                continue;
+            }
             let by_way: BTreeSet<usize> = row
                 .broken
                 .iter()
@@ -342,11 +415,11 @@ impl State {
             // Whether it is one-way depends on this node's row. When all break at once that
             // concerns everybody each time, so it is looked at together.
             if dirty.contains(name) && row.broken.values().any(|pair| pair.owner == name) {
-                self.later.insert(other.clone());
+                self.agenda.rows.insert(other.clone());
             }
         }
         if programs_changed {
-            for other in self.count_majorities() {
+            for other in count_majorities(&self.rows, &mut self.majorities) {
                 self.judge_row(&other, now);
                 dirty.insert(other);
             }
@@ -357,14 +430,25 @@ impl State {
         if touched.claims || woke {
             self.claim_host(name, now);
         }
+        // Whom the others route a CIDR of two nodes to is told with the overlap.
+        let routes_twins = |prefix: &IpNet| self.book.overlapping(*prefix).any(|slot| !slot.contested.is_empty());
+        if touched.all || touched.prefixes.iter().any(routes_twins) {
+            self.agenda.pool = true;
+        }
         if touched.facts || touched.claims || woke {
-            self.claim_pool(now);
+            // At once for one host; where many tell something between two ticks, the rest wait for the next.
+            self.agenda.pool = true;
+            if (touched.facts || touched.claims) && !std::mem::replace(&mut self.agenda.spent, true) {
+                self.claim_pool(now);
+            }
         }
         if woke {
-            self.claim_silent(now);
+            self.claim_silent(name, now);
         }
-        if woke || !touched.prefixes.is_empty() || touched.all {
+        if woke || touched.all {
             self.claim_reborn(now);
+        } else if !touched.prefixes.is_empty() {
+            self.claim_reborn_of(name, &touched.prefixes, now);
         }
     }
 
@@ -372,6 +456,7 @@ impl State {
         let Self {
             config,
             plane,
+            pool,
             book,
             hosts,
             rows,
@@ -382,13 +467,13 @@ impl State {
         let scene = Scene {
             plane,
             book,
-            pool: &config.pool,
+            pool,
             hosts,
             now,
             silence: config.silence,
         };
         if let (Some(node), Some(row)) = (plane.nodes.get(name), rows.get_mut(name)) {
-            row.expect(node, scene.hosts.get(name), majorities);
+            row.expect(node, scene.hosts.get(name), majorities, &plane.around);
             let since = |cidr: IpNet| expectations.since(cidr);
             row.judge(&scene, node, 0..book.slots.len(), Why::Else, &since);
         }
@@ -401,24 +486,24 @@ impl State {
         }
         self.claim_everything(now);
     }
+}
 
-    /// Which plugins program routes on most nodes; gives the nodes for which that makes a difference.
-    fn count_majorities(&mut self) -> Vec<String> {
-        let rows = self.rows.values();
-        let seen = rows.filter_map(|row| Some((row.habit.plugin.as_deref()?, !row.seen.cidrs.is_empty())));
-        let new = habit::majorities(seen);
-        if new == self.majorities {
-            return Vec::new();
-        }
-        let differ: BTreeSet<&String> = new.symmetric_difference(&self.majorities).collect();
-        let rows = self.rows.iter();
-        let names = rows
-            .filter(|(_, row)| row.habit.plugin.as_ref().is_some_and(|plugin| differ.contains(plugin)))
-            .map(|(name, _)| name.clone())
-            .collect();
-        self.majorities = new;
-        names
+/// Which plugins program routes on most nodes; gives the nodes for which that makes a difference.
+pub(super) fn count_majorities(rows: &BTreeMap<String, Row>, majorities: &mut BTreeSet<String>) -> BTreeSet<String> {
+    let seen = rows.values();
+    let seen = seen.filter_map(|row| Some((row.habit.plugin.as_deref()?, !row.seen.cidrs.is_empty())));
+    let new = habit::majorities(seen);
+    if new == *majorities {
+        return BTreeSet::new();
     }
+    let differ: BTreeSet<&String> = new.symmetric_difference(majorities).collect();
+    let names = rows
+        .iter()
+        .filter(|(_, row)| row.habit.plugin.as_ref().is_some_and(|plugin| differ.contains(plugin)))
+        .map(|(name, _)| name.clone())
+        .collect();
+    *majorities = new;
+    names
 }
 
 /// The Nodes that differ, if none came, went, or changed what it owns: then nobody
@@ -429,12 +514,7 @@ fn in_place(old: &ControlPlane, new: &ControlPlane) -> Option<BTreeSet<String>> 
     }
     let mut changed = BTreeSet::new();
     for (before, after) in old.nodes.values().zip(new.nodes.values()) {
-        let public = |node: &NodeRecord| node.flannel.as_ref().and_then(|flannel| flannel.public_ip);
-        let owns_same = before.uid == after.uid
-            && before.pod_cidrs == after.pod_cidrs
-            && before.internal_ips == after.internal_ips
-            && public(before) == public(after);
-        if !owns_same {
+        if !owns_same(before, after) {
             return None;
         }
         if before != after {
@@ -444,8 +524,24 @@ fn in_place(old: &ControlPlane, new: &ControlPlane) -> Option<BTreeSet<String>> 
     Some(changed)
 }
 
+/// What a Node's IPAM is taken for, condensed.
+fn class(node: &NodeRecord, around: &Around) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    ipam::classify(node, None, around).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The same Node owns the same CIDRs and addresses.
+pub(super) fn owns_same(before: &NodeRecord, after: &NodeRecord) -> bool {
+    let public = |node: &NodeRecord| node.flannel.as_ref().and_then(|flannel| flannel.public_ip);
+    before.uid == after.uid
+        && before.pod_cidrs == after.pod_cidrs
+        && before.internal_ips == after.internal_ips
+        && public(before) == public(after)
+}
+
 /// Records say the same, whenever they were read.
-fn same_record(a: &NodeRecord, b: &NodeRecord) -> bool {
+pub(super) fn same_record(a: &NodeRecord, b: &NodeRecord) -> bool {
     let mut b = b.clone();
     b.changed_at = a.changed_at;
     *a == b

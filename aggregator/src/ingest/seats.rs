@@ -1,23 +1,60 @@
 //! One stream a node: the newest has the seat.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::Hosts;
 use crate::cluster::HostEvent;
 
+/// How long it is remembered that a stream was displaced. An agent that was comes back within
+/// 15 s at the latest (the agent's longest pause and jitter).
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(1);
+
+/// Displacements that are remembered of one node.
+const TURNS: usize = 16;
+
 /// All seats that are taken. As many as there are streams.
 #[derive(Debug, Default)]
 pub(super) struct Seats {
     nodes: Mutex<HashMap<String, Arc<Seat>>>,
+    /// Who displaced whom a short while ago, by node.
+    turns: Mutex<HashMap<String, VecDeque<Turn>>>,
+}
+
+/// Who reports: an agent's instance, and where from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Who {
+    /// Agent instance.
+    pub(super) instance: String,
+    /// Its end of the connection; `None`: unknown.
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// One agent took another one's seat.
+#[derive(Debug)]
+struct Turn {
+    at: Timestamp,
+    came: Who,
+    went: Who,
+}
+
+/// What taking a seat did to others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Somebody had it.
+    pub(super) displaced: bool,
+    /// Several agents take it from each other: who, and when that is forgotten.
+    pub(super) rivals: Option<(String, Timestamp)>,
 }
 
 /// A node's seat, held while its lock says that it is.
 #[derive(Debug)]
 struct Seat {
+    who: Who,
     /// Held while an event is applied, so that a displaced stream has no last word.
     held: Mutex<bool>,
     displaced: CancellationToken,
@@ -39,16 +76,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Seats {
     /// Takes the node's seat; whoever had it is displaced and will not be
-    /// heard any more once this returns. The flag says whether someone had it.
-    pub(super) fn take<H: Hosts>(self: &Arc<Self>, node: &str, hosts: Arc<H>) -> (Holder<H>, bool) {
+    /// heard any more once this returns.
+    pub(super) fn take<H: Hosts>(
+        self: &Arc<Self>,
+        node: &str,
+        who: Who,
+        hosts: Arc<H>,
+        now: Timestamp,
+    ) -> (Holder<H>, Taken) {
         let seat = Arc::new(Seat {
+            who: who.clone(),
             held: Mutex::new(true),
             displaced: CancellationToken::new(),
         });
         let before = lock(&self.nodes).insert(node.to_owned(), Arc::clone(&seat));
+        let mut taken = Taken::default();
         if let Some(before) = &before {
             *lock(&before.held) = false;
             before.displaced.cancel();
+            taken.displaced = true;
+            if before.who.instance != who.instance {
+                taken.rivals = self.turn(node, who, before.who.clone(), now);
+            }
         }
         let holder = Holder {
             seats: Arc::clone(self),
@@ -56,8 +105,62 @@ impl Seats {
             node: node.to_owned(),
             seat,
         };
-        (holder, before.is_some())
+        (holder, taken)
     }
+
+    /// Notes that one agent took another one's seat. An agent that was started anew does so
+    /// once, since the old one is no more; two that live do so in turn.
+    fn turn(&self, node: &str, came: Who, went: Who, now: Timestamp) -> Option<(String, Timestamp)> {
+        let mut all = lock(&self.turns);
+        all.retain(|_, turns| {
+            turns.retain(|turn| now.duration_since(turn.at) < REMEMBERED);
+            !turns.is_empty()
+        });
+        let turns = all.entry(node.to_owned()).or_default();
+        if turns.len() >= TURNS {
+            turns.pop_front();
+        }
+        turns.push_back(Turn { at: now, came, went });
+        let back = turns.iter().any(|turn| {
+            turns
+                .iter()
+                .any(|other| other.went.instance == turn.came.instance && other.at <= turn.at)
+        });
+        if !back {
+            return None;
+        }
+        let mut whos: Vec<&Who> = Vec::new();
+        for who in turns.iter().rev().flat_map(|turn| [&turn.came, &turn.went]) {
+            if !whos.iter().any(|known| known.instance == who.instance) {
+                whos.push(who);
+            }
+        }
+        whos.sort_by(|a, b| a.instance.cmp(&b.instance));
+        Some((said(&whos), now.checked_add(REMEMBERED).unwrap_or(Timestamp::MAX)))
+    }
+}
+
+/// "two agents report for this node (instances 5f0c, 77aa, from addresses 172.30.0.11, 172.30.0.12)".
+fn said(whos: &[&Who]) -> String {
+    let instances: Vec<&str> = whos.iter().map(|who| who.instance.as_str()).collect();
+    let mut addresses: Vec<String> = whos
+        .iter()
+        .map(|who| {
+            who.peer
+                .map_or_else(|| "unknown".to_owned(), |peer| peer.ip().to_canonical().to_string())
+        })
+        .collect();
+    addresses.dedup();
+    let count = match whos.len() {
+        2 => "two".to_owned(),
+        many => many.to_string(),
+    };
+    format!(
+        "{count} agents report for this node (instances {}, from {} {})",
+        instances.join(", "),
+        if addresses.len() == 1 { "address" } else { "addresses" },
+        addresses.join(", ")
+    )
 }
 
 impl<H: Hosts> Holder<H> {
@@ -130,6 +233,47 @@ mod tests {
         }
     }
 
+    fn who(n: u8) -> Who {
+        Who {
+            instance: format!("agent-{n}"),
+            peer: Some(SocketAddr::from(([172, 30, 0, n], 40_000))),
+        }
+    }
+
+    /// Seconds after a start at which agents take the seat of "a", and what was said of the last.
+    fn turns(seats: &[(i64, u8)]) -> Option<(String, Timestamp)> {
+        let (hosts, all) = (Arc::new(Log::default()), Arc::new(Seats::default()));
+        let mut holders = Vec::new();
+        let mut rivals = None;
+        for (second, n) in seats {
+            let now = Timestamp::from_second(*second).unwrap();
+            let (holder, taken) = all.take("a", who(*n), Arc::clone(&hosts), now);
+            holders.push(holder);
+            rivals = taken.rivals;
+        }
+        rivals
+    }
+
+    #[test]
+    fn an_agent_that_comes_back_after_it_was_displaced_shows_that_there_are_two() {
+        assert_eq!(turns(&[(0, 1), (5, 2)]), None, "an agent that was started anew");
+        assert_eq!(turns(&[(0, 1), (5, 1), (9, 1)]), None, "a connection that is made anew");
+        assert_eq!(
+            turns(&[(0, 1), (5, 2), (9, 3)]),
+            None,
+            "an agent that is started over and over"
+        );
+        let (reason, until) = turns(&[(0, 1), (5, 2), (9, 1)]).unwrap();
+        assert_eq!(
+            reason,
+            "two agents report for this node (instances agent-1, agent-2, from addresses 172.30.0.1, 172.30.0.2)"
+        );
+        assert_eq!(until, Timestamp::from_second(69).unwrap());
+        assert_eq!(turns(&[(0, 1), (5, 2), (70, 1)]), None, "more than a minute later");
+        let (reason, _) = turns(&[(0, 1), (5, 2), (9, 3), (12, 1)]).unwrap();
+        assert!(reason.starts_with("3 agents"), "{reason}");
+    }
+
     fn say(word: &str) -> HostEvent {
         HostEvent::Lost { reason: word.into() }
     }
@@ -137,10 +281,10 @@ mod tests {
     #[test]
     fn the_newest_stream_of_a_node_is_heard_and_the_older_one_has_no_last_word() {
         let (hosts, seats) = (Arc::new(Log::default()), Arc::new(Seats::default()));
-        let (old, displaced) = seats.take("a", Arc::clone(&hosts));
-        assert!(!displaced && old.tell(say("old"), Timestamp::UNIX_EPOCH));
-        let (new, displaced) = seats.take("a", Arc::clone(&hosts));
-        assert!(displaced);
+        let (old, taken) = seats.take("a", who(1), Arc::clone(&hosts), Timestamp::UNIX_EPOCH);
+        assert!(!taken.displaced && old.tell(say("old"), Timestamp::UNIX_EPOCH));
+        let (new, taken) = seats.take("a", who(1), Arc::clone(&hosts), Timestamp::UNIX_EPOCH);
+        assert!(taken.displaced);
         assert!(!old.tell(say("late"), Timestamp::UNIX_EPOCH));
         drop(old);
         assert!(new.tell(say("new"), Timestamp::UNIX_EPOCH));
@@ -150,7 +294,7 @@ mod tests {
     #[test]
     fn a_stream_that_ends_says_so_and_leaves_nothing_behind() {
         let (hosts, seats) = (Arc::new(Log::default()), Arc::new(Seats::default()));
-        let (holder, _) = seats.take("a", Arc::clone(&hosts));
+        let (holder, _) = seats.take("a", who(1), Arc::clone(&hosts), Timestamp::UNIX_EPOCH);
         drop(holder);
         assert_eq!(*lock(&hosts.0), ["a gone"]);
         assert!(lock(&seats.nodes).is_empty());

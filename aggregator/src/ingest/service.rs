@@ -6,14 +6,16 @@ use std::sync::Arc;
 use cidrift_proto::v1;
 use cidrift_proto::v1::report_service_server::{ReportService, ReportServiceServer};
 use futures::Stream as FutureStream;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::hello::{self, Greeting, Unwelcome};
-use super::seats::Seats;
+use super::seats::{Seats, Who};
 use super::stream::{Shared, Stream};
 use super::{Hosts, Limits};
+use crate::cluster::HostEvent;
 use crate::metrics::{Ended, Metrics};
 
 /// Takes reports.
@@ -67,9 +69,8 @@ impl<H: Hosts> ReportService for Ingest<H> {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let peer = request
-            .remote_addr()
-            .map_or_else(|| "unknown peer".to_owned(), |peer| peer.to_string());
+        let from = request.remote_addr();
+        let peer = from.map_or_else(|| "unknown peer".to_owned(), |peer| peer.to_string());
         let metrics = &self.shared.metrics;
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             let limit = self.shared.limits.max_streams;
@@ -85,9 +86,19 @@ impl<H: Hosts> ReportService for Ingest<H> {
                 return Err(status);
             }
         };
-        let (holder, displaced) = self.seats.take(&greeting.node, Arc::clone(&self.shared.hosts));
-        if displaced {
+        let who = Who {
+            instance: greeting.instance.clone(),
+            peer: from,
+        };
+        let now = Timestamp::now();
+        let (holder, taken) = self
+            .seats
+            .take(&greeting.node, who, Arc::clone(&self.shared.hosts), now);
+        if taken.displaced {
             metrics.displaced(&greeting.node, &peer);
+        }
+        if let Some((reason, until)) = taken.rivals {
+            holder.tell(HostEvent::Rivals { reason, until }, now);
         }
         let stream = Stream::new(greeting, inbound, holder, &self.shared, permit);
         let answers = futures::stream::unfold(stream, |mut stream| async move {

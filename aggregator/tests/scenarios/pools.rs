@@ -228,7 +228,7 @@ fn a_host_interface_inside_a_peers_cidr_is_an_overlap_until_it_is_gone() {
     facts.links.push(link("tun0", LinkRole::Other, &["10.244.3.7/16"]));
     world.delta_with("node-a", vec![], vec![], Some(facts), None);
     world.pass(HOLD);
-    let finding = world.finding("POOL03/10.244.3.0/24");
+    let finding = world.finding("POOL03/node-a");
     assert_eq!(
         (finding.state, finding.claim.severity),
         (FindingState::Open, Severity::Error)

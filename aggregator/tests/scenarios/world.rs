@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cidrift_aggregator::cluster::around::Around;
 use cidrift_aggregator::cluster::{ControlPlane, FlannelAnnotations, HostEvent, NodeRecord, PoolConfig};
 use cidrift_aggregator::engine::{Config, Engine};
 use cidrift_proto::facts::{CniConfig, CniFacts, HostFacts, LinkFact, LinkRole, VxlanFact};
@@ -34,6 +35,8 @@ pub(crate) struct World {
     pub(crate) nodes: BTreeMap<String, NodeRecord>,
     pub(crate) facts: BTreeMap<String, HostFacts>,
     pub(crate) problem: Option<String>,
+    /// Everything besides Nodes, published with them.
+    pub(crate) around: Around,
     sequence: BTreeMap<String, u64>,
     changes: broadcast::Receiver<Arc<Finding>>,
 }
@@ -108,6 +111,7 @@ impl World {
             nodes: BTreeMap::new(),
             facts: BTreeMap::new(),
             problem: None,
+            around: Around::default(),
             sequence: BTreeMap::new(),
             changes,
         }
@@ -138,6 +142,7 @@ impl World {
             labels: BTreeMap::new(),
             flannel: Some(flannel),
             changed_at: self.now,
+            ..NodeRecord::default()
         };
         self.facts.insert(name.to_owned(), facts(self.plane, name, self.now));
         self.nodes.insert(name.to_owned(), node);
@@ -160,6 +165,7 @@ impl World {
             problem: self.problem.clone(),
             observed_at: Some(self.now),
             nodes: self.nodes.clone(),
+            around: self.around.clone(),
         };
         self.engine.control_plane(plane, self.now);
     }

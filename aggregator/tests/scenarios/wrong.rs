@@ -40,6 +40,9 @@ fn a_gateway_that_is_no_nodes_address_any_more_leaves_the_cluster() {
         node.internal_ips = vec![ip("172.30.0.99")];
         node.flannel.as_mut().expect("flannel runs here").public_ip = Some(ip("172.30.0.99"));
     }
+    let mut facts = world.facts["node-c"].clone();
+    facts.links[0].addresses = vec![net("172.30.0.99/24")];
+    world.delta_with("node-c", vec![], vec![], Some(facts), None);
     world.publish();
     world.pass(SETTLE);
     assert_eq!(world.finding("PATH02/node-a").claim.trigger, Trigger::ControlPlane);

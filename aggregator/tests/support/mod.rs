@@ -135,12 +135,14 @@ impl World {
             labels: Default::default(),
             flannel: None,
             changed_at: self.now,
+            ..NodeRecord::default()
         };
         let plane = ControlPlane {
             source: "test".into(),
             problem: None,
             observed_at: Some(self.now),
             nodes: (0..count).map(|n| (name(n), node(n))).collect(),
+            ..ControlPlane::default()
         };
         self.engine.control_plane(plane, self.now);
     }
