@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 /// Shown at the end of `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  answered; for status, node, findings, path: everything was seen and nothing is wrong
+  0  answered; for status, node, findings, path: nothing of what is judged is wrong, and all of it was seen
   1  findings are open (status, node, findings), or packets do not arrive (path)
   2  the aggregator could not be asked, or the command line is wrong
   3  nothing is known to be wrong, but not all could be seen (status, node, findings, path)

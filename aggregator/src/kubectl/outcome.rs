@@ -7,7 +7,7 @@ use crate::summary::Health;
 /// What the program ends with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Asked and answered; where the answer is a judgement, everything was seen and nothing is wrong.
+    /// Asked and answered; where the answer is a judgement, nothing of what is judged is wrong and all of it was seen.
     Fine,
     /// Findings are open.
     Findings,

@@ -7,7 +7,7 @@ use cidrift_proto::landing::ForwardingEntry;
 use cidrift_proto::verdict::{CidrVerdict, Standing};
 use serde::Serialize;
 
-use crate::summary::{Health, NodeSummary, Status};
+use crate::summary::{Health, IpamReport, NodeSummary, Status};
 
 /// The cluster in a few figures, and who counted them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,6 +34,8 @@ pub struct NodeAnswer {
     pub findings: Vec<Finding>,
     /// Its forwarding table, as far as it was reported.
     pub entries: Vec<ForwardingEntry>,
+    /// What allocates its pods' addresses; `None`: the control plane does not have it.
+    pub classification: Option<IpamReport>,
 }
 
 /// Where packets between two nodes land.

@@ -191,7 +191,9 @@ fn life(finding: &Finding, _look: &Look) -> Vec<String> {
         notes.push("pending: it does not count yet, it must last first".to_owned());
     }
     if finding.stale {
-        notes.push("stale: the witness has gone quiet, what stands here may be outdated".to_owned());
+        notes.push(
+            "stale: its witness cannot say now whether it is still so, what stands here may be outdated".to_owned(),
+        );
     }
     if let Some(resolution) = &finding.resolution {
         notes.push(format!("{}: {resolution}", finding.state));

@@ -10,7 +10,7 @@ use super::text::{Grid, Ink, list, plain, wrap};
 use super::{Look, nodes};
 use crate::cluster::ReportState;
 use crate::query::answer::NodeAnswer;
-use crate::summary::NodeSummary;
+use crate::summary::{IpamReport, NodeSummary};
 
 /// Where values begin.
 const COLUMN: usize = 16;
@@ -21,10 +21,12 @@ pub fn node(node: &NodeAnswer, look: &Look) -> String {
     let mut out = field("Node", &row.name, look);
     let (text, ink) = nodes::health(row.health);
     out += &field_in("Health", &text, ink, look);
-    let (text, ink) = nodes::ready(row);
-    out += &field_in("Ready", &text, ink, look);
+    out += &ready(row, look);
     out += &field("UID", &row.uid, look);
     out += &field("Pod CIDRs", &list(&row.pod_cidrs), look);
+    if let Some(ipam) = &node.classification {
+        out += &classification(ipam, look);
+    }
     out += &field("Internal IPs", &list(&row.internal_ips), look);
     out += &agent(row, look);
     match &node.facts {
@@ -48,6 +50,41 @@ pub fn node(node: &NodeAnswer, look: &Look) -> String {
     out
 }
 
+/// What its pods get their addresses from, and by what that is known; with all of it where much may be told.
+fn classification(ipam: &IpamReport, look: &Look) -> String {
+    let mut text = match ipam.authoritative {
+        Some(true) => "by spec.podCIDR".to_owned(),
+        Some(false) | None => format!("{}: {}", ipam.model, ipam.why),
+    };
+    if let Some(line) = ipam.evidence.iter().find(|line| line.decides) {
+        text += &format!(" ({}: {})", line.source, line.text);
+    }
+    let mut out = match ipam.authoritative {
+        Some(_) => field("Addresses", &text, look),
+        None => field_in("Addresses", &text, Ink::Doubt, look),
+    };
+    if ipam.authoritative != Some(true) || look.wide {
+        out += &field("", &format!("rules: {}", ipam.rules), look);
+    }
+    if look.wide {
+        for line in ipam.evidence.iter().filter(|line| !line.decides) {
+            out += &field("", &format!("also {}: {}", line.source, line.text), look);
+        }
+    }
+    if !ipam.unseen.is_empty() && (look.wide || ipam.authoritative.is_none()) {
+        out += &field("", &format!("not seen: {}", ipam.unseen.join("; ")), look);
+    }
+    out
+}
+
+fn ready(row: &NodeSummary, look: &Look) -> String {
+    let (text, ink) = nodes::ready(row);
+    if row.not_ready.is_empty() {
+        return field_in("Ready", &text, ink, look);
+    }
+    field("Ready", &format!("{text}: {}", row.not_ready), look)
+}
+
 fn agent(row: &NodeSummary, look: &Look) -> String {
     let (word, ink) = match row.report {
         ReportState::Live => ("live", Ink::Plain),
@@ -62,7 +99,11 @@ fn agent(row: &NodeSummary, look: &Look) -> String {
     if !row.agent_version.is_empty() {
         text += &format!(", version {}", row.agent_version);
     }
-    field_in("Agent", &text, ink, look)
+    let mut out = field_in("Agent", &text, ink, look);
+    if !row.report_problem.is_empty() {
+        out += &field("  problem", &row.report_problem, look);
+    }
+    out
 }
 
 fn field(name: &str, value: &str, look: &Look) -> String {

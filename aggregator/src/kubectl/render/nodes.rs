@@ -26,7 +26,7 @@ pub fn nodes(nodes: &[NodeSummary], look: &Look) -> String {
         "FINDINGS",
     ]);
     if look.wide {
-        for name in ["INTERNAL IPS", "PLUGIN", "IPAM", "AGENT", "UID"] {
+        for name in ["INTERNAL IPS", "PLUGIN", "IPAM", "ADDRESSES BY", "AGENT", "UID"] {
             grid.column(name);
         }
     }
@@ -47,6 +47,7 @@ pub fn nodes(nodes: &[NodeSummary], look: &Look) -> String {
                 plain(list(&node.internal_ips)),
                 plain(&node.plugin),
                 plain(&node.ipam),
+                plain(&node.model),
                 plain(&node.agent_version),
                 plain(&node.uid),
             ]);

@@ -1,5 +1,6 @@
 //! The cluster in a few figures.
 
+use cidrift_proto::catalogue::CATALOGUE;
 use cidrift_proto::finding::{Finding, FindingState};
 
 use super::Look;
@@ -17,7 +18,7 @@ const COLUMN: usize = 16;
 pub fn status(answer: &StatusAnswer, findings: &[Finding], nodes: &[NodeAnswer], look: &Look) -> String {
     let status = &answer.status;
     let (word, ink) = match status.health {
-        Health::Healthy => ("healthy: everything was seen and nothing is wrong", Ink::Good),
+        Health::Healthy => ("healthy: nothing of what is judged is wrong", Ink::Good),
         Health::Findings => ("findings", Ink::Bad),
         Health::Unknown => (
             "unknown: nothing is known to be wrong, but not everything could be seen",
@@ -32,6 +33,10 @@ pub fn status(answer: &StatusAnswer, findings: &[Finding], nodes: &[NodeAnswer],
             unknown,
             look,
         );
+    }
+    if CATALOGUE.iter().any(|entry| !entry.judged) {
+        let text = "some codes of the catalogue: `kubectl cidrift explain` says which";
+        out += &field("  not judged", text, look);
     }
     let source = match status.control_plane_source.is_empty() {
         true => "not read yet".to_owned(),

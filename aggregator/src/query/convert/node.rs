@@ -7,7 +7,7 @@ use cidrift_proto::{Malformed, v1};
 use super::{health_from_wire, health_to_wire, required};
 use crate::cluster::ReportState;
 use crate::query::answer::{NodeAnswer, PathAnswer};
-use crate::summary::{NodeDetail, NodeSummary, Tally};
+use crate::summary::{IpamEvidence, IpamReport, NodeDetail, NodeSummary, Tally};
 
 fn report_to_wire(state: ReportState) -> v1::ReportState {
     match state {
@@ -42,6 +42,7 @@ pub fn summary_to_wire(node: &NodeSummary) -> v1::NodeSummary {
         uid: node.uid.clone(),
         in_control_plane: node.in_control_plane,
         ready: node.ready,
+        not_ready: node.not_ready.clone(),
         pod_cidrs: node.pod_cidrs.iter().copied().map(prefix_to_wire).collect(),
         internal_ips: node.internal_ips.iter().copied().map(address_to_wire).collect(),
         report: report_to_wire(node.report).into(),
@@ -54,6 +55,8 @@ pub fn summary_to_wire(node: &NodeSummary) -> v1::NodeSummary {
         health: health_to_wire(node.health).into(),
         plugin: node.plugin.clone(),
         ipam: node.ipam.clone(),
+        model: node.model.clone(),
+        report_problem: node.report_problem.clone(),
     }
 }
 
@@ -64,6 +67,7 @@ pub fn summary_from_wire(wire: &v1::NodeSummary) -> Result<NodeSummary, Malforme
         uid: wire.uid.clone(),
         in_control_plane: wire.in_control_plane,
         ready: wire.ready,
+        not_ready: wire.not_ready.clone(),
         pod_cidrs: wire
             .pod_cidrs
             .iter()
@@ -86,7 +90,47 @@ pub fn summary_from_wire(wire: &v1::NodeSummary) -> Result<NodeSummary, Malforme
         health: health_from_wire(wire.health),
         plugin: wire.plugin.clone(),
         ipam: wire.ipam.clone(),
+        model: wire.model.clone(),
+        report_problem: wire.report_problem.clone(),
     })
+}
+
+fn ipam_to_wire(ipam: &IpamReport) -> v1::Ipam {
+    v1::Ipam {
+        model: ipam.model.clone(),
+        authoritative: ipam.authoritative,
+        why: ipam.why.clone(),
+        evidence: ipam
+            .evidence
+            .iter()
+            .map(|line| v1::IpamEvidence {
+                source: line.source.clone(),
+                text: line.text.clone(),
+                decides: line.decides,
+            })
+            .collect(),
+        unseen: ipam.unseen.clone(),
+        rules: ipam.rules.clone(),
+    }
+}
+
+fn ipam_from_wire(wire: &v1::Ipam) -> IpamReport {
+    IpamReport {
+        model: wire.model.clone(),
+        authoritative: wire.authoritative,
+        why: wire.why.clone(),
+        evidence: wire
+            .evidence
+            .iter()
+            .map(|line| IpamEvidence {
+                source: line.source.clone(),
+                text: line.text.clone(),
+                decides: line.decides,
+            })
+            .collect(),
+        unseen: wire.unseen.clone(),
+        rules: wire.rules.clone(),
+    }
 }
 
 /// To the wire.
@@ -97,6 +141,7 @@ pub fn detail_to_wire(node: &NodeDetail) -> v1::NodeDetail {
         verdicts: node.verdicts.iter().map(Into::into).collect(),
         findings: node.findings.iter().map(|finding| finding.as_ref().into()).collect(),
         entries: node.entries.iter().map(Into::into).collect(),
+        classification: node.classification.as_ref().map(ipam_to_wire),
     }
 }
 
@@ -108,6 +153,7 @@ pub fn detail_from_wire(wire: &v1::NodeDetail) -> Result<NodeAnswer, Malformed> 
         verdicts: wire.verdicts.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         findings: wire.findings.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         entries: wire.entries.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        classification: wire.classification.as_ref().map(ipam_from_wire),
     })
 }
 

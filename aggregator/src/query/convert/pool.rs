@@ -4,7 +4,7 @@ use cidrift_proto::prefix::{prefix_from_wire, prefix_to_wire};
 use cidrift_proto::{Malformed, v1};
 
 use super::{optional, required};
-use crate::summary::{PoolNode, PoolRange, PoolReport};
+use crate::summary::{PoolNode, PoolRange, PoolReport, PoolWitness};
 
 /// To the wire.
 pub fn pool_to_wire(pool: &PoolReport) -> v1::Pool {
@@ -19,6 +19,13 @@ pub fn pool_to_wire(pool: &PoolReport) -> v1::Pool {
                 capacity: range.capacity,
                 used: range.used,
                 free: range.free,
+                mask_stated: range.mask_stated,
+                service: range.service,
+                partial: range.partial,
+                leaked: range.leaked,
+                left_over: range.left_over,
+                headroom: range.headroom,
+                full_in_days: range.full_in_days,
             })
             .collect(),
         nodes: pool
@@ -33,6 +40,17 @@ pub fn pool_to_wire(pool: &PoolReport) -> v1::Pool {
             .collect(),
         unknown: pool.unknown.clone().unwrap_or_default(),
         service_ranges: pool.service_ranges.iter().copied().map(prefix_to_wire).collect(),
+        witnesses: pool
+            .witnesses
+            .iter()
+            .map(|witness| v1::PoolWitness {
+                who: witness.who.clone(),
+                ranges: witness.ranges.iter().copied().map(prefix_to_wire).collect(),
+                stance: witness.stance.clone(),
+                why: witness.why.clone(),
+            })
+            .collect(),
+        growth: pool.growth.clone(),
     }
 }
 
@@ -54,6 +72,13 @@ pub fn pool_from_wire(wire: &v1::Pool) -> Result<PoolReport, Malformed> {
                     capacity: range.capacity,
                     used: range.used,
                     free: range.free,
+                    mask_stated: range.mask_stated,
+                    service: range.service,
+                    partial: range.partial,
+                    leaked: range.leaked,
+                    left_over: range.left_over,
+                    headroom: range.headroom,
+                    full_in_days: range.full_in_days,
                 })
             })
             .collect::<Result<_, Malformed>>()?,
@@ -75,5 +100,21 @@ pub fn pool_from_wire(wire: &v1::Pool) -> Result<PoolReport, Malformed> {
             .iter()
             .map(|prefix| prefix_from_wire(prefix, "pool.service_ranges"))
             .collect::<Result<_, _>>()?,
+        witnesses: wire
+            .witnesses
+            .iter()
+            .map(|witness| {
+                let ranges = witness.ranges.iter();
+                Ok(PoolWitness {
+                    who: witness.who.clone(),
+                    ranges: ranges
+                        .map(|prefix| prefix_from_wire(prefix, "pool.witnesses.ranges"))
+                        .collect::<Result<_, _>>()?,
+                    stance: witness.stance.clone(),
+                    why: witness.why.clone(),
+                })
+            })
+            .collect::<Result<_, Malformed>>()?,
+        growth: wire.growth.clone(),
     })
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::ReportState;
 use crate::query::answer::StatusAnswer;
-use crate::summary::{NodeSummary, PoolNode, PoolRange, PoolReport, Status, Tally};
+use crate::summary::{NodeSummary, PoolNode, PoolRange, PoolReport, PoolWitness, Status, Tally};
 
 #[test]
 fn health_that_is_not_known_here_is_unknown() {
@@ -99,10 +99,11 @@ prop_compose! {
 
 prop_compose! {
     fn summary()(
-        (name, uid, agent_version, plugin, ipam) in ("[a-z]{1,8}", "[a-z]{0,8}", "[0-9.]{0,5}", "[a-z]{0,8}", "[a-z]{0,8}"),
-        (in_control_plane, ready) in any::<(bool, bool)>(),
+        (name, uid, agent_version, plugin, ipam, model) in ("[a-z]{1,8}", "[a-z]{0,8}", "[0-9.]{0,5}", "[a-z]{0,8}", "[a-z]{0,8}", "[a-z]{0,8}"),
+        (in_control_plane, ready, report_problem) in (any::<bool>(), any::<bool>(), "[a-z]{0,8}"),
         pod_cidrs in prop::collection::vec(prefix(), 0..3),
         internal_ips in prop::collection::vec(address(), 0..3),
+        not_ready in "[a-zA-Z: ]{0,16}",
         report in prop_oneof![
             Just(ReportState::Live), Just(ReportState::Syncing), Just(ReportState::Silent), Just(ReportState::Never),
         ],
@@ -112,23 +113,35 @@ prop_compose! {
         health in health(),
     ) -> NodeSummary {
         NodeSummary {
-            name, uid, in_control_plane, ready, pod_cidrs, internal_ips, report, agent_version,
-            last_report, pairs, findings, health, plugin, ipam,
+            name, uid, in_control_plane, ready, not_ready, pod_cidrs, internal_ips, report, report_problem,
+            agent_version, last_report, pairs, findings, health, plugin, ipam, model,
         }
     }
 }
 
 prop_compose! {
     fn pool()(
-        ranges in prop::collection::vec((prefix(), "[a-z]{0,8}", any::<u8>(), any::<[u64; 3]>()), 0..3),
+        ranges in prop::collection::vec(
+            (prefix(), "[a-z]{0,8}", any::<u8>(), any::<bool>(), any::<[u64; 6]>(), any::<[Option<u64>; 3]>()), 0..3,
+        ),
+        witnesses in prop::collection::vec(
+            ("[a-z]{0,8}", prop::collection::vec(prefix(), 0..3), "[a-z]{0,8}", "[a-z]{0,8}"), 0..3,
+        ),
+        growth in "[a-z]{0,8}",
         nodes in prop::collection::vec(("[a-z]{1,8}", prefix(), any::<bool>(), words()), 0..3),
         unknown in option::of("[a-z]{1,8}"),
         service_ranges in prop::collection::vec(prefix(), 0..3),
     ) -> PoolReport {
         let known = !ranges.is_empty();
-        let range = |(range, witness, node_mask, [capacity, used, free]): (_, _, _, [u64; 3])| PoolRange {
-            range, witness, node_mask, capacity, used, free,
+        let range = |(range, witness, node_mask, mask_stated, figures, perhaps): (_, _, _, _, [u64; 6], [_; 3])| {
+            let [capacity, used, free, service, partial, left_over] = figures;
+            let [leaked, headroom, full_in_days] = perhaps;
+            PoolRange {
+                range, witness, node_mask, mask_stated, capacity, used, free, service, partial, left_over,
+                leaked, headroom, full_in_days,
+            }
         };
+        let witness = |(who, ranges, stance, why)| PoolWitness { who, ranges, stance, why };
         let node = |(node, cidr, in_pool, overlaps): (_, _, bool, _)| PoolNode {
             node, cidr, in_pool: known.then_some(in_pool), overlaps,
         };
@@ -137,6 +150,8 @@ prop_compose! {
             nodes: nodes.into_iter().map(node).collect(),
             unknown,
             service_ranges,
+            witnesses: witnesses.into_iter().map(witness).collect(),
+            growth,
         }
     }
 }

@@ -218,7 +218,7 @@ fn the_pool_known_and_unknown() {
 fn the_catalogue_and_a_page_of_it() {
     assert_snapshot!("catalogue", narrow(catalogue(&TABLE)));
     assert_snapshot!("page", page(Code::Pool02.entry(), &TABLE));
-    assert!(page(Code::Pool05.entry(), &TABLE).contains("does not look for it"));
+    assert!(page(Code::Host09.entry(), &TABLE).contains("does not look for it"));
 }
 
 /// Commands are for copying and may be longer than a line.

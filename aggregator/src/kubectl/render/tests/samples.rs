@@ -10,7 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cluster::ReportState;
 use crate::kubectl::render::{Look, WIDTH};
 use crate::query::answer::{NodeAnswer, StatusAnswer};
-use crate::summary::{Health, NodeSummary, PoolNode, PoolRange, PoolReport, Status, Tally};
+use crate::summary::{
+    Health, IpamEvidence, IpamReport, NodeSummary, PoolNode, PoolRange, PoolReport, PoolWitness, Status, Tally,
+};
 
 /// 2026-03-01T12:00:00Z.
 pub(super) const NOW: Timestamp = Timestamp::constant(1_772_366_400, 0);
@@ -96,9 +98,11 @@ pub(super) fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummar
         uid: format!("1f0c6a1e-0000-4000-8000-00000000000{n}"),
         in_control_plane: true,
         ready: true,
+        not_ready: String::new(),
         pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
         internal_ips: vec![format!("172.30.0.1{n}").parse().unwrap()],
         report: ReportState::Live,
+        report_problem: String::new(),
         agent_version: "0.1.0".into(),
         last_report: Some(ago(1)),
         health: match pairs {
@@ -110,6 +114,35 @@ pub(super) fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummar
         findings: Vec::new(),
         plugin: "flannel".into(),
         ipam: "host-local".into(),
+        model: "spec.podCIDR".into(),
+    }
+}
+
+/// What shows that a node's addresses come from its pod CIDR.
+fn by_pod_cidr(name: &str) -> IpamReport {
+    let evidence = |source: &str, text: &str, decides| IpamEvidence {
+        source: source.into(),
+        text: text.into(),
+        decides,
+    };
+    IpamReport {
+        model: "spec.podCIDR".into(),
+        authoritative: Some(true),
+        why: String::new(),
+        evidence: vec![
+            evidence(
+                &format!("/etc/cni/net.d/10-flannel.conflist on {name}"),
+                "plugins flannel > portmap",
+                true,
+            ),
+            evidence(
+                &format!("Node {name}"),
+                "flannel has registered it, backend vxlan",
+                false,
+            ),
+        ],
+        unseen: vec!["pods: not watched by this source".into()],
+        rules: "POOL, HOST and PATH rules judge it by spec.podCIDRs".into(),
     }
 }
 
@@ -134,6 +167,7 @@ pub(super) fn cluster(names: &[String]) -> Vec<NodeAnswer> {
             entries: verdicts.iter().flat_map(|v| v.landings.clone()).collect(),
             verdicts,
             findings: Vec::new(),
+            classification: Some(by_pod_cidr(name)),
         });
     }
     nodes
@@ -381,12 +415,19 @@ pub(super) fn a_pool() -> PoolReport {
     };
     PoolReport {
         ranges: vec![PoolRange {
-            range: "10.244.0.0/22".parse().unwrap(),
+            range: "10.244.0.0/21".parse().unwrap(),
             witness: "--cluster-cidr given to the aggregator".into(),
             node_mask: 24,
-            capacity: 4,
-            used: 3,
-            free: 1,
+            mask_stated: true,
+            capacity: 8,
+            used: 4,
+            service: 1,
+            partial: 1,
+            leaked: Some(1),
+            left_over: 1,
+            free: 2,
+            headroom: Some(150),
+            full_in_days: Some(12),
         }],
         nodes: vec![
             node("node-a", "10.244.0.0/24", true, &[]),
@@ -395,5 +436,20 @@ pub(super) fn a_pool() -> PoolReport {
         ],
         unknown: None,
         service_ranges: vec!["10.96.0.0/12".parse().unwrap()],
+        witnesses: vec![
+            PoolWitness {
+                who: "--cluster-cidr given to the aggregator".into(),
+                ranges: vec!["10.244.0.0/21".parse().unwrap()],
+                stance: "settles it".into(),
+                why: String::new(),
+            },
+            PoolWitness {
+                who: "ConfigMap kube-flannel/kube-flannel-cfg, net-conf.json".into(),
+                ranges: vec!["10.99.0.0/16".parse().unwrap()],
+                stance: "disagrees".into(),
+                why: "it does not hold 10.244.0.0/21".into(),
+            },
+        ],
+        growth: "5 Nodes came in the last 30 days and still stand; those that went are not seen".into(),
     }
 }
