@@ -12,7 +12,7 @@ use crate::binaries::{self, Binaries};
 use crate::breaks::Break;
 use crate::control::{self, Asked, Request};
 use crate::drill::{self, Outcome};
-use crate::forward;
+use crate::forward::{self, Forward};
 use crate::held::Held;
 use crate::lab::Lab;
 use crate::programs::{AGGREGATOR, AGGREGATOR_HTTP, PATIENCE};
@@ -129,7 +129,8 @@ fn hold(options: &Options, binaries: Binaries, screen: &Screen) -> Result<()> {
     })?;
     let kubectl = binaries.kubectl.clone();
     let result = begin(options, binaries, &directory, screen).and_then(|mut lab| {
-        screen.say(&how_to_try(&lab, &kubectl)?);
+        let (text, _doors) = how_to_try(&lab, &kubectl)?;
+        screen.say(&text);
         let mut held = Held::default();
         for event in inbox {
             match event {
@@ -158,26 +159,29 @@ fn hold(options: &Options, binaries: Binaries, screen: &Screen) -> Result<()> {
     result
 }
 
-fn how_to_try(lab: &Lab, kubectl: &Path) -> Result<String> {
+/// The text, and the doors that it speaks of: they are open while they are held.
+fn how_to_try(lab: &Lab, kubectl: &Path) -> Result<(String, [Forward; 2])> {
     let target = |address: &str| -> Result<SocketAddr> { Ok(address.parse()?) };
     let underlay = &lab.world.topology.underlay;
     let grpc = forward::open(underlay, 7440, target(AGGREGATOR)?).context("listen on 127.0.0.1")?;
     let http = forward::open(underlay, 7441, target(AGGREGATOR_HTTP)?).context("listen on 127.0.0.1")?;
+    let (grpc_address, http_address) = (grpc.address(), http.address());
     let kubectl = kubectl.display();
     let own: PathBuf = std::env::current_exe().context("own path")?;
     let own = own.display();
-    Ok(format!(
+    let text = format!(
         "\
 The lab is up. In another terminal:
-  export CIDRIFT_SERVER=http://{grpc}
+  export CIDRIFT_SERVER=http://{grpc_address}
   {kubectl} status
   {kubectl} findings --watch
   {kubectl} path h1 h2
-  curl http://{http}/metrics
+  curl http://{http_address}/metrics
 Break it, look, mend it:
   {own} breaks
   {own} break blackhole
   {own} mend blackhole
 End it with Ctrl-C or `{own} down`."
-    ))
+    );
+    Ok((text, [grpc, http]))
 }

@@ -123,6 +123,7 @@ async fn follow(shared: &(Mutex<Board>, Condvar)) {
         // Whatever ended it, the aggregator is asked again.
         let _ = stream(shared).await;
         lock(&shared.0).synced = false;
+        shared.1.notify_all();
         tokio::time::sleep(AGAIN).await;
     }
 }

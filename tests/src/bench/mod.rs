@@ -5,6 +5,7 @@ pub mod dump;
 pub mod latency;
 pub mod raw;
 pub mod rss;
+pub mod scale;
 
 use std::time::Duration;
 

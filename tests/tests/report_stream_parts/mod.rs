@@ -128,7 +128,8 @@ impl Hosts for Book {
                 host.applied = sequence;
                 host.deltas += 1;
             }
-            HostEvent::Heartbeat { .. } => {}
+            // Whether what it says can be trusted is not this book's to judge.
+            HostEvent::Heartbeat { .. } | HostEvent::Rivals { .. } => {}
             HostEvent::Lost { .. } => host.whole = false,
             HostEvent::Disconnected => host.connected = false,
         }
