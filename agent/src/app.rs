@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -16,6 +16,7 @@ use crate::cli::RunArgs;
 use crate::http::{self, Ready};
 use crate::metrics::Metrics;
 use crate::observe::cni::{CniReader, CniWatcher};
+use crate::observe::host::{HostReader, HostWatcher};
 use crate::observe::root::HostRoot;
 use crate::report::stream::{self, Target};
 use crate::witness::Witness;
@@ -100,9 +101,24 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         |error| format!("unknown ({error})"),
         |uname| uname.release().to_string_lossy().into_owned(),
     );
+    let root = HostRoot::new(host_root);
+    let cni = CniWatcher::new(CniReader::new(root.clone(), cni_dir));
+    let (cni_told, cni_heard) = watch::channel(cni.facts().clone());
+    let (looked, host) = mpsc::channel(1);
+    let watcher = HostWatcher::new(HostReader::new(root), cni_heard);
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = watcher.run(looked) => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    });
     let parts = Parts {
         witness: Witness::new(&node_name, &release, Timestamp::now()),
-        cni: CniWatcher::new(CniReader::new(HostRoot::new(host_root), cni_dir)),
+        cni,
+        cni_told,
+        host,
         events,
         metrics,
         ready,

@@ -120,6 +120,8 @@ pub enum Code {
     Host09,
     /// rule-diverts: A policy rule or a more specific route takes pod traffic elsewhere.
     Host10,
+    /// routes-at-risk: A network manager of the host may remove what the CNI makes.
+    Host11,
     /// route-missing: A node has no landing for a peer's pod CIDR though its data plane programs one.
     Path01,
     /// route-misdelivers: Packets for a pod CIDR land on a node that does not own it.
@@ -169,6 +171,7 @@ pub const CATALOGUE: &[Entry] = &[
     host::HOST08,
     host_kernel::HOST09,
     host_kernel::HOST10,
+    host_kernel::HOST11,
     path::PATH01,
     path::PATH02,
     path::PATH03,
@@ -210,6 +213,7 @@ impl Code {
             Self::Host08 => "HOST08",
             Self::Host09 => "HOST09",
             Self::Host10 => "HOST10",
+            Self::Host11 => "HOST11",
             Self::Path01 => "PATH01",
             Self::Path02 => "PATH02",
             Self::Path03 => "PATH03",

@@ -10,6 +10,7 @@ pub mod facts;
 pub mod finding;
 pub mod landing;
 pub mod prefix;
+pub mod signature;
 pub mod time;
 pub mod verdict;
 
@@ -73,6 +74,14 @@ pub enum Malformed {
     /// A finding code that this build's catalogue lacks.
     #[error("unknown finding code {0:?}")]
     UnknownCode(String),
+    /// A name that this build does not know.
+    #[error("{field}: unknown name {name:?}")]
+    UnknownName {
+        /// The message field.
+        field: &'static str,
+        /// The name as sent, shortened.
+        name: String,
+    },
     /// A number out of its range.
     #[error("{field}: {value} is out of range")]
     Range {

@@ -41,7 +41,9 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
     }
     if !faults.is_empty() {
         let says = says(case, &faults);
-        judged.claims.push(case.claim(CODE, says, case.input.links_changed_at));
+        judged
+            .claims
+            .push(case.input.claim(CODE, says, case.input.links_changed_at));
     }
 }
 
@@ -149,7 +151,7 @@ fn says(case: &Case<'_>, faults: &[Fault<'_>]) -> Says {
         ),
     };
     let lines: Vec<String> = faults.iter().map(line).collect();
-    let mut evidence = vec![case.node_evidence()];
+    let mut evidence = vec![case.expectation.evidence()];
     for fault in faults {
         let inet = if fault.address.addr().is_ipv4() {
             "inet"
@@ -160,11 +162,14 @@ fn says(case: &Case<'_>, faults: &[Fault<'_>]) -> Says {
             0 => String::new(),
             ports => format!(", {ports} ports"),
         };
-        evidence.push(case.kernel_evidence(format!("{}: {inet} {}{ports}", fault.link.name, fault.address)));
+        evidence.push(
+            case.input
+                .kernel_evidence(format!("{}: {inet} {}{ports}", fault.link.name, fault.address)),
+        );
     }
     let named = named_by(case, faults);
     if let Some((path, text)) = &named {
-        evidence.push(case.file_evidence(path, text.clone()));
+        evidence.push(case.input.file_evidence(path, text.clone()));
     }
     let (cause, remedy) = why(case, faults, named.map(|(path, _)| path));
     Says {

@@ -33,7 +33,7 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
             if !foreign.is_empty() {
                 let says = stale_config(case, config, &foreign);
                 let changed = config.modified_at.max(case.input.cni_changed_at);
-                judged.claims.push(case.claim(CODE, says, changed));
+                judged.claims.push(case.input.claim(CODE, says, changed));
             }
             if let Some(problem) = problem {
                 judged.unjudged(CODE, problem);
@@ -57,7 +57,7 @@ fn subnet_env(case: &Case<'_>, judged: &mut Judged) {
     let foreign = sort_out(case, &env.path, &env.subnets, judged);
     if !foreign.is_empty() {
         let text = format!("FLANNEL_SUBNET {}", list(&env.subnets));
-        let mut says = says(case, &env.path, &foreign, case.file_evidence(&env.path, text));
+        let mut says = says(case, &env.path, &foreign, case.input.file_evidence(&env.path, text));
         if case.expectation.kube_subnet_manager.is_none() {
             says.unseen = vec!["whether flanneld runs with --kube-subnet-mgr (the Node's annotations)".to_owned()];
         }
@@ -71,7 +71,9 @@ fn subnet_env(case: &Case<'_>, judged: &mut Judged) {
              the bridge keeps its old address (HOST02) until it is deleted.",
             node = case.input.node
         );
-        judged.claims.push(case.claim(CODE, says, case.input.cni_changed_at));
+        judged
+            .claims
+            .push(case.input.claim(CODE, says, case.input.cni_changed_at));
     }
     if let Some(problem) = &cni.problem {
         judged.unjudged(CODE, problem);
@@ -110,7 +112,7 @@ fn says(case: &Case<'_>, path: &str, foreign: &[IpNet], evidence: Evidence) -> S
             case.cidrs()
         ),
         affected: foreign.iter().map(affected).collect(),
-        evidence: vec![case.node_evidence(), evidence],
+        evidence: vec![case.expectation.evidence(), evidence],
         ..Says::default()
     }
 }
@@ -126,14 +128,15 @@ fn stale_config(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> Says 
     if let Some(at) = config.modified_at {
         text += &format!(", written {at:.0}");
     }
-    let mut says = says(case, path, foreign, case.file_evidence(path, text));
+    let mut says = says(case, path, foreign, case.input.file_evidence(path, text));
     let others = &case.input.cni.others;
     if !others.is_empty() {
         let text = format!(
             "the runtime uses the first file in byte order; also there: {}",
             list(others)
         );
-        says.evidence.push(case.file_evidence(&case.input.cni.directory, text));
+        says.evidence
+            .push(case.input.file_evidence(&case.input.cni.directory, text));
     }
     if is_kube_router(config) && !case.expectation.source.contains("annotation") {
         says.unseen =

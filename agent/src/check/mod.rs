@@ -4,10 +4,20 @@
 //! Every rule ends in claims, in nothing (the host is as it should be), or in
 //! [`Unjudged`]: what could not be judged is said, and is not healthy.
 
+mod addresses;
 mod bridge;
 mod config;
+mod divert;
+mod forwarding;
+mod kubelet;
 mod model;
+mod network_manager;
+mod pods;
+mod proxy;
+mod ready;
+mod restricted;
 mod route;
+mod sandbox;
 
 use std::net::IpAddr;
 
@@ -19,12 +29,19 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::resolve::Fib;
-use crate::view::{Kernel, Link};
+use crate::view::{Host, Kernel, Link, Missing, Observed};
 
 pub use self::model::{Delivery, Model, Ranges, model};
 
-/// The rules that this module judges, in order.
-pub const RULES: [Code; 3] = [Code::Host01, Code::Host02, Code::Host04];
+/// The rules that rest on the Node's pod CIDR and on a CNI that takes its addresses from it.
+const BY_POD_CIDR: [Code; 6] = [
+    Code::Host01,
+    Code::Host02,
+    Code::Host03,
+    Code::Host04,
+    Code::Host05,
+    Code::Host10,
+];
 
 /// What the host's Node should have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +60,22 @@ pub struct Expectation {
     pub observed_at: Option<Timestamp>,
     /// Since when it is so, as far as this agent knows: when it was first told.
     pub since: Option<Timestamp>,
+}
+
+impl Expectation {
+    /// The Node's word.
+    fn evidence(&self) -> Evidence {
+        let cidrs = match self.pod_cidrs.as_slice() {
+            [] => "none".to_owned(),
+            cidrs => list(cidrs),
+        };
+        Evidence {
+            source: self.source.clone(),
+            text: format!("podCIDRs {cidrs}"),
+            observed_at: self.observed_at,
+            stale: false,
+        }
+    }
 }
 
 /// What the forwarding table says of a prefix.
@@ -95,6 +128,10 @@ pub struct Input<'a> {
     pub cni_changed_at: Option<Timestamp>,
     /// The effective forwarding table.
     pub lookup: &'a dyn Lookup,
+    /// Processes, runtime, leases, logs, settings.
+    pub host: &'a Host,
+    /// The clock: when this is judged.
+    pub now: Timestamp,
 }
 
 /// A rule that could not be judged, at least in part.
@@ -118,15 +155,29 @@ pub struct Judged {
 /// Judges the host by every rule.
 pub fn check(input: &Input<'_>) -> Judged {
     let mut judged = Judged::default();
+    by_pod_cidr(input, &mut judged);
+    ready::judge(input, &mut judged);
+    forwarding::judge(input, &mut judged);
+    kubelet::judge(input, &mut judged);
+    proxy::judge(input, &mut judged);
+    network_manager::judge(input, &mut judged);
+    sandbox::judge(input, &mut judged);
+    restricted::judge(input, &mut judged);
+    judged.claims.sort_by_key(|claim| claim.code);
+    judged.unjudged.sort_by_key(|row| row.code);
+    judged
+}
+
+fn by_pod_cidr(input: &Input<'_>, judged: &mut Judged) {
     let (expectation, model) = match preconditions(input) {
         Ok(both) => both,
         Err(reason) => {
-            let all = RULES.map(|code| Unjudged {
+            let all = BY_POD_CIDR.map(|code| Unjudged {
                 code,
                 reason: reason.clone(),
             });
             judged.unjudged.extend(all);
-            return judged;
+            return;
         }
     };
     let case = Case {
@@ -134,17 +185,19 @@ pub fn check(input: &Input<'_>) -> Judged {
         expectation,
         model: &model,
     };
-    config::judge(&case, &mut judged);
+    config::judge(&case, judged);
+    pods::judge(&case, judged);
+    addresses::judge(&case, judged);
     if input.kernel_gaps.is_empty() {
-        bridge::judge(&case, &mut judged);
-        route::judge(&case, &mut judged);
+        bridge::judge(&case, judged);
+        route::judge(&case, judged);
+        divert::judge(&case, judged);
     }
     for gap in input.kernel_gaps {
-        for code in [Code::Host02, Code::Host04] {
+        for code in [Code::Host02, Code::Host04, Code::Host10] {
             judged.unjudged(code, format!("{} could not be read: {}", gap.what, gap.why));
         }
     }
-    judged
 }
 
 fn preconditions<'a>(input: &Input<'a>) -> Result<(&'a Expectation, Model), String> {
@@ -211,30 +264,33 @@ impl<'a> Case<'a> {
     fn cidrs(&self) -> String {
         list(&self.expectation.pod_cidrs)
     }
+}
 
-    fn node_evidence(&self) -> Evidence {
-        Evidence {
-            source: self.expectation.source.clone(),
-            text: format!("podCIDRs {}", self.cidrs()),
-            observed_at: self.expectation.observed_at,
-            stale: false,
-        }
-    }
-
+impl Input<'_> {
     fn kernel_evidence(&self, text: String) -> Evidence {
         Evidence {
-            source: format!("kernel of {}", self.input.node),
+            source: format!("kernel of {}", self.node),
             text,
-            observed_at: Some(self.input.kernel_at),
+            observed_at: Some(self.kernel_at),
             stale: false,
         }
     }
 
     fn file_evidence(&self, path: &str, text: String) -> Evidence {
         Evidence {
-            source: format!("{path} on {}", self.input.node),
+            source: format!("{path} on {}", self.node),
             text,
-            observed_at: Some(self.input.cni_at),
+            observed_at: Some(self.cni_at),
+            stale: false,
+        }
+    }
+
+    /// What was observed besides: its source names where.
+    fn observed_evidence<T>(&self, observed: &Observed<T>, text: String) -> Evidence {
+        Evidence {
+            source: format!("{} on {}", observed.source, self.node),
+            text,
+            observed_at: Some(observed.at),
             stale: false,
         }
     }
@@ -242,7 +298,7 @@ impl<'a> Case<'a> {
     /// Where the newest fact came from: the host, whose fact changed at `host`,
     /// or the control plane. Where neither is known the patient answer is taken.
     fn trigger(&self, host: Option<Timestamp>) -> (Option<Timestamp>, Trigger) {
-        match (host, self.expectation.since) {
+        match (host, self.expectation.and_then(|expectation| expectation.since)) {
             (Some(host), Some(since)) if since > host => (Some(since), Trigger::ControlPlane),
             (Some(host), _) => (Some(host), Trigger::Host),
             (None, since) => (since, Trigger::ControlPlane),
@@ -266,9 +322,9 @@ impl<'a> Case<'a> {
         evidence.truncate(ROWS);
         Claim {
             code,
-            subject: self.input.node.to_owned(),
+            subject: self.node.to_owned(),
             severity: code.entry().severity,
-            nodes: vec![self.input.node.to_owned()],
+            nodes: vec![self.node.to_owned()],
             summary,
             affected,
             affected_total,
@@ -300,6 +356,30 @@ impl Judged {
             reason: reason.into(),
         });
     }
+
+    /// What a rule rests on, or `None`: then it is said why it cannot be judged. What is not on this host at all
+    /// (no runtime, no kubelet) leaves nothing to be judged, and nothing is said.
+    fn need<'a, T>(&mut self, code: Code, observed: &'a Observed<T>) -> Option<&'a T> {
+        match &observed.value {
+            Ok(value) => return Some(value),
+            Err(Missing::Absent(_)) => {}
+            Err(Missing::NotYet) => self.unjudged(code, "the host was not looked at yet"),
+            Err(Missing::Unreadable(why)) => self.unjudged(code, format!("{}: {why}", observed.source)),
+        }
+        None
+    }
+}
+
+/// What could not be judged, a line for each reason: "HOST01, HOST02" and why.
+pub fn by_reason(unjudged: &[Unjudged]) -> Vec<(String, &str)> {
+    let mut rows: Vec<(Vec<Code>, &str)> = Vec::new();
+    for row in unjudged {
+        match rows.iter_mut().find(|(_, reason)| *reason == row.reason) {
+            Some((codes, _)) => codes.push(row.code),
+            None => rows.push((vec![row.code], &row.reason)),
+        }
+    }
+    rows.into_iter().map(|(codes, reason)| (list(&codes), reason)).collect()
 }
 
 /// "10.244.1.0/24, fd00::/64".

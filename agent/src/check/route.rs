@@ -67,7 +67,7 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
         .map(|entry| entry.changed_at)
         .max();
     let says = says(case, &faults);
-    let mut claim = case.claim(CODE, says, changed.or(case.input.links_changed_at));
+    let mut claim = case.input.claim(CODE, says, changed.or(case.input.links_changed_at));
     // Pods have routes of their own there, which win: only what has no pod goes astray.
     if case.model.delivery == Delivery::PerPod {
         claim.severity = Severity::Warning;
@@ -258,12 +258,12 @@ fn holds(link: &Link, cidr: IpNet) -> bool {
 
 fn says(case: &Case<'_>, faults: &[Fault]) -> Says {
     let device = case.gateway_device();
-    let mut evidence = vec![case.node_evidence()];
+    let mut evidence = vec![case.expectation.evidence()];
     if let Some(link) = device {
-        evidence.push(case.kernel_evidence(link_line(case, link)));
+        evidence.push(case.input.kernel_evidence(link_line(case, link)));
     }
     for entry in faults.iter().filter_map(|fault| fault.entry.as_ref()) {
-        evidence.push(case.kernel_evidence(entry_line(entry)));
+        evidence.push(case.input.kernel_evidence(entry_line(entry)));
     }
     let line = |fault: &Fault| match (&fault.entry, fault.why, device) {
         (Some(entry), _, _) => format!("{} lands {}", fault.prefix, entry.landing),

@@ -256,6 +256,8 @@ impl Host {
             cni_at: at(9),
             cni_changed_at: Some(at(2)),
             lookup: &self.rows,
+            host: &crate::view::Host::bare(Timestamp::UNIX_EPOCH),
+            now: Timestamp::UNIX_EPOCH,
         })
     }
 

@@ -2,10 +2,12 @@
 //! Nothing here knows netlink messages or file formats.
 
 pub mod changes;
+pub mod host;
 pub mod kernel;
 pub mod routes;
 mod tables;
 
 pub use changes::Changes;
+pub use host::{Host, Missing, Observed};
 pub use kernel::{FdbEntry, Kernel, Link, LinkAddress, LinkDetail, Neighbour, Rule, RuleAction, Sysctls};
 pub use routes::{Hop, Hops, Nexthop, Route, RouteKind, Tables};

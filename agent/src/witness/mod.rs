@@ -17,7 +17,7 @@ use crate::check::{self, Judged};
 use crate::facts;
 use crate::report::{Expectation, Update, Whole};
 use crate::resolve::{Diff, Fib, Roles, Scope, roles};
-use crate::view::{Changes, Kernel};
+use crate::view::{Changes, Host, Kernel};
 
 /// Denied losses that are kept apart. More than a few mean that this program is
 /// wrong about the host's routing; they are put before the kernel again with
@@ -37,6 +37,7 @@ pub struct Witness {
     cni_at: Timestamp,
     cni_changed_at: Option<Timestamp>,
     links_changed_at: Option<Timestamp>,
+    host: Arc<Host>,
     /// What of the kernel's state cannot be had.
     kernel_gaps: Vec<Gap>,
     /// Landings cannot be relied on, because of `kernel_gaps`.
@@ -83,6 +84,7 @@ impl Witness {
             cni_at: now,
             cni_changed_at: None,
             links_changed_at: None,
+            host: Arc::default(),
             kernel_gaps: Vec::new(),
             blind: true,
             roles: Roles::new(),
@@ -123,6 +125,11 @@ impl Witness {
         self.cni_at = now;
         self.cni_changed_at = changed_at.or(self.cni_changed_at);
         self.set_scope();
+    }
+
+    /// Everything else that the host tells is this.
+    pub fn host(&mut self, host: Arc<Host>) {
+        self.host = host;
     }
 
     /// These parts of the kernel's state cannot be had. `blind`: no landing can
@@ -220,7 +227,7 @@ impl Witness {
 
     /// What is to be told: these entries, and what else has changed. `None`: nothing.
     pub fn tell(&mut self, seen: Seen<'_>, diff: Diff, observed_at: Timestamp, now: Timestamp) -> Option<Update> {
-        let judged = self.judge(seen);
+        let judged = self.judge(seen, now);
         let facts = self.facts(seen.kernel, &judged, now);
         let revision = self.revision();
         let new_facts = facts::differ(&self.told.facts, &facts);
@@ -268,7 +275,7 @@ impl Witness {
         (self.fib.len(), self.told.claims.len(), self.told.facts.gaps.len())
     }
 
-    fn judge(&self, seen: Seen<'_>) -> Judged {
+    fn judge(&self, seen: Seen<'_>, now: Timestamp) -> Judged {
         check::check(&check::Input {
             node: &self.node,
             expectation: self
@@ -284,14 +291,17 @@ impl Witness {
             cni_at: self.cni_at,
             cni_changed_at: self.cni_changed_at,
             lookup: self,
+            host: &self.host,
+            now,
         })
     }
 
     fn facts(&self, kernel: &Kernel, judged: &Judged, now: Timestamp) -> HostFacts {
         let mut gaps = self.kernel_gaps.clone();
-        gaps.extend(judged.unjudged.iter().map(|unjudged| Gap {
-            what: unjudged.code.to_string(),
-            why: unjudged.reason.clone(),
+        let unjudged = check::by_reason(&judged.unjudged).into_iter();
+        gaps.extend(unjudged.map(|(what, reason)| Gap {
+            what,
+            why: reason.to_owned(),
         }));
         facts::host_facts(kernel, &self.roles, &self.cni, &gaps, &self.release, now)
     }

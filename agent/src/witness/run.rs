@@ -5,11 +5,11 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cidrift_proto::facts::Gap;
+use cidrift_proto::facts::{CniFacts, Gap};
 use cidrift_proto::v1;
 use ipnet::IpNet;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ use crate::observe::netlink::{ObserveError, Options, Part, Referee, Watcher};
 use crate::report::stream::{Event, Problem};
 use crate::report::{Outbox, Update};
 use crate::resolve::Diff;
-use crate::view::{Changes, Kernel};
+use crate::view::{Changes, Host, Kernel};
 
 /// Until the kernel is asked for its state again after a failure: netlink does
 /// not fail by chance, so it is the environment that must change.
@@ -42,6 +42,10 @@ pub struct Parts {
     pub witness: Witness,
     /// CNI configuration.
     pub cni: CniWatcher,
+    /// Who looks at the rest of the host is told of it.
+    pub cni_told: watch::Sender<CniFacts>,
+    /// Everything else that the host tells.
+    pub host: mpsc::Receiver<Arc<Host>>,
     /// What happens on the stream.
     pub events: mpsc::Receiver<Event>,
     /// Figures.
@@ -108,6 +112,7 @@ enum News {
     Retry,
     DoubtDue,
     Cni(Timestamp),
+    Host(Arc<Host>),
     Stream(Event),
     Room,
     Heartbeat,
@@ -126,7 +131,12 @@ impl Loop {
                     self.parts
                         .witness
                         .cni(self.parts.cni.facts(), Timestamp::now(), Some(at));
+                    self.parts.cni_told.send_replace(self.parts.cni.facts().clone());
                     self.follow(Changes::none(at), true).await;
+                }
+                News::Host(host) => {
+                    self.parts.witness.host(host);
+                    self.follow(Changes::none(Timestamp::now()), true).await;
                 }
                 News::Stream(event) => self.stream_event(event).await,
                 News::Room => {}
@@ -160,6 +170,7 @@ impl Loop {
             () = sleep_until(self.kernel_retry_at), if blind => News::Retry,
             () = at(doubt_at) => News::DoubtDue,
             noticed = self.parts.cni.changed() => News::Cni(noticed),
+            Some(host) = self.parts.host.recv() => News::Host(host),
             event = self.parts.events.recv() => News::Stream(event?),
             () = room(stream) => News::Room,
             () = sleep_until(self.heartbeat_at) => News::Heartbeat,

@@ -4,7 +4,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Claim, finding_id};
 
 use super::allocator;
-use super::signature::Signature;
+use cidrift_proto::signature::Signature;
 
 /// The ids of standing findings that explain this claim, sorted.
 pub fn explained_by(claim: &Claim, stands: &dyn Fn(&str) -> bool) -> Vec<String> {

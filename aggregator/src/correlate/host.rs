@@ -40,6 +40,7 @@ pub fn owned(code: Code) -> bool {
             | Code::Host08
             | Code::Host09
             | Code::Host10
+            | Code::Host11
             | Code::Seen02
     )
 }

@@ -32,7 +32,6 @@ pub mod reborn;
 pub mod routes;
 pub mod sandbox;
 pub mod selector;
-pub mod signature;
 pub mod silent;
 pub mod stale;
 pub mod tunnel;

@@ -7,12 +7,12 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Severity};
 use jiff::Timestamp;
 
-use super::signature::{Signature, stable};
 use super::{Scene, cap_affected, words};
 use crate::cluster::NodeRecord;
 use crate::cluster::around::{FailingPod, PodRecord, SandboxFailures};
 use crate::cluster::objects::Resource;
 use crate::ipam::Ipam;
+use cidrift_proto::signature::{Signature, stable};
 
 /// Tries of one pod that failed before it counts alone: kubelet tries about every 15 s, so this is most of a
 /// minute. A node where two pods fail and none succeeds need not wait for that.

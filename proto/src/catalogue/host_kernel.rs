@@ -151,3 +151,42 @@ pub(super) const HOST10: Entry = Entry {
     silence: "Rules that are a CNI's own (AWS VPC CNI, Cilium, kube-router) and lead to the right place.",
     related: &[Code::Host04, Code::Path02, Code::Path04],
 };
+
+pub(super) const HOST11: Entry = Entry {
+    code: Code::Host11,
+    name: "routes-at-risk",
+    severity: Severity::Warning,
+    judged: false,
+    title: "A network manager of the host may remove what the CNI makes.",
+    meaning: "Nothing is lost yet. systemd-networkd takes routes and policy rules that it did not make for foreign and removes them when \
+        it is restarted or reconfigures a link (a bond's port that changes its state is enough), unless it is told to leave them. \
+        NetworkManager does the like with the CNI's own devices where it manages them. The pods' routes are then gone at a moment that has \
+        nothing to do with Kubernetes, and a CNI that does not check them again never brings them back.",
+    causes: &[
+        "systemd-networkd with its defaults: ManageForeignRoutes=yes and ManageForeignRoutingPolicyRules=yes.",
+        "NetworkManager without an unmanaged-devices entry for the CNI's devices.",
+    ],
+    look: &[
+        run(
+            "systemd-networkd, and what it is told:",
+            "systemctl is-active systemd-networkd; grep -rn ManageForeign /etc/systemd/networkd.conf /etc/systemd/networkd.conf.d \
+             /run/systemd/networkd.conf.d /usr/lib/systemd/networkd.conf.d",
+        ),
+        run("NetworkManager's devices:", "nmcli device status"),
+    ],
+    remedy: &[
+        run(
+            "systemd-networkd: leave foreign routes and rules alone. Restart it only while you can watch the routes, for that restart \
+             itself still removes them on some versions:",
+            "printf '[Network]\\nManageForeignRoutes=no\\nManageForeignRoutingPolicyRules=no\\n' > \
+             /etc/systemd/networkd.conf.d/90-cni.conf",
+        ),
+        run(
+            "NetworkManager: name the CNI's devices, then reload:",
+            "printf '[keyfile]\\nunmanaged-devices=interface-name:cni*;interface-name:flannel*;interface-name:cali*;interface-name:veth*\\n' \
+             > /etc/NetworkManager/conf.d/90-cni.conf && nmcli general reload",
+        ),
+    ],
+    silence: "Hosts on which neither runs, and settings that leave foreign routes and devices alone. What is lost already is HOST04 or PATH01.",
+    related: &[Code::Path01, Code::Host04, Code::Host10],
+};

@@ -23,8 +23,10 @@ fn without_an_expectation_nothing_is_judged() {
         cni_at: at(0),
         cni_changed_at: None,
         lookup: &host.rows,
+        host: &crate::view::Host::bare(Timestamp::UNIX_EPOCH),
+        now: Timestamp::UNIX_EPOCH,
     });
-    assert_eq!((judged.claims.len(), judged.unjudged.len()), (0, 3));
+    assert_eq!((judged.claims.len(), judged.unjudged.len()), (0, 6));
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn a_cni_with_its_own_allocator_is_not_judged_by_the_pod_cidr() {
             host.cni.chosen = config("x.conflist", plugin, ipam, &["10.9.0.0/24"], Some("cni0")).chosen;
         });
         let text = host.unjudged();
-        assert_eq!(text.lines().count(), 3);
+        assert_eq!(text.lines().count(), 6);
         reasons.push(text.lines().next().unwrap().trim_start_matches("HOST01 ").to_owned());
     }
     insta::assert_snapshot!(reasons.join("\n"));
@@ -94,6 +96,7 @@ fn what_the_kernel_did_not_tell_is_not_judged() {
     });
     assert_eq!(
         host.unjudged(),
-        "HOST02 addresses could not be read: interrupted\nHOST04 addresses could not be read: interrupted"
+        "HOST02 addresses could not be read: interrupted\nHOST04 addresses could not be read: interrupted\n\
+         HOST10 addresses could not be read: interrupted"
     );
 }

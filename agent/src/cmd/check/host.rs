@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::{CheckArgs, Report, report};
 use crate::check::{Expectation, Input, model};
 use crate::observe::cni::CniReader;
-use crate::observe::netlink;
 use crate::observe::node::{self, NodeError};
 use crate::observe::root::HostRoot;
+use crate::observe::{host, netlink};
 use crate::resolve::{Fib, Scope};
 use crate::view::Kernel;
 
@@ -68,6 +68,7 @@ impl Host {
             }
             told.clone()
         });
+        let host = host::look(self.root.base(), &cni).await;
         let (kernel, kernel_at, gaps) = kernel(now).await;
         let mut fib = Fib::new();
         let scope = expectation.clone().unwrap_or_default();
@@ -90,6 +91,8 @@ impl Host {
             cni_at: now,
             cni_changed_at: None,
             lookup: &fib,
+            host: &host,
+            now,
         };
         report(&input, self.problems.clone(), now)
     }

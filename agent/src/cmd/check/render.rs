@@ -9,6 +9,7 @@ use comfy_table::{ContentArrangement, Table};
 
 use super::compare::{Agrees, Compared};
 use super::{Outcome, Report};
+use crate::check::by_reason;
 
 /// Columns that are filled where the output is no terminal.
 const WIDTH: u16 = 120;
@@ -31,8 +32,8 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     if !report.unjudged.is_empty() {
         writeln!(out, "could not be judged:")?;
-        for row in &report.unjudged {
-            writeln!(out, "  {} {}: {}", row.code, row.code.entry().name, row.reason)?;
+        for (codes, reason) in by_reason(&report.unjudged) {
+            writeln!(out, "  {codes}: {reason}")?;
         }
     }
     Ok(())

@@ -115,6 +115,8 @@ fn look(subnet: &str, bridge: &str, landing: Landing, told: Option<Expectation>,
         cni_at: at(),
         cni_changed_at: None,
         lookup: &One(landing),
+        host: &crate::view::Host::bare(Timestamp::UNIX_EPOCH),
+        now: Timestamp::UNIX_EPOCH,
     };
     report(&input, problems, at())
 }

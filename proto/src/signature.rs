@@ -1,9 +1,16 @@
 //! What the error text of a failed pod sandbox says is wrong (references D and E).
 
-use cidrift_proto::catalogue::Code;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::Malformed;
+use crate::catalogue::Code;
 
 /// The class of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Signature {
     /// The node's own address range is used up.
     AddressesExhausted,
@@ -31,6 +38,63 @@ pub enum Signature {
     Runtime,
     /// None of the known texts.
     Unknown,
+}
+
+impl Signature {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::AddressesExhausted,
+        Self::DelegateFull,
+        Self::BridgeAddress,
+        Self::NotInitialised,
+        Self::PluginMissing,
+        Self::SubnetEnvMissing,
+        Self::NoCidr,
+        Self::DaemonUnreachable,
+        Self::Unauthorized,
+        Self::ApiUnreachable,
+        Self::Timeout,
+        Self::Runtime,
+        Self::Unknown,
+    ];
+
+    /// Its stable name: "addresses-exhausted".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AddressesExhausted => "addresses-exhausted",
+            Self::DelegateFull => "delegate-full",
+            Self::BridgeAddress => "bridge-address",
+            Self::NotInitialised => "not-initialised",
+            Self::PluginMissing => "plugin-missing",
+            Self::SubnetEnvMissing => "subnet-env-missing",
+            Self::NoCidr => "no-cidr",
+            Self::DaemonUnreachable => "daemon-unreachable",
+            Self::Unauthorized => "unauthorized",
+            Self::ApiUnreachable => "api-unreachable",
+            Self::Timeout => "timeout",
+            Self::Runtime => "runtime",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Takes a stable name.
+impl FromStr for Signature {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let found = Self::ALL.into_iter().find(|signature| signature.as_str() == text);
+        found.ok_or_else(|| Malformed::UnknownName {
+            field: "signature",
+            name: text.chars().take(64).collect(),
+        })
+    }
 }
 
 /// Texts and what they mean; the first that is found counts. What a daemon says stands before what its
