@@ -1,10 +1,12 @@
 //! What a host says of itself besides its forwarding table. Pure.
 
-use cidrift_proto::facts::{CniFacts, Gap, HostFacts, LinkFact, LinkRole};
-use jiff::Timestamp;
+use cidrift_proto::facts::{
+    CniFacts, Compared, Gap, HostFacts, LinkFact, LinkRole, ProgramFact, RuntimeFact, SettingFact,
+};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::resolve::Roles;
-use crate::view::{Kernel, Link, LinkDetail};
+use crate::view::{Host, Kernel, Link, LinkDetail};
 
 /// Links told at most. A node has a handful that matter; hosts with hundreds
 /// of VLANs exist, and the rest of those is counted.
@@ -18,15 +20,36 @@ const ADDRESSES: usize = 64;
 /// that some are left out hides nothing.
 const IPVS: &str = "kube-ipvs0";
 
-/// Everything that a host says of itself.
-pub fn host_facts(
-    kernel: &Kernel,
-    roles: &Roles,
-    cni: &CniFacts,
-    gaps: &[Gap],
-    release: &str,
-    at: Timestamp,
-) -> HostFacts {
+/// Programs told at most: a host has one of each, and static pod manifests besides.
+const PROGRAMS: usize = 32;
+
+/// Bytes told of a setting's value, or of what of a program could not be read.
+const VALUE: usize = 256;
+
+/// What a host's facts are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The kernel's networking state.
+    pub kernel: &'a Kernel,
+    /// What its links are to pod traffic.
+    pub roles: &'a Roles,
+    /// CNI configuration.
+    pub cni: &'a CniFacts,
+    /// Everything else.
+    pub host: &'a Host,
+    /// `uname -r`.
+    pub release: &'a str,
+}
+
+/// Everything that a host says of itself; `compared` and `gaps` come from its rules.
+pub fn host_facts(parts: Parts<'_>, gaps: &[Gap], compared: Vec<Compared>, at: Timestamp) -> HostFacts {
+    let Parts {
+        kernel,
+        roles,
+        cni,
+        host,
+        release,
+    } = parts;
     let mut links: Vec<(LinkRole, &Link)> = kernel
         .links
         .values()
@@ -54,13 +77,77 @@ pub fn host_facts(
         links_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
         cni: cni.clone(),
         gaps,
+        compared,
+        programs: programs(host),
+        runtime: runtime(host),
     }
 }
 
-/// Whether there is something new to tell. A pod's port that came or went is
-/// not: it is told with the next thing that is.
+fn programs(host: &Host) -> Vec<ProgramFact> {
+    let processes = host.processes.get().into_iter().flatten().take(PROGRAMS);
+    processes
+        .map(|process| ProgramFact {
+            name: process.program.name().to_owned(),
+            embedded_in: process.embedded_in.map(|program| program.name().to_owned()),
+            pid: (process.pid != 0).then_some(process.pid),
+            started_at: process.started_at,
+            settings: process
+                .settings
+                .iter()
+                .map(|(name, setting)| SettingFact {
+                    name: name.clone(),
+                    value: cut(&setting.value),
+                    source: setting.source.clone(),
+                })
+                .collect(),
+            problem: process.problem.as_deref().map(cut),
+        })
+        .collect()
+}
+
+fn runtime(host: &Host) -> Option<RuntimeFact> {
+    let runtime = host.runtime.get()?;
+    let network = runtime.network_ready.as_ref();
+    Some(RuntimeFact {
+        name: runtime.name.clone(),
+        version: runtime.version.clone(),
+        socket: host.runtime.source.clone(),
+        network_ready: network.map(|condition| condition.ok),
+        why: network
+            .filter(|condition| !condition.ok)
+            .map(|condition| cut(&format!("{}: {}", condition.reason, condition.message))),
+    })
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(VALUE);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// How long what only counts pods and their addresses may wait to be told: a page that people look at need not be
+/// fresher, and thousands of nodes start pods all the time.
+const COUNTS: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether there is something new to tell. A pod that came or went is not: it
+/// is told with the next thing that is, or after a while.
 pub fn differ(told: &HostFacts, now: &HostFacts) -> bool {
-    told.kernel != now.kernel || told.links != now.links || told.cni != now.cni || told.gaps != now.gaps
+    told.kernel != now.kernel
+        || told.links != now.links
+        || told.cni != now.cni
+        || told.gaps != now.gaps
+        || !same_witnesses(&told.compared, &now.compared)
+        || (told.compared != now.compared && now.observed_at.duration_since(told.observed_at) >= COUNTS)
+        || told.programs != now.programs
+        || told.runtime != now.runtime
+}
+
+/// Whether the same witnesses agree with the Node, whatever they count.
+fn same_witnesses(told: &[Compared], now: &[Compared]) -> bool {
+    let mut pairs = told.iter().zip(now);
+    told.len() == now.len() && pairs.all(|(a, b)| (&a.what, &a.source, a.agrees) == (&b.what, &b.source, b.agrees))
 }
 
 fn rank(role: LinkRole) -> u8 {
@@ -99,6 +186,8 @@ fn fact(role: LinkRole, link: &Link) -> LinkFact {
 
 #[cfg(test)]
 mod tests {
+    use cidrift_proto::facts::Agrees;
+
     use super::*;
     use crate::view::LinkAddress;
 
@@ -131,7 +220,14 @@ mod tests {
             ..Kernel::default()
         };
         let cni = CniFacts::default();
-        host_facts(&kernel, &roles, &cni, &[], "6.18.44", Timestamp::UNIX_EPOCH)
+        let parts = Parts {
+            kernel: &kernel,
+            roles: &roles,
+            cni: &cni,
+            host: &Host::default(),
+            release: "6.18.44",
+        };
+        host_facts(parts, &[], Vec::new(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -154,6 +250,27 @@ mod tests {
         ]);
         assert!(!differ(&before, &after));
         assert!(differ(&before, &facts(vec![(link(2, "eth0", 2), LinkRole::Uplink)])));
+    }
+
+    #[test]
+    fn counts_of_pods_wait_a_minute_and_a_witness_that_disagrees_does_not() {
+        let row = |value: &str, agrees| Compared {
+            what: "running pods".into(),
+            value: value.into(),
+            source: "containerd".into(),
+            agrees,
+        };
+        let mut before = facts(vec![]);
+        before.compared = vec![row("3 addresses", Agrees::Yes)];
+        let mut after = before.clone();
+        after.compared = vec![row("4 addresses", Agrees::Yes)];
+        after.observed_at = Timestamp::from_second(59).unwrap();
+        assert!(!differ(&before, &after));
+        after.observed_at = Timestamp::from_second(60).unwrap();
+        assert!(differ(&before, &after));
+        after.observed_at = before.observed_at;
+        after.compared = vec![row("4 addresses, 1 outside", Agrees::No)];
+        assert!(differ(&before, &after));
     }
 
     #[test]

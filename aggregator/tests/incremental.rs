@@ -187,6 +187,9 @@ fn facts(host: usize, plugin: &str) -> HostFacts {
             ..CniFacts::default()
         },
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     }
 }
 

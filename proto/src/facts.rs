@@ -1,5 +1,8 @@
 //! Small facts about a host, as the agent hands them on.
 
+mod compared;
+mod program;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +13,9 @@ use crate::landing::MacAddress;
 use crate::prefix::{address_from_wire, address_to_wire, interface_from_wire, prefix_from_wire, prefix_to_wire};
 use crate::time::{from_wire, to_wire};
 use crate::{Malformed, v1};
+
+pub use self::compared::{Agrees, Compared};
+pub use self::program::{ProgramFact, RuntimeFact, SettingFact};
 
 /// What a host says of itself besides its forwarding table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +32,12 @@ pub struct HostFacts {
     pub cni: CniFacts,
     /// What could not be looked at.
     pub gaps: Vec<Gap>,
+    /// What was held against the Node's pod CIDRs, one row a witness, the Node first.
+    pub compared: Vec<Compared>,
+    /// Programs of Kubernetes that run in this host's network namespace.
+    pub programs: Vec<ProgramFact>,
+    /// The container runtime; `None`: there is none, or it was not heard of yet.
+    pub runtime: Option<RuntimeFact>,
 }
 
 /// Something that could not be looked at, and why.
@@ -169,6 +181,9 @@ impl From<&HostFacts> for v1::HostFacts {
                     why: gap.why.clone(),
                 })
                 .collect(),
+            compared: facts.compared.iter().map(Into::into).collect(),
+            programs: facts.programs.iter().map(Into::into).collect(),
+            runtime: facts.runtime.as_ref().map(Into::into),
         }
     }
 }
@@ -199,6 +214,9 @@ impl TryFrom<&v1::HostFacts> for HostFacts {
                     why: gap.why.clone(),
                 })
                 .collect(),
+            compared: wire.compared.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            programs: wire.programs.iter().map(Into::into).collect(),
+            runtime: wire.runtime.as_ref().map(Into::into),
         })
     }
 }

@@ -48,6 +48,9 @@ fn facts(kernel: u32) -> HostFacts {
         links_omitted: 0,
         cni: Default::default(),
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     }
 }
 

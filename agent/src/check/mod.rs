@@ -6,6 +6,7 @@
 
 mod addresses;
 mod bridge;
+pub mod compare;
 mod config;
 mod divert;
 mod forwarding;
@@ -34,7 +35,7 @@ use crate::view::{Host, Kernel, Link, Missing, Observed};
 pub use self::model::{Delivery, Model, Ranges, model};
 
 /// The rules that rest on the Node's pod CIDR and on a CNI that takes its addresses from it.
-const BY_POD_CIDR: [Code; 6] = [
+pub const BY_POD_CIDR: [Code; 6] = [
     Code::Host01,
     Code::Host02,
     Code::Host03,

@@ -1,7 +1,6 @@
 //! `cidrift-agent check`: one look at this host, for people and programs.
 //! No aggregator is asked and nothing is changed.
 
-mod compare;
 mod host;
 mod render;
 
@@ -10,13 +9,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::facts::Compared;
 use cidrift_proto::finding::Claim;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use self::compare::Compared;
 use self::host::Host;
 use crate::check::{self, Input, Unjudged};
 
@@ -164,16 +164,17 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
     let mut judged = check::check(input);
     if input.expectation.is_none() {
         // Why is a problem above; the rules did not come to what else there is.
-        for row in &mut judged.unjudged {
+        let rows = judged.unjudged.iter_mut();
+        for row in rows.filter(|row| check::BY_POD_CIDR.contains(&row.code)) {
             row.reason = "what the Node should have is not known".to_owned();
         }
         problems.extend(input.cni.problem.clone());
         problems.extend(input.kernel_gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)));
     }
-    let outcome = match (
-        judged.claims.is_empty(),
-        judged.unjudged.is_empty() && problems.is_empty(),
-    ) {
+    // What may not be read is nothing that is wrong with the host.
+    let wrong = judged.claims.iter().any(|claim| claim.code != Code::Seen02);
+    let seen = judged.claims.is_empty() && judged.unjudged.is_empty() && problems.is_empty();
+    let outcome = match (!wrong, seen) {
         (false, _) => Outcome::Findings,
         (true, true) => Outcome::Healthy,
         (true, false) => Outcome::Unknown,
@@ -182,7 +183,7 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         node: input.node.to_owned(),
         observed_at: now,
         outcome,
-        compared: compare::rows(input, &judged),
+        compared: check::compare::rows(input, &judged),
         findings: judged.claims,
         unjudged: judged.unjudged,
         problems,

@@ -73,7 +73,14 @@ impl Witness {
     /// For a host of which nothing has been seen yet.
     pub fn new(node: &str, release: &str, now: Timestamp) -> Self {
         let cni = CniFacts::default();
-        let facts = facts::host_facts(&Kernel::default(), &Roles::new(), &cni, &[], release, now);
+        let nothing = facts::Parts {
+            kernel: &Kernel::default(),
+            roles: &Roles::new(),
+            cni: &cni,
+            host: &Host::default(),
+            release,
+        };
+        let facts = facts::host_facts(nothing, &[], Vec::new(), now);
         Self {
             node: node.to_owned(),
             release: release.to_owned(),
@@ -227,8 +234,9 @@ impl Witness {
 
     /// What is to be told: these entries, and what else has changed. `None`: nothing.
     pub fn tell(&mut self, seen: Seen<'_>, diff: Diff, observed_at: Timestamp, now: Timestamp) -> Option<Update> {
-        let judged = self.judge(seen, now);
-        let facts = self.facts(seen.kernel, &judged, now);
+        let input = self.input(seen, now);
+        let judged = check::check(&input);
+        let facts = self.facts(&input, &judged, now);
         let revision = self.revision();
         let new_facts = facts::differ(&self.told.facts, &facts);
         let new_claims = claims_differ(&self.told.claims, &judged.claims);
@@ -275,8 +283,8 @@ impl Witness {
         (self.fib.len(), self.told.claims.len(), self.told.facts.gaps.len())
     }
 
-    fn judge(&self, seen: Seen<'_>, now: Timestamp) -> Judged {
-        check::check(&check::Input {
+    fn input<'a>(&'a self, seen: Seen<'a>, now: Timestamp) -> check::Input<'a> {
+        check::Input {
             node: &self.node,
             expectation: self
                 .expected
@@ -293,17 +301,24 @@ impl Witness {
             lookup: self,
             host: &self.host,
             now,
-        })
+        }
     }
 
-    fn facts(&self, kernel: &Kernel, judged: &Judged, now: Timestamp) -> HostFacts {
+    fn facts(&self, input: &check::Input<'_>, judged: &Judged, now: Timestamp) -> HostFacts {
         let mut gaps = self.kernel_gaps.clone();
         let unjudged = check::by_reason(&judged.unjudged).into_iter();
         gaps.extend(unjudged.map(|(what, reason)| Gap {
             what,
             why: reason.to_owned(),
         }));
-        facts::host_facts(kernel, &self.roles, &self.cni, &gaps, &self.release, now)
+        let parts = facts::Parts {
+            kernel: input.kernel,
+            roles: &self.roles,
+            cni: &self.cni,
+            host: &self.host,
+            release: &self.release,
+        };
+        facts::host_facts(parts, &gaps, check::compare::rows(input, judged), now)
     }
 }
 

@@ -159,7 +159,11 @@ fn without_an_expectation_facts_are_told_and_no_entries() {
     assert!(update.upserts.is_empty());
     let facts = update.facts.unwrap();
     assert_eq!(facts.links.len(), 2);
-    assert!(facts.gaps.iter().any(|gap| gap.what.starts_with("HOST01")), "{:?}", facts.gaps);
+    assert!(
+        facts.gaps.iter().any(|gap| gap.what.starts_with("HOST01")),
+        "{:?}",
+        facts.gaps
+    );
 }
 
 #[test]

@@ -51,6 +51,9 @@ fn facts(plugin: &str, ipam: Option<&str>) -> HostFacts {
             ..CniFacts::default()
         },
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     }
 }
 

@@ -388,6 +388,9 @@ pub(crate) fn facts(plane: Plane, name: &str, now: Timestamp) -> HostFacts {
             ..CniFacts::default()
         },
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     }
 }
 

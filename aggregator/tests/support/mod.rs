@@ -262,5 +262,8 @@ fn facts(n: u8, at: Timestamp) -> HostFacts {
             problem: None,
         },
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     }
 }

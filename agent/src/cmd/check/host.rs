@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use super::{CheckArgs, Report, report};
 use crate::check::{Expectation, Input, model};
 use crate::observe::cni::CniReader;
+use crate::observe::host::HostReader;
+use crate::observe::netlink;
 use crate::observe::node::{self, NodeError};
 use crate::observe::root::HostRoot;
-use crate::observe::{host, netlink};
 use crate::resolve::{Fib, Scope};
 use crate::view::Kernel;
 
@@ -22,6 +23,7 @@ pub(super) struct Host {
     cni_dir: Option<PathBuf>,
     /// What the control plane says, and kube-router's own CIDRs where it has some.
     told: Option<(Expectation, Vec<IpNet>)>,
+    reader: HostReader,
     problems: Vec<String>,
 }
 
@@ -45,9 +47,10 @@ impl Host {
         };
         Self {
             node,
-            root,
             cni_dir: args.cni_dir.clone(),
             told,
+            reader: HostReader::new(root.clone()),
+            root,
             problems,
         }
     }
@@ -68,7 +71,7 @@ impl Host {
             }
             told.clone()
         });
-        let host = host::look(self.root.base(), &cni).await;
+        let host = self.reader.look(&cni).await;
         let (kernel, kernel_at, gaps) = kernel(now).await;
         let mut fib = Fib::new();
         let scope = expectation.clone().unwrap_or_default();

@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
+use cidrift_proto::facts::{Agrees, Compared};
 use cidrift_proto::finding::Claim;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
-use super::compare::{Agrees, Compared};
 use super::{Outcome, Report};
 use crate::check::by_reason;
 

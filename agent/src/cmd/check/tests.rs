@@ -1,6 +1,6 @@
 //! What people and programs read of one look.
 
-use cidrift_proto::facts::{CniConfig, CniFacts, FlannelSubnet};
+use cidrift_proto::facts::{Agrees, CniConfig, CniFacts, FlannelSubnet};
 use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch, Via};
 use clap::Parser;
 
@@ -166,8 +166,8 @@ fn where_packets_go_before_there_is_a_bridge_is_no_agreement() {
         let mut found = rows.filter(|row| row.what.starts_with("to "));
         found.next().unwrap().agrees
     };
-    assert_eq!(row(Landing::NoRoute), compare::Agrees::Nothing);
-    assert_eq!(row(on_bridge()), compare::Agrees::Yes);
+    assert_eq!(row(Landing::NoRoute), Agrees::Nothing);
+    assert_eq!(row(on_bridge()), Agrees::Yes);
 }
 
 #[test]

@@ -3,8 +3,6 @@
 
 mod watch;
 
-use std::path::PathBuf;
-
 use cidrift_proto::facts::CniFacts;
 use jiff::Timestamp;
 
@@ -87,9 +85,4 @@ impl HostReader {
         self.slow = Some(slow);
         host
     }
-}
-
-/// Looks at a host once, as `check` does.
-pub async fn look(root: impl Into<PathBuf>, cni: &CniFacts) -> Host {
-    HostReader::new(HostRoot::new(root)).look(cni).await
 }

@@ -25,6 +25,9 @@ fn facts() -> HostFacts {
         links_omitted: 0,
         cni: Default::default(),
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     }
 }
 

@@ -26,6 +26,9 @@ fn facts() -> v1::HostFacts {
         links_omitted: 0,
         cni: Default::default(),
         gaps: Vec::new(),
+        compared: Vec::new(),
+        programs: Vec::new(),
+        runtime: None,
     })
         .into()
 }

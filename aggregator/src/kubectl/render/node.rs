@@ -1,6 +1,6 @@
 //! One node with everything.
 
-use cidrift_proto::facts::{CniFacts, HostFacts, LinkFact};
+use cidrift_proto::facts::{Agrees, CniFacts, Compared, HostFacts, LinkFact};
 use cidrift_proto::landing::ForwardingEntry;
 use cidrift_proto::verdict::{CidrVerdict, Standing};
 
@@ -118,12 +118,73 @@ fn field_in(name: &str, value: &str, ink: Ink, look: &Look) -> String {
 fn host(facts: &HostFacts, look: &Look) -> String {
     let mut out = field("Kernel", &facts.kernel, look);
     out += &cni(&facts.cni, look);
+    out += &programs(facts, look);
     for gap in &facts.gaps {
         out += &field("Not seen", &format!("{}: {}", gap.what, gap.why), look);
     }
     out += &field("Facts", &format!("read {} ago", age(facts.observed_at, look.now)), look);
+    out += &compared(&facts.compared, look);
     out += &links(&facts.links, facts.links_omitted, look);
     out
+}
+
+/// The runtime and the programs of Kubernetes, with what they were told where much may be told.
+fn programs(facts: &HostFacts, look: &Look) -> String {
+    let mut out = String::new();
+    if let Some(runtime) = &facts.runtime {
+        let text = format!("{} {} at {}", runtime.name, runtime.version, runtime.socket);
+        out += &field("Runtime", &text, look);
+        if runtime.network_ready == Some(false) {
+            let why = runtime.why.as_deref().unwrap_or("it does not say why");
+            out += &field_in("", &format!("network not ready: {why}"), Ink::Bad, look);
+        }
+    }
+    let mut name = "Programs";
+    for program in &facts.programs {
+        let mut text = program.name.clone();
+        if let Some(outer) = &program.embedded_in {
+            text += &format!(" (in {outer})");
+        }
+        match (program.pid, program.started_at) {
+            (None, _) => text += ", a static pod's manifest",
+            (Some(pid), None) => text += &format!(", pid {pid}"),
+            (Some(pid), Some(at)) => text += &format!(", pid {pid}, started {} ago", age(at, look.now)),
+        }
+        if look.wide {
+            for setting in &program.settings {
+                text += &format!("; {}={} ({})", setting.name, setting.value, setting.source);
+            }
+        }
+        if let Some(problem) = &program.problem {
+            text += &format!("; not seen: {problem}");
+        }
+        out += &field(name, &text, look);
+        name = "";
+    }
+    out
+}
+
+/// What was held against the Node, one row a witness.
+fn compared(rows: &[Compared], look: &Look) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut grid = Grid::new(["WITNESS", "SAYS", "SOURCE", "AGREES"]);
+    for row in rows {
+        let agrees = match row.agrees {
+            Agrees::Yes => ("yes", Ink::Good),
+            Agrees::No => ("NO", Ink::Bad),
+            Agrees::Unknown => ("unknown", Ink::Doubt),
+            Agrees::Nothing => ("-", Ink::Plain),
+        };
+        grid.row(vec![
+            plain(&row.what),
+            plain(&row.value),
+            plain(&row.source),
+            (agrees.0.to_owned(), agrees.1),
+        ]);
+    }
+    format!("\n{}", grid.print("", look))
 }
 
 fn cni(cni: &CniFacts, look: &Look) -> String {

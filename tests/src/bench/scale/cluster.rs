@@ -227,6 +227,9 @@ impl Cluster {
                 ..CniFacts::default()
             },
             gaps: Vec::new(),
+            compared: Vec::new(),
+            programs: Vec::new(),
+            runtime: None,
         }
     }
 }

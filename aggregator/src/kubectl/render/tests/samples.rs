@@ -1,7 +1,10 @@
 //! Answers to show.
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{CniConfig, CniFacts, FlannelSubnet, Gap, HostFacts, LinkFact, LinkRole, VxlanFact};
+use cidrift_proto::facts::{
+    Agrees, CniConfig, CniFacts, Compared, FlannelSubnet, Gap, HostFacts, LinkFact, LinkRole, ProgramFact, RuntimeFact,
+    SettingFact, VxlanFact,
+};
 use cidrift_proto::finding::{Affected, Claim, Evidence, Finding, FindingState, Trigger};
 use cidrift_proto::landing::{Discard, ForwardingEntry, Landing, MacAddress, RouteMatch, Via};
 use cidrift_proto::verdict::{CidrVerdict, Standing, Verdict};
@@ -301,6 +304,51 @@ pub(super) fn facts() -> HostFacts {
             what: "/run/containerd".into(),
             why: "permission denied".into(),
         }],
+        compared: vec![
+            Compared {
+                what: "podCIDRs".into(),
+                value: "10.244.1.0/24".into(),
+                source: "Node node-a".into(),
+                agrees: Agrees::Nothing,
+            },
+            Compared {
+                what: "CNI config".into(),
+                value: "flannel, host-local".into(),
+                source: "/etc/cni/net.d/10-flannel.conflist".into(),
+                agrees: Agrees::Yes,
+            },
+            Compared {
+                what: "running pods".into(),
+                value: "14 addresses, 1 outside: 10.244.7.5".into(),
+                source: "/run/containerd/containerd.sock".into(),
+                agrees: Agrees::No,
+            },
+            Compared {
+                what: "CNI's record".into(),
+                value: "unknown: Permission denied".into(),
+                source: "/var/lib/cni/networks".into(),
+                agrees: Agrees::Unknown,
+            },
+        ],
+        programs: vec![ProgramFact {
+            name: "kubelet".into(),
+            embedded_in: Some("k3s".into()),
+            pid: Some(812),
+            started_at: Some(ago(7_200)),
+            settings: vec![SettingFact {
+                name: "max-pods".into(),
+                value: "110".into(),
+                source: "command line".into(),
+            }],
+            problem: Some("/etc/rancher/k3s/config.yaml: Permission denied".into()),
+        }],
+        runtime: Some(RuntimeFact {
+            name: "containerd".into(),
+            version: "1.6.20".into(),
+            socket: "/run/k3s/containerd/containerd.sock".into(),
+            network_ready: Some(false),
+            why: Some("NetworkPluginNotReady: cni plugin not initialized".into()),
+        }),
     }
 }
 

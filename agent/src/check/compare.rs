@@ -1,41 +1,20 @@
 //! What was compared with what: one row a witness.
 
+use std::net::IpAddr;
+
 use cidrift_proto::catalogue::Code;
+use cidrift_proto::facts::{Agrees, Compared};
 use cidrift_proto::landing::Landing;
-use serde::Serialize;
+use ipnet::IpNet;
 
-use crate::check::{Input, Judged, Lookup, Ranges, model};
-use crate::view::Link;
+use super::{Input, Judged, Lookup, Ranges, list, model};
+use crate::view::{Link, Missing, Observed};
 
-/// Whether a witness agrees with the Node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Agrees {
-    /// It does.
-    Yes,
-    /// It does not; a finding says more.
-    No,
-    /// It could not be judged.
-    Unknown,
-    /// There is nothing to compare: the Node itself, a bridge that is not there yet.
-    Nothing,
-}
-
-/// One witness.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Compared {
-    /// What it is.
-    pub what: String,
-    /// What it says.
-    pub value: String,
-    /// Who says so.
-    pub source: String,
-    /// Whether that agrees with the Node.
-    pub agrees: Agrees,
-}
+/// Addresses that are named; of more, only how many there are is said.
+const NAMED: usize = 3;
 
 /// All witnesses, the Node first.
-pub(super) fn rows(input: &Input<'_>, judged: &Judged) -> Vec<Compared> {
+pub fn rows(input: &Input<'_>, judged: &Judged) -> Vec<Compared> {
     let mut table = Table {
         judged,
         rows: Vec::new(),
@@ -44,6 +23,9 @@ pub(super) fn rows(input: &Input<'_>, judged: &Judged) -> Vec<Compared> {
     files(input, &mut table);
     devices(input, &mut table);
     routes(input, &mut table);
+    kubelet(input, &mut table);
+    pods(input, &mut table);
+    record(input, &mut table);
     table.rows
 }
 
@@ -196,6 +178,90 @@ fn routes(input: &Input<'_>, table: &mut Table<'_>) {
     }
 }
 
-fn list<T: ToString>(items: &[T]) -> String {
-    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+/// A witness that could not be asked; one that does not exist has no row.
+fn unknown<T>(what: &str, observed: &Observed<T>, table: &mut Table<'_>) {
+    match &observed.value {
+        Ok(_) | Err(Missing::Absent(_)) => {}
+        Err(Missing::NotYet) => table.add(what, "not looked at yet".to_owned(), &observed.source, Agrees::Unknown),
+        Err(Missing::Unreadable(why)) => table.add(what, format!("unknown: {why}"), &observed.source, Agrees::Unknown),
+    }
+}
+
+fn kubelet(input: &Input<'_>, table: &mut Table<'_>) {
+    let observed = &input.host.kubelet;
+    let Some(told) = observed.get() else {
+        return unknown("kubelet", observed, table);
+    };
+    let agrees = table.agrees(Code::Host08, |_| true);
+    table.add("kubelet", list(&told.cidrs), &observed.source, agrees);
+}
+
+/// The addresses of running pods.
+fn pods(input: &Input<'_>, table: &mut Table<'_>) {
+    let observed = &input.host.sandboxes;
+    let Some(sandboxes) = observed.get() else {
+        return unknown("running pods", observed, table);
+    };
+    let running = sandboxes.iter().filter(|pod| pod.ready && !pod.host_network);
+    let addresses: Vec<IpAddr> = running.flat_map(|pod| pod.addresses.iter().copied()).collect();
+    let agrees = match (addresses.is_empty(), model(input.cni)) {
+        (true, _) | (_, Err(_)) => Agrees::Nothing,
+        (false, Ok(_)) => table.agrees(Code::Host03, |_| true),
+    };
+    table.add("running pods", inside(input, &addresses), &observed.source, agrees);
+}
+
+/// What the CNI itself has written down: the addresses that host-local has given out.
+fn record(input: &Input<'_>, table: &mut Table<'_>) {
+    let observed = &input.host.leases;
+    let Some(leases) = observed.get() else {
+        return unknown("CNI's record", observed, table);
+    };
+    let network = input.cni.chosen.as_ref().map(|config| config.network.as_str());
+    let leases = leases.iter().filter(|lease| Some(lease.network.as_str()) == network);
+    let addresses: Vec<IpAddr> = leases.map(|lease| lease.address).collect();
+    let agrees = match (
+        addresses.is_empty(),
+        model(input.cni),
+        foreign(input, &addresses).is_empty(),
+    ) {
+        (true, _, _) | (_, Err(_), _) => Agrees::Nothing,
+        (false, Ok(_), true) => Agrees::Yes,
+        // A lease may outlive its pod: whether it counts is for the rules to say.
+        (false, Ok(_), false) => match table.agrees(Code::Host03, |_| true) {
+            Agrees::Yes => Agrees::Nothing,
+            other => other,
+        },
+    };
+    table.add("CNI's record", inside(input, &addresses), &observed.source, agrees);
+}
+
+/// The addresses that none of the Node's CIDRs of their family holds, where it has one of that family.
+fn foreign(input: &Input<'_>, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let cidrs: &[IpNet] = input.expectation.map_or(&[], |told| &told.pod_cidrs);
+    let of_family = |address: &IpAddr| cidrs.iter().any(|cidr| cidr.addr().is_ipv4() == address.is_ipv4());
+    let outside = |address: &IpAddr| !cidrs.iter().any(|cidr| cidr.contains(address));
+    let found = addresses
+        .iter()
+        .filter(|address| of_family(address) && outside(address));
+    found.copied().collect()
+}
+
+/// "14 addresses, 2 outside: 10.244.7.5, 10.244.7.6".
+fn inside(input: &Input<'_>, addresses: &[IpAddr]) -> String {
+    let total = match addresses.len() {
+        0 => return "none".to_owned(),
+        1 => "1 address".to_owned(),
+        count => format!("{count} addresses"),
+    };
+    let foreign = foreign(input, addresses);
+    if foreign.is_empty() {
+        return match addresses.len() <= NAMED {
+            true => list(addresses),
+            false => total,
+        };
+    }
+    let named = list(&foreign[..foreign.len().min(NAMED)]);
+    let more = if foreign.len() > NAMED { ", …" } else { "" };
+    format!("{total}, {} outside: {named}{more}", foreign.len())
 }
