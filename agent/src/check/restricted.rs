@@ -1,5 +1,45 @@
-//! SEEN02 agent-restricted: something that is there may not be read.
+//! SEEN02 agent-restricted: something that is there may not be read, so that what rests on it is unknown.
 
-use super::{Input, Judged};
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::{Affected, Evidence};
 
-pub(super) fn judge(_input: &Input<'_>, _judged: &mut Judged) {}
+use super::{Input, Judged, Says};
+
+const CODE: Code = Code::Seen02;
+
+pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
+    let mut rows = input.host.unreadable();
+    let kernel = input.kernel_gaps.iter();
+    rows.extend(kernel.map(|gap| (format!("the kernel's {}", gap.what), gap.why.clone())));
+    if rows.is_empty() {
+        return;
+    }
+    let summary = match rows.as_slice() {
+        [(what, _)] => format!("the agent of {} may not read {what}", input.node),
+        more => format!("the agent of {} may not read {} things", input.node, more.len()),
+    };
+    let affected = rows.iter().map(|(what, why)| Affected {
+        prefix: None,
+        node: Some(input.node.to_owned()),
+        detail: format!("{what}: {why}"),
+    });
+    let evidence = rows.iter().map(|(what, why)| Evidence {
+        source: format!("agent of {}", input.node),
+        text: format!("{what}: {why}"),
+        observed_at: Some(input.now),
+        stale: false,
+    });
+    let says = Says {
+        summary,
+        affected: affected.collect(),
+        evidence: evidence.collect(),
+        unseen: Vec::new(),
+        cause: "The agent runs without a right or a mount that it needs, or what it asks hangs or is damaged; the text beside \
+                each says which."
+            .to_owned(),
+        remedy: "Give the agent what the text asks for: the host's directories mounted read-only below --host-root, and root as \
+                 its user. What rests on it is unknown until then."
+            .to_owned(),
+    };
+    judged.claims.push(input.claim(CODE, says, None));
+}

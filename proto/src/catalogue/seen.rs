@@ -98,7 +98,7 @@ pub(super) const SEEN02: Entry = Entry {
     code: Code::Seen02,
     name: "agent-restricted",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "The agent may not read something it needs.",
     meaning: "The agent runs and lacks a part: a directory that is not mounted, a socket without permission, another network namespace than \
         the host's. What rests on that part is unknown for this node; everything else is judged.",
