@@ -312,6 +312,8 @@ fn bench(what: &[Bench], json: bool) -> anyhow::Result<bool> {
     }
     if chosen(Bench::Scale) {
         figures.extend(bench::scale::run()?);
+        let directory = tempfile::tempdir()?;
+        figures.extend(bench::served::run(&programs()?.aggregator, directory.path())?);
     }
     if json {
         println!("{}", serde_json::to_string_pretty(&figures)?);

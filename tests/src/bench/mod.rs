@@ -6,6 +6,7 @@ pub mod latency;
 pub mod raw;
 pub mod rss;
 pub mod scale;
+pub mod served;
 
 use std::time::Duration;
 
