@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cidrift_lab::binaries;
 use cidrift_lab::kubernetes::leftovers::Traces;
-use cidrift_lab::kubernetes::{Api, Cluster, Cni, Scenario, place, shared};
+use cidrift_lab::kubernetes::{Api, Cluster, Cni, Containerd, Scenario, place, shared};
 use cidrift_lab::ping::ping;
 use cidrift_lab::require::{Need, have};
 
@@ -122,6 +122,42 @@ fn containerds_template_gets_the_nodes_cidr_and_a_node_without_a_conflist_is_not
     assert!(text.contains("10.244.0.0/24"), "{text}");
     node.delete_conflist().unwrap();
     api.wait_ready("n1", false, Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn five_nodes_with_containerd_2_run_pods_that_reach_each_other() {
+    if !have(Need::Kubernetes) {
+        return;
+    }
+    let cluster = start(Scenario {
+        nodes: 5,
+        containerd: Containerd::V2,
+        ..Scenario::default()
+    });
+    let api = cluster.api();
+    for node in cluster.nodes() {
+        api.create_pod(&format!("five-{}", node.name), Some(&node.name))
+            .unwrap();
+    }
+    api.wait_running("five-n1", RUNNING).unwrap();
+    let from = cluster.nodes()[0].pod_netns("default", "five-n1").unwrap();
+    for node in cluster.nodes() {
+        let address = api.wait_running(&format!("five-{}", node.name), RUNNING).unwrap()[0];
+        let runtime = api
+            .node(&node.name)
+            .unwrap()
+            .unwrap()
+            .status
+            .unwrap()
+            .node_info
+            .unwrap();
+        assert!(
+            runtime.container_runtime_version.starts_with("containerd://2."),
+            "{}",
+            runtime.container_runtime_version
+        );
+        assert!(ping(&from, address, 3).unwrap().is_some(), "n1 to {}", node.name);
+    }
 }
 
 #[test]

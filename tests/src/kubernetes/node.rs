@@ -18,7 +18,7 @@ use crate::kubernetes::image::IMAGE;
 use crate::kubernetes::machine::Machine;
 use crate::kubernetes::pki::write;
 use crate::kubernetes::place;
-use crate::kubernetes::scenario::{Cni, Scenario};
+use crate::kubernetes::scenario::{Cni, Containerd, Scenario};
 use crate::kubernetes::service::{Recipe, Service, Where};
 use crate::kubernetes::tools::{CNI_PLUGINS, Tools, debian, path_with};
 use crate::netns::Netns;
@@ -122,7 +122,7 @@ impl Node {
             logs,
             ctr: containerd_path("ctr")?,
         };
-        node.import(parts.image)?;
+        node.import(parts.image, parts.scenario.containerd)?;
         node.kubelet.start_again()?;
         Ok(node)
     }
@@ -230,12 +230,18 @@ impl Node {
     }
 
     /// Imports the image as soon as containerd answers.
-    fn import(&self, image: &Path) -> Result<()> {
+    fn import(&self, image: &Path, containerd: Containerd) -> Result<()> {
         let start = Instant::now();
+        // containerd 2 imports by its transfer service, which unpacks for the overlayfs snapshotter only.
+        let local: &[&str] = match containerd {
+            Containerd::Debian => &[],
+            Containerd::V2 => &["--local"],
+        };
         loop {
             self.containerd.check()?;
             let path = image.to_string_lossy();
-            let output = self.ctr(&["images", "import", "--snapshotter", "native", &path])?;
+            let arguments = [&["images", "import"], local, &["--snapshotter", "native", &path]].concat();
+            let output = self.ctr(&arguments)?;
             if output.status.success() {
                 return Ok(());
             }

@@ -1,15 +1,23 @@
 //! Real flannel and a Node that is made again with another CIDR: the peers follow by themselves, flanneld of that Node
 //! takes itself for a peer, and a host whose flanneld is stopped keeps the old world alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 
+use cidrift_lab::kubernetes::client::fake_node;
 use cidrift_lab::kubernetes::cni::{self, write_conflist};
 use cidrift_lab::kubernetes::{Backend, Cluster, Cni, Scenario};
 use cidrift_lab::require::{Need, have};
 use cidrift_proto::finding::Severity;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::node::{RANGES, delete_bridge, net, run, swap};
 use crate::stage::{PATIENCE, Says, Stage};
+
+/// The CIDR of the node that joins while nobody tells n2.
+const JOINED: &str = "10.244.103.0/24";
 
 /// flanneld, started again, takes over the Node's CIDR; then its conflist, the pod and the bridge are made anew, as the
 /// remedies say. With host-gw the route that led back to the host outlives flanneld.
@@ -32,6 +40,33 @@ fn move_to(cluster: &Cluster, backend: Backend, cidr: &str, pods: (&str, &str)) 
     api.create_pod(pods.1, Some("n1")).unwrap();
     let address = api.wait_running(pods.1, PATIENCE).unwrap()[0];
     assert!(net(cidr).contains(&address), "{address}");
+}
+
+/// A Node that joins: its flanneld has told of it, as far as the others can see.
+fn join(cluster: &Cluster, backend: Backend) {
+    let api = cluster.api();
+    let flannel = |key: &str, value: &str| (format!("flannel.alpha.coreos.com/{key}"), value.to_owned());
+    let data = match backend {
+        Backend::Vxlan => r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:99"}"#,
+        Backend::HostGw => "null",
+    };
+    let mut node = fake_node("n9", &[net(JOINED)]);
+    node.metadata.annotations = Some(BTreeMap::from([
+        flannel("backend-type", &backend.to_string()),
+        flannel("backend-data", data),
+        flannel("kube-subnet-manager", "true"),
+        flannel("public-ip", "172.30.0.99"),
+    ]));
+    api.create_node(&node).unwrap();
+    let nodes: kube::Api<Node> = kube::Api::all(api.client());
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.99"}]}});
+    let parameters = PatchParams::default();
+    let patched = api.block_on(nodes.patch_status("n9", &parameters, &Patch::Merge(status)));
+    assert!(patched.is_ok(), "{patched:?}");
+}
+
+fn routes(cluster: &Cluster, node: &str) -> String {
+    run(cluster.node(node).unwrap(), "/sbin/ip", &["route"])
 }
 
 fn reborn(name: &'static str, backend: Backend) {
@@ -66,7 +101,7 @@ fn reborn(name: &'static str, backend: Backend) {
     );
     stage.only(&reborn);
     for peer in ["n2", "n3"] {
-        let routes = run(cluster.node(peer).unwrap(), "/sbin/ip", &["route"]);
+        let routes = routes(&cluster, peer);
         assert!(routes.contains("10.244.101.0/24 via"), "{routes}");
     }
     stage.mark("reborn");
@@ -74,27 +109,39 @@ fn reborn(name: &'static str, backend: Backend) {
     stage.only(&[]);
     stage.mark("mended");
 
-    // Once more, and nobody tells n2.
+    // Once more, and a node joins, and nobody tells n2.
     cluster.flanneld("n2").unwrap().stop().unwrap();
+    join(&cluster, backend);
     swap(&cluster, "n1", net("10.244.102.0/24"));
     move_to(&cluster, backend, "10.244.102.0/24", ("p1-again", "p1-last"));
     stage.open(
         "PATH01/n2",
         &Says {
-            evidence: &[("kernel of n2", "10.244.102.0/24"), ("Node n1", "10.244.102.0/24")],
+            evidence: &[
+                ("kernel of n2", "10.244.102.0/24"),
+                ("Node n1", "10.244.102.0/24"),
+                ("kernel of n2", JOINED),
+                ("Node n9", JOINED),
+            ],
             cause: &["the CNI's daemon missed the node's arrival"],
             remedy: &["Restart flannel on n2"],
             ..Says::default()
         },
     );
-    let alone = ["PATH01/n2", "PATH03/n2", "PATH07/n2", "POOL12/n1"];
+    // Nobody reports from the one that joined.
+    let alone = ["PATH01/n2", "PATH03/n2", "PATH07/n2", "SEEN01/n9", "POOL12/n1"];
     stage.only(&alone);
+    for (node, has) in [("n1", true), ("n2", false), ("n3", true)] {
+        assert_eq!(routes(&cluster, node).contains(JOINED), has, "{node}");
+    }
     stage.mark("n2 alone keeps the old world");
     // What n1 had before was seen by nobody who lives.
-    stage.crash(&alone[..3]);
+    stage.crash(&alone[..4]);
 
-    // flanneld comes back: it makes the new route, and leaves the old one.
+    // flanneld comes back: it makes the new routes, and leaves the old one.
     cluster.flanneld("n2").unwrap().start_again().unwrap();
+    stage.only(&["PATH03/n2", "SEEN01/n9"]);
+    cluster.api().delete_node("n9").unwrap();
     stage.only(&["PATH03/n2"]);
     stage.open(
         "PATH03/n2",

@@ -16,11 +16,13 @@ pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// Deletes a Node and makes it again at once with this pod CIDR and its labels and annotations. The kubelet never
+/// Deletes a Node and makes it again at once with this pod CIDR and its labels, taints and
+/// annotations. The kubelet never
 /// notices and takes the new one as its own; returns once it has said so.
 pub(crate) fn swap(cluster: &Cluster, name: &str, cidr: IpNet) {
     let api = cluster.api();
     let old = api.node(name).unwrap().unwrap();
+    let spec = old.spec.unwrap_or_default();
     let new = k8s_openapi::api::core::v1::Node {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -31,6 +33,7 @@ pub(crate) fn swap(cluster: &Cluster, name: &str, cidr: IpNet) {
         spec: Some(NodeSpec {
             pod_cidr: Some(cidr.to_string()),
             pod_cidrs: Some(vec![cidr.to_string()]),
+            taints: spec.taints,
             ..NodeSpec::default()
         }),
         ..k8s_openapi::api::core::v1::Node::default()
