@@ -85,6 +85,8 @@ pub struct Host {
     pub runtime: Observed<Runtime>,
     /// Pod sandboxes, over CRI.
     pub sandboxes: Observed<Vec<Sandbox>>,
+    /// The ranges that host-local hands out of, as the CNI configuration names them.
+    pub ranges: Observed<Vec<RangeSet>>,
     /// Addresses that host-local has given out.
     pub leases: Observed<Vec<Lease>>,
     /// libcni's cached results.
@@ -107,6 +109,7 @@ impl Default for Host {
             processes: Observed::not_yet(),
             runtime: Observed::not_yet(),
             sandboxes: Observed::not_yet(),
+            ranges: Observed::not_yet(),
             leases: Observed::not_yet(),
             results: Observed::not_yet(),
             plugins: Observed::not_yet(),
@@ -128,6 +131,7 @@ impl Host {
             processes: none(at),
             runtime: none(at),
             sandboxes: none(at),
+            ranges: none(at),
             leases: none(at),
             results: none(at),
             plugins: none(at),
@@ -143,6 +147,7 @@ impl Host {
         self.processes.same(&other.processes)
             && self.runtime.same(&other.runtime)
             && self.sandboxes.same(&other.sandboxes)
+            && self.ranges.same(&other.ranges)
             && self.leases.same(&other.leases)
             && self.results.same(&other.results)
             && self.plugins.same(&other.plugins)
@@ -158,6 +163,7 @@ impl Host {
             (&self.processes.source, self.processes.unreadable()),
             (&self.runtime.source, self.runtime.unreadable()),
             (&self.sandboxes.source, self.sandboxes.unreadable()),
+            (&self.ranges.source, self.ranges.unreadable()),
             (&self.leases.source, self.leases.unreadable()),
             (&self.results.source, self.results.unreadable()),
             (&self.plugins.source, self.plugins.unreadable()),
@@ -320,6 +326,24 @@ pub struct Sandbox {
     pub addresses: Vec<IpAddr>,
 }
 
+/// Ranges that stand for each other: a pod gets one address out of each set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeSet {
+    /// The ranges, in the order in which they are gone through.
+    pub ranges: Vec<AddressRange>,
+}
+
+/// A range of addresses that host-local hands out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The first address.
+    pub first: IpAddr,
+    /// The last one, of the same family.
+    pub last: IpAddr,
+    /// Never given out, wherever it lies.
+    pub gateway: IpAddr,
+}
+
 /// An address that host-local has given out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -327,7 +351,7 @@ pub struct Lease {
     pub network: String,
     /// The address.
     pub address: IpAddr,
-    /// Id of the sandbox that has it.
+    /// Id of the sandbox that has it; empty where the file names none (cut short by a crash): taken all the same.
     pub container: String,
     /// When it was given.
     pub given_at: Option<Timestamp>,
