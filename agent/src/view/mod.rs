@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod host;
 pub mod kernel;
+mod range;
 pub mod routes;
 mod tables;
 
