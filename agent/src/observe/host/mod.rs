@@ -73,7 +73,8 @@ impl HostReader {
         };
         (host.runtime, host.sandboxes) = self.cri.look(&host.processes, now).await;
         let second = tokio::task::spawn_blocking(move || {
-            (host.leases, host.results) = slow.addresses.look(&config, now);
+            let given = slow.addresses.look(&config, now);
+            (host.ranges, host.leases, host.results) = (given.ranges, given.leases, given.results);
             host.plugins = slow.plugins.look(&config, &host.runtime, now);
             (host.failures, host.kubelet) = slow.logs.look(&host.processes, now);
             host.managers = slow.managers.look(&config, now);
