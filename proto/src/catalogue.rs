@@ -108,7 +108,7 @@ pub enum Code {
     Host03,
     /// local-route-wrong: The Node's own pod CIDR is not delivered on the node itself.
     Host04,
-    /// addresses-low: The node's address range is nearly full, or leaked.
+    /// addresses-low: The node's address range is nearly full, leaked, or about to be given out twice.
     Host05,
     /// cni-not-ready: The runtime has no usable CNI configuration or plugin.
     Host06,

@@ -2,11 +2,13 @@
 
 use cidrift_proto::facts::{CniConfig, FlannelSubnet};
 use cidrift_proto::landing::{Discard, Landing, RouteMatch, Via};
+mod addresses_low;
 mod against_the_real_table;
 mod agent_restricted;
 mod bridge_address_foreign;
 mod cni_config_stale;
 mod local_route_wrong;
+mod pods_outside_cidr;
 mod properties;
 mod what_can_be_judged;
 

@@ -171,6 +171,7 @@ fn with_one_every_landing_of_interest_is_told() {
     let mut witness = Witness::new("node-a", "6.18.44", at(0));
     witness.gaps(Vec::new(), false);
     witness.cni(&cni(), at(0), None);
+    witness.host(Arc::new(Host::bare(at(0))));
     witness.expect(expectation(4, "10.244.1.0/24"), at(0));
     let update = round(&mut witness, &kernel(true), &wide(1)).unwrap();
     assert_eq!(update.expectation, 4);

@@ -110,11 +110,12 @@ pub(super) const HOST03: Entry = Entry {
     code: Code::Host03,
     name: "pods-outside-cidr",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "Running pods have addresses outside the Node's pod CIDR.",
     meaning: "Sandboxes on this node hold addresses that the cluster routes elsewhere or nowhere. They may reach others and get no \
         answer; if another node owns the range, their addresses may exist twice. They stay wrong until they are replaced: an \
-        address is given once in a sandbox's life.",
+        address is given once in a sandbox's life. That a pod runs is the runtime's word alone; libcni's cached result and \
+        host-local's lease show where its address came from, and outlive the pod: without the runtime this is unknown.",
     causes: &[
         "They are older than the Node's present CIDR (POOL12).",
         "They started while the CNI configuration was stale (HOST01), or before flannel rewrote subnet.env after its Node changed.",
@@ -141,8 +142,10 @@ pub(super) const HOST03: Entry = Entry {
              out and back.",
         ),
     ],
-    silence: "hostNetwork pods (they have the node's address). CNIs with their own IPAM: there the delegate's range counts. Secondary \
-        networks of Multus.",
+    silence: "hostNetwork pods (they have the node's address). CNIs with their own IPAM: there the delegate's range counts. Families \
+        that the Node has no CIDR of. Networks besides the pod's first: the runtime does not list their addresses. An address of a \
+        network that the host itself is in (macvlan), or one that a pod may have asked Multus for, may be meant: that is said to be \
+        unknown.",
     related: &[Code::Host01, Code::Pool12, Code::Host05, Code::Path02],
 };
 
@@ -150,22 +153,25 @@ pub(super) const HOST05: Entry = Entry {
     code: Code::Host05,
     name: "addresses-low",
     severity: Severity::Warning,
-    judged: false,
-    title: "The node's address range is nearly full, or leaked.",
-    meaning: "host-local keeps a file for each address it has given. Nearly all are taken: soon sandboxes fail with \"no IP addresses \
-        available in range set\". Or files stand for containers that no longer exist: a leak, which only grows. A /24 has 253 usable \
-        addresses, two are lost to the network and broadcast addresses, one to the gateway.",
+    judged: true,
+    title: "The node's address range is nearly full, leaked, or about to be given out twice.",
+    meaning: "host-local keeps a file for each address it has given. Nine in ten of the range are taken and more pods may come: soon \
+        sandboxes fail with \"no IP addresses available in range set\"; when none is left it is an error. Or files stand for \
+        sandboxes that no longer exist: a leak, which only grows; it is told from five leases on, or a twentieth of the range. Or \
+        the kubelet takes more pods than the range has addresses. Or, an error, running pods have no file: their addresses are \
+        given out again. A /24 has 253 usable addresses, two are lost to the network and broadcast addresses, one to the gateway.",
     causes: &[
         "CNI DEL never ran: a crash, a reboot, a kill of the runtime.",
         "maxPods is larger than the range: 110 pods and a /25 leave little, 250 and a /24 nothing.",
         "Many short-lived pods, whose addresses are released late.",
+        "Files were removed by hand to get rid of a leak, those of running pods with them; or the CNI network got another name.",
     ],
     look: &[
         run(
             "Given addresses against live sandboxes (dataDir may differ; kind uses /run/cni-ipam-state):",
-            "ls /var/lib/cni/networks/*/ | grep -c '\\.'; crictl pods -q --state ready | wc -l",
+            "ls /var/lib/cni/networks/*/ | grep -v last_ | grep -c '[.:]'; crictl pods -q --state ready | wc -l",
         ),
-        run("Whose they are:", "head -qn1 /var/lib/cni/networks/*/*.*"),
+        run("Whose they are:", "head -qn1 /var/lib/cni/networks/*/*[.:]*"),
         run(
             "maxPods and range:",
             "kubectl get node NODE -o jsonpath='{.status.capacity.pods} {.spec.podCIDRs}{\"\\n\"}'",
@@ -176,11 +182,15 @@ pub(super) const HOST05: Entry = Entry {
             "Leak: delete the files whose container id is no sandbox any more. Compare first: a file of a live pod that is \
              deleted gives its address out twice.",
         ),
+        say("Pods without a file: replace them, before another pod gets their address."),
         say(
             "Too many pods: lower maxPods, or move the node to a larger block (a swap with a larger range brings POOL07).",
         ),
     ],
-    silence: "CNIs that do not use host-local.",
+    silence: "CNIs that do not use host-local. A node that may start no more pods than there are addresses left (maxPods), however \
+        full. Leases younger than 5 minutes: a sandbox is listed only when its network is up, and the kubelet gives it 4 minutes. \
+        Leases of other networks, or of what CRI did not set up. Where no lease is of a sandbox that the runtime knows, leases and \
+        runtime may be strangers: leaks are unknown then.",
     related: &[Code::Sand01, Code::Host03, Code::Pool05],
 };
 

@@ -1,0 +1,232 @@
+//! HOST05.
+
+use std::collections::BTreeMap;
+
+use cidrift_proto::finding::Severity;
+
+use super::pods_outside_cidr::{Node, id};
+use super::*;
+use crate::view::host::{Process, Program, RangeSet, Setting};
+
+const CODE: Code = Code::Host05;
+
+/// A bridge with this range, long after the last pod started.
+fn node(range: &str) -> Node {
+    let mut node = Node::new(Host::bridge(&[range]));
+    node.seen.ranges = Observed::seen(at(9), "/etc/cni/net.d/10-x", vec![RangeSet::whole(net(range)).unwrap()]);
+    node.now = at(1000);
+    node.seen.sandboxes.at = at(990);
+    node
+}
+
+fn address(number: u8) -> String {
+    format!("10.244.1.{number}")
+}
+
+/// Pods with their leases.
+fn running(mut node: Node, numbers: std::ops::RangeInclusive<u8>) -> Node {
+    for number in numbers {
+        node = node
+            .pod(number, &address(number))
+            .lease("cbr0", &id(number), &address(number));
+    }
+    node
+}
+
+fn leaked(mut node: Node, numbers: std::ops::RangeInclusive<u8>) -> Node {
+    for number in numbers {
+        node = node.lease("cbr0", &id(number), &address(number));
+    }
+    node
+}
+
+fn max_pods(node: Node, value: &str) -> Node {
+    node.with(|node| {
+        let setting = Setting {
+            value: value.into(),
+            source: "/var/lib/kubelet/config.yaml".into(),
+        };
+        let kubelet = Process {
+            program: Program::Kubelet,
+            embedded_in: None,
+            pid: 7,
+            started_at: None,
+            settings: BTreeMap::from([("maxPods".to_owned(), setting)]),
+            problem: None,
+        };
+        node.seen.processes = Observed::seen(at(9), "/proc", vec![kubelet]);
+    })
+}
+
+#[test]
+fn a_range_with_room_is_fine_up_to_nine_in_ten() {
+    running(node("10.244.1.0/24"), 2..=228).assert_silent(CODE);
+    let judged = running(node("10.244.1.0/24"), 2..=229).judge(CODE);
+    assert_eq!(judged.claims[0].severity, Severity::Warning);
+    assert_eq!(
+        judged.claims[0].summary,
+        "228 of 253 addresses of 10.244.1.1-10.244.1.254 are given out, 25 left"
+    );
+}
+
+#[test]
+fn a_full_range_is_an_error() {
+    let judged = running(node("10.244.1.0/28"), 2..=14).judge(CODE);
+    assert_eq!(judged.claims[0].severity, Severity::Error);
+    insta::assert_snapshot!(text(&judged));
+}
+
+#[test]
+fn a_node_that_may_start_no_more_pods_needs_no_more_addresses() {
+    let full = running(node("10.244.1.0/24"), 2..=251);
+    max_pods(full.clone(), "250").assert_silent(CODE);
+    max_pods(full.clone(), "253").assert_silent(CODE);
+    assert_eq!(max_pods(full, "254").judge(CODE).claims.len(), 1);
+}
+
+#[test]
+fn more_pods_than_addresses_are_foreseen() {
+    let node = running(node("10.244.1.0/26"), 2..=4);
+    insta::assert_snapshot!(text(&max_pods(node.clone(), "110").judge(CODE)));
+    max_pods(node.clone(), "61").assert_silent(CODE);
+    let host_network = node.pod(9, "10.0.0.11").last_pod(|pod| pod.host_network = true);
+    max_pods(host_network, "62").assert_silent(CODE);
+}
+
+#[test]
+fn leases_of_sandboxes_that_are_gone_are_leaked() {
+    let node = leaked(running(node("10.244.1.0/24"), 2..=3), 10..=15).lease("cbr0", "", "10.244.1.16");
+    insta::assert_snapshot!(text(&node.judge(CODE)));
+    let claim = node.judge(CODE).claims.remove(0);
+    assert_eq!((claim.severity, claim.affected_total), (Severity::Warning, 7));
+    assert_eq!(
+        claim.affected[6].detail,
+        "the lease of 10.244.1.16 names no sandbox, given 2026-09-21T14:13:25Z"
+    );
+}
+
+#[test]
+fn a_handful_of_leaks_with_room_is_not_worth_a_word() {
+    leaked(running(node("10.244.1.0/24"), 2..=3), 10..=13).assert_silent(CODE);
+    assert_eq!(
+        leaked(running(node("10.244.1.0/24"), 2..=3), 10..=14)
+            .judge(CODE)
+            .claims
+            .len(),
+        1
+    );
+    assert_eq!(
+        leaked(running(node("10.244.1.0/28"), 2..=3), 10..=10)
+            .judge(CODE)
+            .claims
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_range_full_of_leaks_is_an_error_that_names_them() {
+    let judged = leaked(running(node("10.244.1.0/28"), 2..=3), 4..=14).judge(CODE);
+    assert_eq!(judged.claims[0].severity, Severity::Error);
+    assert!(judged.claims[0].summary.contains("all 13 addresses"));
+    assert!(
+        judged.claims[0]
+            .summary
+            .contains("11 leases are of no sandbox: 10.244.1.4, ")
+    );
+}
+
+#[test]
+fn a_lease_is_young_for_five_minutes() {
+    let node = leaked(running(node("10.244.1.0/24"), 2..=3), 10..=19);
+    node.clone().with(|node| node.now = at(304)).assert_silent(CODE);
+    assert_eq!(node.clone().with(|node| node.now = at(305)).judge(CODE).claims.len(), 1);
+    // Sandboxes listed before the lease was given say nothing of it.
+    node.with(|node| node.seen.sandboxes.at = at(5)).assert_silent(CODE);
+}
+
+#[test]
+fn what_cri_did_not_set_up_is_no_leak_and_stopped_sandboxes_are_none() {
+    let mut others = running(node("10.244.1.0/24"), 2..=3);
+    for number in 10..20 {
+        others = others.lease("cbr0", &format!("default-job{number}"), &address(number));
+        others = others.lease("podman", &id(number), &format!("10.88.0.{number}"));
+    }
+    others.assert_silent(CODE);
+    let mut stopped = running(node("10.244.1.0/24"), 2..=3);
+    for number in 10..20 {
+        stopped = running(stopped, number..=number).last_pod(|pod| pod.ready = false);
+    }
+    stopped.assert_silent(CODE);
+}
+
+#[test]
+fn leases_of_which_the_runtime_knows_none_may_be_anothers() {
+    let node = leaked(node("10.244.1.0/24"), 10..=30).pod(1, "10.244.1.99");
+    assert_eq!(
+        node.unjudged(CODE),
+        "no lease of network cbr0 in /var/lib/cni/networks is of a sandbox that the runtime knows: they may be another runtime's"
+    );
+}
+
+#[test]
+fn a_running_pod_without_a_lease_will_have_its_address_given_out_again() {
+    let node = running(node("10.244.1.0/24"), 2..=3)
+        .pod(9, "10.244.1.9")
+        .pod(8, "10.9.9.9");
+    let judged = node.judge(CODE);
+    assert_eq!(judged.claims[0].severity, Severity::Error);
+    insta::assert_snapshot!(text(&judged));
+}
+
+#[test]
+fn without_the_runtime_only_the_count_is_judged() {
+    let node = leaked(node("10.244.1.0/28"), 2..=14)
+        .with(|node| node.seen.sandboxes.value = Err(Missing::Unreadable("it hangs".into())));
+    let judged = node.judge(CODE);
+    assert_eq!(judged.unjudged[0].reason, "/run/containerd/containerd.sock: it hangs");
+    assert_eq!(
+        judged.claims[0].summary,
+        "all 13 addresses of 10.244.1.1-10.244.1.14 are given out"
+    );
+}
+
+#[test]
+fn leases_that_may_not_be_read_are_unknown() {
+    let node = node("10.244.1.0/24").with(|node| node.seen.leases.value = Err(Missing::Unreadable("denied".into())));
+    assert_eq!(node.unjudged(CODE), "/var/lib/cni/networks: denied");
+}
+
+#[test]
+fn a_narrowed_range_counts_as_it_is() {
+    let node = running(node("10.244.1.0/24"), 100..=120).with(|node| {
+        let set = &mut node.seen.ranges.value.as_mut().unwrap()[0];
+        set.ranges[0].first = "10.244.1.100".parse().unwrap();
+        set.ranges[0].last = "10.244.1.120".parse().unwrap();
+    });
+    assert!(
+        node.judge(CODE).claims[0]
+            .summary
+            .starts_with("all 21 addresses of 10.244.1.100-10.244.1.120")
+    );
+}
+
+#[test]
+fn flannels_range_is_in_subnet_env_and_calicos_is_the_nodes() {
+    let mut flannel = Node::new(Host::flannel());
+    flannel.now = at(1000);
+    flannel.seen.sandboxes.at = at(990);
+    let flannel = running(flannel, 2..=254);
+    assert_eq!(flannel.judge(CODE).claims[0].severity, Severity::Error);
+    let calico = flannel.with(|node| {
+        node.host.cni = config("10-canal.conflist", "calico", Some("host-local"), &[], None);
+    });
+    assert_eq!(calico.judge(CODE).claims[0].severity, Severity::Error);
+}
+
+#[test]
+fn another_allocator_is_not_judged() {
+    let node = leaked(running(Node::new(Host::flannel()), 2..=3), 10..=250);
+    node.with(|node| node.host.cni.chosen.as_mut().unwrap().ipam = Some("static".into()))
+        .assert_silent(CODE);
+}
