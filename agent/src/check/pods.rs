@@ -181,10 +181,23 @@ fn says(case: &Case<'_>, records: &Records<'_>, strays: &[Stray<'_>]) -> Says {
         ),
         affected: strays.iter().map(affected).collect(),
         evidence: evidence(case, records, strays),
-        unseen: records.unseen(),
+        unseen: unseen(case, records),
         cause: origin::causes(case, strays.iter().map(|stray| &stray.origin)),
         remedy: remedy(case, strays, &pods),
     }
+}
+
+/// What could make these addresses right after all, and could not be looked at.
+fn unseen(case: &Case<'_>, records: &Records<'_>) -> Vec<String> {
+    let mut unseen = records.unseen();
+    if case.model.is_flannel() && case.expectation.kube_subnet_manager.is_none() {
+        unseen.push("whether flanneld runs with --kube-subnet-mgr (the Node's annotations)".to_owned());
+    }
+    let kube_router = case.model.delivery.device() == Some("kube-bridge");
+    if kube_router && !case.expectation.source.contains("annotation") {
+        unseen.push("the annotation kube-router.io/pod-cidrs, which kube-router takes before spec.podCIDRs".to_owned());
+    }
+    unseen
 }
 
 fn affected(stray: &Stray<'_>) -> Affected {

@@ -1,5 +1,7 @@
 //! HOST03, and what tests of HOST05 share with it: a host with pods.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::view;
 use crate::view::Observed;
@@ -170,10 +172,11 @@ fn a_stale_subnet_env_is_named_as_the_cause() {
     let node = Node::new(Host::flannel()).pod(1, "10.244.7.5").with(|node| {
         node.host.cni.flannel.as_mut().unwrap().subnets = nets(&["10.244.7.0/24"]);
     });
-    assert!(
-        node.judge(CODE).claims[0]
-            .cause
-            .contains("/run/flannel/subnet.env still names (HOST01)")
+    let claim = node.judge(CODE).claims.remove(0);
+    assert!(claim.cause.contains("/run/flannel/subnet.env still names (HOST01)"));
+    assert_eq!(
+        claim.unseen,
+        ["whether flanneld runs with --kube-subnet-mgr (the Node's annotations)"]
     );
 }
 
@@ -280,4 +283,24 @@ fn a_pod_whose_address_is_not_known_is_not_taken_for_right() {
         node.unjudged(CODE),
         "/run/containerd/containerd.sock: 1 running sandboxes without their addresses"
     );
+}
+
+proptest! {
+    /// A running pod is outside exactly when none of the Node's CIDRs of its family holds its address.
+    #[test]
+    fn outside_means_an_address_that_is_not_the_nodes(
+        cidr in (any::<[u8; 2]>(), 8..=30u8),
+        addresses in prop::collection::vec(any::<[u8; 2]>(), 1..4),
+        ready in any::<bool>(),
+    ) {
+        let cidr = IpNet::new([10, 200, cidr.0[0], cidr.0[1]].into(), cidr.1).unwrap().trunc();
+        let addresses: Vec<std::net::IpAddr> = addresses.iter().map(|[a, b]| [10, 200, *a, *b].into()).collect();
+        let node = bridge(&["10.244.1.0/24"]).pod(1, "10.244.1.1").last_pod(|pod| {
+            pod.addresses.clone_from(&addresses);
+            pod.ready = ready;
+        });
+        let node = node.with(|node| node.host.expectation.pod_cidrs = vec![cidr]);
+        let outside = ready && addresses.iter().any(|address| !cidr.contains(address));
+        prop_assert_eq!(!node.judge(CODE).claims.is_empty(), outside);
+    }
 }
