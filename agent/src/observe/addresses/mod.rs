@@ -38,7 +38,7 @@ const LEASE_LIMITS: Limits = Limits {
     linger: true,
 };
 
-/// Cached results: a few KiB each, and more than a node has pods only where libcni leaves them behind.
+/// Cached results: a few KiB each, one for each pod, and those that crashes left behind.
 const RESULT_LIMITS: Limits = Limits {
     entries: 1 << 14,
     files: 1 << 12,

@@ -1,8 +1,8 @@
 //! libcni's cache: `/var/lib/cni/results/NETWORK-ID-INTERFACE`, the result of each ADD together with the configuration
 //! that was in force then.
 //!
-//! A file is no proof that its pod runs. libcni removes it with DEL only for configurations of CNI version 0.4.0 and
-//! later (since its version 1.1), and a pod that was lost in a crash leaves it behind.
+//! A file is no proof that its pod runs: libcni removes it at the end of a DEL that went well, and a pod that was lost
+//! in a crash leaves it behind.
 
 use std::net::IpAddr;
 
@@ -157,6 +157,30 @@ pub(super) mod tests {
                 made_at: None,
             }
         );
+    }
+
+    /// Written by libcni v1.3.0 with the host-local plugin 1.1.1, as it came.
+    #[test]
+    fn what_libcni_writes_is_read_in_every_version_of_cni() {
+        const CONFIG: &str = "eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoibmV0MS4wLjAiLCJwbHVnaW5zIjpbeyJ0eXBlIjoiaG9zdC1sb2Nh\
+            bCIsImlwYW0iOnsidHlwZSI6Imhvc3QtbG9jYWwiLCJkYXRhRGlyIjoiL3RtcC93dC1hZGRyLWxpYmNuaS9sZWFzZXMiLCJzdWJuZXQiOiIxMC4yNDQu\
+            Ny4wLzI0In19XX0=";
+        for result in [
+            r#"{"cniVersion":"0.2.0","dns":{},"ip4":{"gateway":"10.244.7.1","ip":"10.244.7.2/24"}}"#,
+            r#"{"cniVersion":"0.3.1","dns":{},"ips":[{"address":"10.244.7.2/24","gateway":"10.244.7.1","version":"4"}]}"#,
+            r#"{"cniVersion":"1.0.0","ips":[{"address":"10.244.7.2/24","gateway":"10.244.7.1"}]}"#,
+        ] {
+            let file = format!(
+                r#"{{"kind":"cniCacheV1","containerId":"3f2a1.0.0","config":"{CONFIG}","ifName":"eth0","networkName":"net1.0.0","netns":"/none","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAMESPACE","default"],["K8S_POD_NAME","web"]],"result":{result}}}"#
+            );
+            let read = parse(file.as_bytes(), None).unwrap();
+            assert_eq!(read.addresses, ["10.244.7.2/24".parse().unwrap()]);
+            assert_eq!(read.ranges, ["10.244.7.0/24".parse().unwrap()]);
+            assert_eq!(
+                (read.pod.as_deref(), read.container.as_str()),
+                (Some("default/web"), "3f2a1.0.0")
+            );
+        }
     }
 
     #[test]
