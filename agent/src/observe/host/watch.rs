@@ -14,6 +14,10 @@ use crate::view::Host;
 /// pods and daemons, and kubelet itself tries a failed sandbox again every 15 s or so.
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// What says the same is told again after this: some rules wait for time to pass (a lease that is old enough to be a
+/// leak), in minutes.
+const AGAIN: Duration = Duration::from_secs(60);
+
 /// Looks at a host every now and then, in a task of its own.
 #[derive(Debug)]
 pub struct HostWatcher {
@@ -27,11 +31,11 @@ impl HostWatcher {
         Self { reader, cni }
     }
 
-    /// Looks until nobody listens any more; sends what is new.
+    /// Looks until nobody listens any more; sends what is new, and now and then what is not.
     pub async fn run(mut self, sender: mpsc::Sender<Arc<Host>>) {
         let mut ticks = interval_at(Instant::now(), PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told: Option<Arc<Host>> = None;
+        let mut told: Option<(Arc<Host>, Instant)> = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -40,13 +44,14 @@ impl HostWatcher {
             }
             let cni = self.cni.borrow_and_update().clone();
             let host = Arc::new(self.reader.look(&cni).await);
-            if told.as_ref().is_some_and(|told| told.same(&host)) {
+            let fresh = |(told, at): &(Arc<Host>, Instant)| told.same(&host) && at.elapsed() < AGAIN;
+            if told.as_ref().is_some_and(fresh) {
                 continue;
             }
             if sender.send(Arc::clone(&host)).await.is_err() {
                 return;
             }
-            told = Some(host);
+            told = Some((host, Instant::now()));
         }
     }
 }
