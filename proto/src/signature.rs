@@ -1,4 +1,8 @@
-//! What the error text of a failed pod sandbox says is wrong (references D and E).
+//! What the error text of a failed pod sandbox, of a CNI's daemon or of an allocator says is wrong.
+
+mod advice;
+mod detail;
+mod texts;
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,6 +11,8 @@ use serde::Serialize;
 
 use crate::Malformed;
 use crate::catalogue::Code;
+
+pub use self::detail::{Detail, detail};
 
 /// The class of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -32,6 +38,18 @@ pub enum Signature {
     Unauthorized,
     /// The API server's Service cannot be reached from the node.
     ApiUnreachable,
+    /// The CNI's configuration asks for what cannot be given.
+    Configuration,
+    /// The kernel refuses a device, an address, a route or a rule that the CNI sets up.
+    HostRefuses,
+    /// Two nodes have one range, or ranges that overlap.
+    OverlappingCidr,
+    /// A Node's CIDR is not of the pool: kube-controller-manager and flannel refuse it.
+    OutsidePool,
+    /// No range is left for another node.
+    PoolExhausted,
+    /// The cloud's route to a node is missing.
+    CloudRoute,
     /// It took too long.
     Timeout,
     /// The runtime failed, not the network: image, cgroup, seccomp.
@@ -42,7 +60,7 @@ pub enum Signature {
 
 impl Signature {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::AddressesExhausted,
         Self::DelegateFull,
         Self::BridgeAddress,
@@ -53,6 +71,12 @@ impl Signature {
         Self::DaemonUnreachable,
         Self::Unauthorized,
         Self::ApiUnreachable,
+        Self::Configuration,
+        Self::HostRefuses,
+        Self::OverlappingCidr,
+        Self::OutsidePool,
+        Self::PoolExhausted,
+        Self::CloudRoute,
         Self::Timeout,
         Self::Runtime,
         Self::Unknown,
@@ -71,6 +95,12 @@ impl Signature {
             Self::DaemonUnreachable => "daemon-unreachable",
             Self::Unauthorized => "unauthorized",
             Self::ApiUnreachable => "api-unreachable",
+            Self::Configuration => "configuration",
+            Self::HostRefuses => "host-refuses",
+            Self::OverlappingCidr => "overlapping-cidr",
+            Self::OutsidePool => "outside-pool",
+            Self::PoolExhausted => "pool-exhausted",
+            Self::CloudRoute => "cloud-route",
             Self::Timeout => "timeout",
             Self::Runtime => "runtime",
             Self::Unknown => "unknown",
@@ -97,83 +127,15 @@ impl FromStr for Signature {
     }
 }
 
-/// Texts and what they mean; the first that is found counts. What a daemon says stands before what its
-/// socket says, and both before timeouts, which are often only how the others end.
-const TEXTS: &[(&str, Signature)] = &[
-    ("already has an ip address different from", Signature::BridgeAddress),
-    ("no ip addresses available in range set", Signature::AddressesExhausted),
-    ("no ip addresses available in network", Signature::AddressesExhausted),
-    ("range is full", Signature::AddressesExhausted),
-    ("all cidr ranges are exhausted", Signature::AddressesExhausted),
-    ("no ips currently available on the node", Signature::DelegateFull),
-    ("no ips available in pools", Signature::DelegateFull),
-    (
-        "cannot allocate new block due to per host block limit",
-        Signature::DelegateFull,
-    ),
-    ("no configured calico pools for node", Signature::DelegateFull),
-    ("cannot find a qualified ippool", Signature::DelegateFull),
-    ("unable to allocate a new ipam block", Signature::DelegateFull),
-    ("failed to find or claim a block", Signature::DelegateFull),
-    ("failed to assign an ip address to container", Signature::DelegateFull),
-    ("no available ip/prefix addresses", Signature::DelegateFull),
-    ("insufficientfreeaddressesinsubnet", Signature::DelegateFull),
-    ("insufficientcidrblocks", Signature::DelegateFull),
-    ("not enough ips available", Signature::DelegateFull),
-    ("failed to get ip address from cns", Signature::DelegateFull),
-    ("failed to allocate pool", Signature::DelegateFull),
-    ("no subnets available", Signature::DelegateFull),
-    ("/run/flannel/subnet.env", Signature::SubnetEnvMissing),
-    ("pod cidr not assigned", Signature::NoCidr),
-    ("podcidr not available", Signature::NoCidr),
-    ("podcidr is empty", Signature::NoCidr),
-    ("no podcidr for node", Signature::NoCidr),
-    ("podcidr not set for node", Signature::NoCidr),
-    ("failed to find plugin", Signature::PluginMissing),
-    ("cni plugin not initialized", Signature::NotInitialised),
-    ("cni config not initialized", Signature::NotInitialised),
-    ("cni config uninitialized", Signature::NotInitialised),
-    ("no cni configuration file in", Signature::NotInitialised),
-    ("no networks found in", Signature::NotInitialised),
-    ("no network config found in", Signature::NotInitialised),
-    ("failed to load cni", Signature::NotInitialised),
-    ("connection is unauthorized", Signature::Unauthorized),
-    (
-        "check that the calico/node container is running",
-        Signature::DaemonUnreachable,
-    ),
-    ("error received from addnetwork grpc call", Signature::DaemonUnreachable),
-    ("unable to connect to cilium agent", Signature::DaemonUnreachable),
-    ("cilium api client", Signature::DaemonUnreachable),
-    ("cilium.sock", Signature::DaemonUnreachable),
-    ("cni request failed with status", Signature::DaemonUnreachable),
-    (":443: i/o timeout", Signature::ApiUnreachable),
-    (":443: connect: connection refused", Signature::ApiUnreachable),
-    (":443: connect: no route to host", Signature::ApiUnreachable),
-    (":6443: i/o timeout", Signature::ApiUnreachable),
-    ("connect: connection refused", Signature::DaemonUnreachable),
-    ("deadlineexceeded", Signature::Timeout),
-    ("context deadline exceeded", Signature::Timeout),
-    ("netplugin failed with no error message", Signature::Timeout),
-    ("i/o timeout", Signature::Timeout),
-    ("failed to create containerd task", Signature::Runtime),
-    ("failed to create shim task", Signature::Runtime),
-    ("failed to start sandbox container", Signature::Runtime),
-    ("failed to get sandbox image", Signature::Runtime),
-    ("failed to get sandbox runtime", Signature::Runtime),
-    ("oci runtime create failed", Signature::Runtime),
-    ("runc create failed", Signature::Runtime),
-    ("failed to reserve sandbox name", Signature::Timeout),
-    ("cgroup", Signature::Runtime),
-    ("seccomp", Signature::Runtime),
-];
-
 impl Signature {
     /// Classifies an error text; case does not matter, and neither what stands around it.
     pub fn of(text: &str) -> Self {
-        let text = text.to_ascii_lowercase();
-        let found = TEXTS.iter().find(|(part, _)| text.contains(part));
-        found.map_or(Self::Unknown, |(_, signature)| *signature)
+        texts::find(&text.to_ascii_lowercase()).unwrap_or(Self::Unknown)
+    }
+
+    /// Says little of its own: often only how another failure ends, or nothing that is known.
+    pub fn vague(self) -> bool {
+        matches!(self, Self::Timeout | Self::Unknown)
     }
 
     /// Normal for a while on a node that has just come up.
@@ -186,6 +148,7 @@ impl Signature {
                 | Self::NoCidr
                 | Self::DaemonUnreachable
                 | Self::ApiUnreachable
+                | Self::CloudRoute
                 | Self::Timeout
         )
     }
@@ -203,6 +166,12 @@ impl Signature {
             Self::DaemonUnreachable => "the CNI's daemon does not answer",
             Self::Unauthorized => "the API server refuses the CNI's credential",
             Self::ApiUnreachable => "the API server's Service cannot be reached from the node",
+            Self::Configuration => "the CNI's configuration asks for what cannot be given",
+            Self::HostRefuses => "the host refuses a device or route that the CNI sets up",
+            Self::OverlappingCidr => "another node has the same range, or one that overlaps",
+            Self::OutsidePool => "the node's CIDR is not of the pool",
+            Self::PoolExhausted => "no range is left for another node",
+            Self::CloudRoute => "the cloud's route to the node is missing",
             Self::Timeout => "it takes too long",
             Self::Runtime => "the container runtime fails, not the network",
             Self::Unknown => "for a reason that is not among the known ones",
@@ -222,7 +191,12 @@ impl Signature {
             Self::DaemonUnreachable => &[Code::Pool01, Code::Pool14, Code::Host06],
             Self::ApiUnreachable => &[Code::Path01, Code::Path02, Code::Path04, Code::Host07, Code::Host09],
             Self::Timeout => &[Code::Host06, Code::Host07],
-            Self::Unauthorized | Self::Runtime | Self::Unknown => &[],
+            Self::Configuration => &[Code::Host01, Code::Host06, Code::Pool14],
+            Self::HostRefuses => &[Code::Host02, Code::Host07, Code::Host11],
+            Self::OverlappingCidr => &[Code::Pool03, Code::Pool14],
+            Self::OutsidePool => &[Code::Pool02],
+            Self::PoolExhausted => &[Code::Pool01],
+            Self::Unauthorized | Self::CloudRoute | Self::Runtime | Self::Unknown => &[],
         }
     }
 }
@@ -254,106 +228,4 @@ pub fn stable(message: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Texts of references D and E and of real reports, each in the shape in which kubelet tells it.
-    #[test]
-    fn the_texts_of_real_components_are_told_apart() {
-        let cases = [
-            (
-                "failed to allocate for range 0: no IP addresses available in range set: 10.244.7.1-10.244.7.6",
-                Signature::AddressesExhausted,
-            ),
-            (
-                "failed to delegate add: failed to allocate for range 0: no IP addresses available in range set: 10.42.2.1-10.42.2.254",
-                Signature::AddressesExhausted,
-            ),
-            (
-                "unable to allocate IP via local cilium agent: [POST /ipam][502] postIpamFailure \"range is full\"",
-                Signature::AddressesExhausted,
-            ),
-            (
-                "unable to allocate IP via local cilium agent: [POST /ipam][502] postIpamFailure  range is full",
-                Signature::AddressesExhausted,
-            ),
-            (
-                "failed to request IPv4 addresses: Assigned 0 out of 1 requested IPv4 addresses; No IPs available in pools: [192.168.0.0/16]",
-                Signature::DelegateFull,
-            ),
-            (
-                "add cmd: failed to assign an IP address to container",
-                Signature::DelegateFull,
-            ),
-            ("Failed to get IP address from CNS", Signature::DelegateFull),
-            (
-                "failed to set bridge addr: \"cni0\" already has an IP address different from 10.244.1.1/24",
-                Signature::BridgeAddress,
-            ),
-            (
-                "failed to load flannel 'subnet.env' file: open /run/flannel/subnet.env: no such file or directory. Check the flannel pod log for this node.",
-                Signature::SubnetEnvMissing,
-            ),
-            (
-                "open /run/flannel/subnet.env: no such file or directory",
-                Signature::SubnetEnvMissing,
-            ),
-            (
-                "failed to find plugin \"loopback\" in path [/opt/cni/bin]",
-                Signature::PluginMissing,
-            ),
-            (
-                "no network config found in /etc/cni/net.d: cni plugin not initialized",
-                Signature::NotInitialised,
-            ),
-            ("cni config uninitialized", Signature::NotInitialised),
-            (
-                "error getting ClusterInformation: connection is unauthorized: Unauthorized",
-                Signature::Unauthorized,
-            ),
-            (
-                "stat /var/lib/calico/nodename: no such file or directory: check that the calico/node container is running and has mounted /var/lib/calico/",
-                Signature::DaemonUnreachable,
-            ),
-            (
-                "add cmd: Error received from AddNetwork gRPC call: rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing dial tcp 127.0.0.1:50051: connect: connection refused\"",
-                Signature::DaemonUnreachable,
-            ),
-            (
-                "error getting ClusterInformation: Get \"https://10.96.0.1:443/apis/crd.projectcalico.org/v1/clusterinformations/default\": dial tcp 10.96.0.1:443: i/o timeout",
-                Signature::ApiUnreachable,
-            ),
-            ("context deadline exceeded", Signature::Timeout),
-            (
-                "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: can't get final child's PID from pipe: EOF: unknown",
-                Signature::Runtime,
-            ),
-            ("something that nobody has ever seen", Signature::Unknown),
-        ];
-        for (tail, signature) in cases {
-            for prefix in ["", "(combined from similar events): "] {
-                let id = "d615cc04".repeat(8);
-                let text = format!(
-                    "{prefix}Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox \"{id}\": plugin type=\"flannel\" failed (add): {tail}"
-                );
-                assert_eq!(Signature::of(&text), signature, "{tail}");
-                assert!(
-                    !stable(&text).contains(&id) && stable(&text).starts_with("Failed"),
-                    "{text}"
-                );
-                assert!(stable(&text).contains(&tail[..tail.len().min(40)]), "{text}");
-            }
-        }
-        let exceeded =
-            "Failed to create pod sandbox: rpc error: code = DeadlineExceeded desc = context deadline exceeded";
-        assert_eq!(Signature::of(exceeded), Signature::Timeout);
-    }
-
-    #[test]
-    fn every_text_is_found_as_it_stands_in_the_table() {
-        for (text, signature) in TEXTS {
-            assert_eq!(*text, text.to_ascii_lowercase(), "texts are compared in lower case");
-            assert_eq!(Signature::of(text), *signature, "{text} is hidden by an earlier one");
-        }
-    }
-}
+mod tests;

@@ -196,8 +196,8 @@ fn claim(scene: &Scene<'_>, node: &NodeRecord, failures: &SandboxFailures) -> Op
     let last = worst.iter().filter_map(|pod| pod.told.last).max();
     claim.changed_at = last.or(claim.changed_at);
     around_it(scene, node, &mut claim);
-    claim.cause = cause(node, *class);
-    claim.remedy = remedy(node, *class);
+    claim.cause = class.cause(name, node.pod_cidrs_raw.is_empty());
+    claim.remedy = class.remedy(name);
     Some(claim)
 }
 
@@ -252,74 +252,4 @@ fn around_it(scene: &Scene<'_>, node: &NodeRecord, claim: &mut Claim) {
             .evidence
             .push(scene.around_evidence(Resource::CniPods, format!("pod {}", daemon.pod), text));
     }
-}
-
-fn cause(node: &NodeRecord, class: Signature) -> String {
-    let name = &node.name;
-    match class {
-        Signature::AddressesExhausted => format!(
-            "All addresses of {name}'s range are given out: more pods than the range has addresses, or addresses that were never \
-             released (a leak)."
-        ),
-        Signature::DelegateFull => {
-            "The CNI's own allocator has nothing left for this node: its pool, its subnet or a limit per host.".to_owned()
-        }
-        Signature::BridgeAddress => format!(
-            "The pod bridge of {name} still has the gateway address of another range: the Node came back with another CIDR, or the \
-             CNI configuration is of another range."
-        ),
-        Signature::NotInitialised | Signature::SubnetEnvMissing | Signature::NoCidr if node.pod_cidrs_raw.is_empty() => {
-            format!("{name} has no pod CIDR, and its CNI waits for one: this is the allocator's fault, not the runtime's.")
-        }
-        Signature::NotInitialised => "The CNI's daemon has not written its configuration on this node.".to_owned(),
-        Signature::SubnetEnvMissing => {
-            "flannel's daemon has not run on this node since it booted, or cannot reach the API server.".to_owned()
-        }
-        Signature::NoCidr => "The CNI's daemon has not seen the node's pod CIDR.".to_owned(),
-        Signature::PluginMissing => "A binary that the CNI configuration names is not on this host.".to_owned(),
-        Signature::DaemonUnreachable => "The CNI's daemon on this node does not run or does not answer.".to_owned(),
-        Signature::Unauthorized => "The credential in the CNI's kubeconfig on this host has expired or was revoked.".to_owned(),
-        Signature::ApiUnreachable => {
-            "The CNI reaches the API server through its Service, and that does not work from this node: kube-proxy, a route or \
-             a firewall."
-                .to_owned()
-        }
-        Signature::Timeout => "The runtime or the CNI's daemon is overloaded, or waits for something that does not answer.".to_owned(),
-        Signature::Runtime => "The container runtime cannot start the sandbox's container; the network is not concerned.".to_owned(),
-        Signature::Unknown => "The text is not among the known ones: it is quoted as evidence.".to_owned(),
-    }
-}
-
-fn remedy(node: &NodeRecord, class: Signature) -> String {
-    let name = &node.name;
-    let mend = match class {
-        Signature::AddressesExhausted => {
-            "On the host, compare given addresses with live sandboxes: ls /var/lib/cni/networks/*/ ; crictl pods -q --state ready. \
-             Files of containers that are gone are a leak (HOST05)."
-        }
-        Signature::DelegateFull => {
-            "Widen the allocator's pool, or release what nodes that are gone still hold (POOL14)."
-        }
-        Signature::BridgeAddress => {
-            "Drain the node, then on the host: ip link delete cni0; the plugin makes it anew (HOST02)."
-        }
-        Signature::NotInitialised | Signature::SubnetEnvMissing | Signature::NoCidr => {
-            "Mend what the CNI's daemon waits for; its log says what. Without a pod CIDR see POOL01."
-        }
-        Signature::PluginMissing => {
-            "Restart the CNI's pod on this node: its init container installs the binaries (HOST06)."
-        }
-        Signature::DaemonUnreachable | Signature::Unauthorized => {
-            "Restart the CNI's pod on this node: it writes its configuration and credential anew."
-        }
-        Signature::ApiUnreachable => {
-            "Look at kube-proxy's pod on this node and at the routes: kubectl cidrift node shows them."
-        }
-        Signature::Timeout | Signature::Runtime | Signature::Unknown => {
-            "Read the runtime's log on the host: journalctl -u containerd -n 100."
-        }
-    };
-    format!(
-        "Until it is mended: kubectl cordon {name}. {mend} The kubelet tries again by itself; pods need not be deleted."
-    )
 }
