@@ -1,30 +1,360 @@
 //! Logs of the runtime and the kubelet: sandboxes that failed or went well, and the pod CIDR that was taken over.
+//!
+//! Only logs of processes that run on this host are read, where these processes write them: a file (what their
+//! standard error is, or what they were told), else the journal.
+
+mod clock;
+mod entry;
+mod event;
+mod join;
+mod lines;
+mod place;
+mod quoted;
+mod source;
+mod taken;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
+use self::clock::Clock;
+use self::event::Event;
+use self::join::Joiner;
+use self::place::{Finder, Place};
+use self::source::{FileSource, JournalSource, LogError, LogSource, Query, Sink};
+use self::taken::Taken;
+use self::tally::{Tally, WINDOW};
 use super::root::HostRoot;
 use crate::view::Observed;
-use crate::view::host::{Failures, KubeletCidr, Process};
+use crate::view::host::{Failures, KubeletCidr, Missing, Process, Program};
+
+/// Where journald keeps its files.
+const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
+
+/// Streams of lines in one source, of which values over several lines are put together: the units of one host.
+const STREAMS: usize = 16;
 
 /// Follows them.
 #[derive(Debug)]
 pub struct LogReader {
-    #[expect(dead_code)]
     root: HostRoot,
+    proc: PathBuf,
+    journalctl: PathBuf,
+    zone: TimeZone,
+    followed: Vec<Followed>,
+    tally: Tally,
+    taken: Taken,
+}
+
+/// A source, and the lines of it that are not whole yet.
+#[derive(Debug)]
+struct Followed {
+    key: Key,
+    source: Box<dyn LogSource + Send>,
+    joiners: BTreeMap<String, Joiner>,
+}
+
+/// What makes a source another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    File(PathBuf),
+    Journal(Vec<String>),
+}
+
+/// A process whose log is wanted, and where that is.
+#[derive(Debug)]
+struct Wanted {
+    kubelet: bool,
+    started: Option<Timestamp>,
+    place: Result<Place, Missing>,
+}
+
+/// One look at one source.
+struct Reading<'a> {
+    clock: &'a Clock,
+    tally: &'a mut Tally,
+    taken: &'a mut Taken,
+    joiners: &'a mut BTreeMap<String, Joiner>,
+    /// Whether the kubelet speaks here.
+    kubelet: bool,
+    /// The earliest line of this look.
+    from: Option<Timestamp>,
 }
 
 impl LogReader {
     /// On the host whose `/` is at `root`.
     pub fn new(root: HostRoot) -> Self {
-        Self { root }
+        let zone = clock::zone(&root);
+        Self {
+            root,
+            proc: PathBuf::from("/proc"),
+            journalctl: PathBuf::from("journalctl"),
+            zone,
+            followed: Vec::new(),
+            tally: Tally::default(),
+            taken: Taken::default(),
+        }
     }
 
     /// Reads what is new in them.
     pub fn look(
         &mut self,
-        _processes: &Observed<Vec<Process>>,
-        _now: Timestamp,
+        processes: &Observed<Vec<Process>>,
+        now: Timestamp,
     ) -> (Observed<Failures>, Observed<KubeletCidr>) {
-        (Observed::not_yet(), Observed::not_yet())
+        let list = match &processes.value {
+            Ok(list) => list,
+            Err(missing) => {
+                let source = processes.source.clone();
+                return (
+                    Observed::missing(now, source.clone(), missing.clone()),
+                    Observed::missing(now, source, missing.clone()),
+                );
+            }
+        };
+        let (journals, hidden) = self.journals();
+        let mut wanted = self.wanted(list, !journals.is_empty(), hidden.as_deref());
+        self.follow(&wanted, &journals);
+        self.read(&mut wanted, now);
+        self.tally.expire(now);
+        (self.failures(&wanted, now), self.kubelet(&wanted, now))
+    }
+
+    /// Where a journal is, and why that cannot be seen.
+    fn journals(&self) -> (Vec<PathBuf>, Option<String>) {
+        let paths = JOURNALS.iter().filter_map(|path| self.root.resolve(path.as_ref()).ok());
+        match JournalSource::present(&paths.collect::<Vec<_>>()) {
+            Ok(found) => (found, None),
+            Err(error) => (Vec::new(), Some(format!("the journal's files: {error}"))),
+        }
+    }
+
+    fn wanted(&self, processes: &[Process], journal: bool, hidden: Option<&str>) -> Vec<Wanted> {
+        let finder = Finder {
+            root: &self.root,
+            proc: &self.proc,
+            journal,
+        };
+        let speaks = |process: &&Process| {
+            process.pid != 0 && matches!(process.program, Program::Kubelet | Program::Containerd | Program::Crio)
+        };
+        let places = processes.iter().filter(speaks).map(|process| Wanted {
+            kubelet: process.program == Program::Kubelet,
+            started: process.started_at,
+            place: match (finder.find(process), hidden) {
+                (Ok(Some(place)), _) => Ok(place),
+                (Ok(None), Some(why)) => Err(Missing::Unreadable(why.to_owned())),
+                (Ok(None), None) => Err(Missing::Absent(format!("no log of {} was found", process.program))),
+                (Err(error), _) => Err(Missing::Unreadable(format!(
+                    "where {} (pid {}) writes its log: {error}",
+                    process.program, process.pid
+                ))),
+            },
+        });
+        places.collect()
+    }
+
+    /// Keeps the sources that are still wanted, and adds those that are new.
+    fn follow(&mut self, wanted: &[Wanted], journals: &[PathBuf]) {
+        let mut query = Query {
+            units: Vec::new(),
+            kubelet: Vec::new(),
+            started: None,
+        };
+        let mut keys: Vec<Key> = Vec::new();
+        for one in wanted {
+            match &one.place {
+                Ok(Place::File { open, .. }) => keys.push(Key::File(open.clone())),
+                Ok(Place::Journal { units }) => {
+                    query.units.extend(units.iter().cloned());
+                    if one.kubelet {
+                        query.kubelet.extend(units.iter().cloned());
+                        query.started = query.started.max(one.started);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        query.units.sort();
+        query.units.dedup();
+        if !query.units.is_empty() {
+            keys.push(Key::Journal(query.units.clone()));
+        }
+        self.followed.retain(|followed| keys.contains(&followed.key));
+        for key in keys {
+            if self.followed.iter().any(|followed| followed.key == key) {
+                continue;
+            }
+            let source: Box<dyn LogSource + Send> = match &key {
+                Key::File(open) => Box::new(FileSource::new(open.clone())),
+                Key::Journal(_) => Box::new(JournalSource::new(
+                    self.journalctl.clone(),
+                    journals.to_vec(),
+                    self.root.base() != std::path::Path::new("/"),
+                    query.clone(),
+                )),
+            };
+            self.followed.push(Followed {
+                key,
+                source,
+                joiners: BTreeMap::new(),
+            });
+        }
+    }
+
+    /// Reads them; a place that cannot be read becomes the reason.
+    fn read(&mut self, wanted: &mut [Wanted], now: Timestamp) {
+        let clock = Clock::new(now, self.zone.clone());
+        for followed in &mut self.followed {
+            let here = |one: &&mut Wanted| one.place.as_ref().is_ok_and(|place| followed.key.is(place));
+            let kubelet = wanted.iter_mut().filter(here).any(|one| one.kubelet);
+            let mut reading = Reading {
+                clock: &clock,
+                tally: &mut self.tally,
+                taken: &mut self.taken,
+                joiners: &mut followed.joiners,
+                kubelet,
+                from: None,
+            };
+            let result = followed.source.read(now, &mut reading);
+            if let Some(from) = reading.from {
+                let window = now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN);
+                self.tally.begins(from.max(window).min(now));
+            }
+            if let Err(error) = result {
+                for one in wanted.iter_mut().filter(here) {
+                    one.place = Err(missing(&followed.key, &error));
+                }
+            }
+        }
+    }
+
+    fn failures(&self, wanted: &[Wanted], now: Timestamp) -> Observed<Failures> {
+        let read: Vec<&Place> = wanted.iter().filter_map(|one| one.place.as_ref().ok()).collect();
+        if read.is_empty() {
+            let missing = wanted.iter().filter_map(|one| one.place.as_ref().err());
+            let worst = missing.max_by_key(|missing| matches!(missing, Missing::Unreadable(_)));
+            let none = || Missing::Absent("neither a kubelet nor a runtime was found".to_owned());
+            return Observed::missing(now, "logs", worst.cloned().unwrap_or_else(none));
+        }
+        Observed::seen(now, names(&read), self.tally.failures(now))
+    }
+
+    fn kubelet(&self, wanted: &[Wanted], now: Timestamp) -> Observed<KubeletCidr> {
+        // Where there are two (one is just taking the other's place), the younger one.
+        let kubelet = wanted.iter().filter(|one| one.kubelet).max_by_key(|one| one.started);
+        let Some(kubelet) = kubelet else {
+            let none = Missing::Absent("no kubelet was found".to_owned());
+            return Observed::missing(now, "the kubelet's log", none);
+        };
+        match &kubelet.place {
+            Err(missing) => Observed::missing(now, "the kubelet's log", missing.clone()),
+            Ok(place) => Observed {
+                at: now,
+                source: names(&[place]),
+                value: self.taken.cidr(kubelet.started),
+            },
+        }
     }
 }
+
+impl Key {
+    fn is(&self, place: &Place) -> bool {
+        match (self, place) {
+            (Self::File(path), Place::File { open, .. }) => path == open,
+            (Self::Journal(_), Place::Journal { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+fn missing(key: &Key, error: &LogError) -> Missing {
+    let text = match key {
+        Key::File(path) => format!("{}: {error}", path.display()),
+        Key::Journal(_) => error.to_string(),
+    };
+    if error.is_absent() {
+        Missing::Absent(text)
+    } else {
+        Missing::Unreadable(text)
+    }
+}
+
+/// "/var/log/kubelet.log, the journal (containerd.service)".
+fn names(places: &[&Place]) -> String {
+    let mut files: Vec<String> = Vec::new();
+    let mut units: Vec<&str> = Vec::new();
+    for place in places {
+        match place {
+            Place::File { name, .. } => files.push(name.clone()),
+            Place::Journal { units: more } => units.extend(more.iter().map(String::as_str)),
+        }
+    }
+    units.sort_unstable();
+    units.dedup();
+    if !units.is_empty() {
+        files.push(format!("the journal ({})", units.join(", ")));
+    }
+    files.sort();
+    files.dedup();
+    files.join(", ")
+}
+
+impl Sink for Reading<'_> {
+    fn line(&mut self, stream: &str, at: Option<Timestamp>, line: &str) {
+        // When a log begins is asked of its first lines; the others cost nothing unless they tell something.
+        let first = self.from.is_none() || self.kubelet && self.taken.is_new();
+        if first && let Some(at) = at.or_else(|| entry::time(line, self.clock)) {
+            self.from.get_or_insert(at);
+            if self.kubelet {
+                self.taken.read(at);
+            }
+        }
+        if !self.joiners.contains_key(stream) {
+            if self.joiners.len() >= STREAMS {
+                self.joiners.clear();
+            }
+            self.joiners.insert(stream.to_owned(), Joiner::default());
+        }
+        let Some(joiner) = self.joiners.get_mut(stream) else {
+            return;
+        };
+        let (clock, tally, taken) = (self.clock, &mut *self.tally, &mut *self.taken);
+        joiner.push(line, event::worth, |whole| tell(whole, at, clock, tally, taken));
+    }
+
+    fn gap(&mut self) {
+        if self.kubelet {
+            self.taken.gap();
+        }
+    }
+}
+
+/// Takes in what a line tells.
+fn tell(line: &str, at: Option<Timestamp>, clock: &Clock, tally: &mut Tally, taken: &mut Taken) {
+    if !event::worth(line) {
+        return;
+    }
+    let Some(entry) = entry::parse(line, clock) else {
+        return;
+    };
+    let (Some(at), Some(event)) = (at.or(entry.at), event::event(&entry)) else {
+        return;
+    };
+    // A clock that was set back, or a zone that is not the host's.
+    let at = at.min(clock.now);
+    let recent = clock.now.duration_since(at) <= WINDOW;
+    match event {
+        Event::Failed { pod, text, by } if recent => tally.failed(at, pod, &text, by),
+        Event::Succeeded { pod } if recent => tally.succeeded(at, &pod),
+        Event::Failed { .. } | Event::Succeeded { .. } => {}
+        Event::TookOver { before, new } => taken.took(at, before, new),
+        Event::Refused { error } => taken.refused(at, &error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

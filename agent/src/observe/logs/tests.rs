@@ -1,0 +1,252 @@
+//! Whole looks: processes whose standard error is a file, and what comes of their lines.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+
+use cidrift_proto::signature::Signature;
+use jiff::SignedDuration;
+
+use super::*;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    reader: LogReader,
+    processes: Vec<Process>,
+}
+
+fn now() -> Timestamp {
+    "2026-11-25T07:30:00Z".parse().unwrap()
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("root")).unwrap();
+        let mut reader = LogReader::new(HostRoot::new(dir.path().join("root")));
+        reader.proc = dir.path().join("proc");
+        Self {
+            dir,
+            reader,
+            processes: Vec::new(),
+        }
+    }
+
+    /// A process that started at 07:20 and writes to NAME.log.
+    fn run(&mut self, program: Program, pid: u32) {
+        let log = self.dir.path().join(format!("{program}.log"));
+        fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let fd = self.reader.proc.join(format!("{pid}/fd"));
+        fs::create_dir_all(&fd).unwrap();
+        symlink(log, fd.join("2")).unwrap();
+        self.processes.push(Process {
+            program,
+            embedded_in: None,
+            pid,
+            started_at: Some("2026-11-25T07:20:00Z".parse().unwrap()),
+            settings: BTreeMap::new(),
+            problem: None,
+        });
+    }
+
+    fn write(&self, program: Program, lines: &[&str]) {
+        let log = self.dir.path().join(format!("{program}.log"));
+        let mut file = fs::OpenOptions::new().append(true).open(log).unwrap();
+        for line in lines {
+            writeln!(file, "{line}").unwrap();
+        }
+    }
+
+    fn look_at(&mut self, now: Timestamp) -> (Observed<Failures>, Observed<KubeletCidr>) {
+        let processes = Observed::seen(now, "/proc", self.processes.clone());
+        self.reader.look(&processes, now)
+    }
+
+    fn look(&mut self) -> (Observed<Failures>, Observed<KubeletCidr>) {
+        self.look_at(now())
+    }
+}
+
+const CIDR: &str = r#"I1125 07:22:16.893408      18 kubelet_network.go:48] "Updating Pod CIDR" originalPodCIDR="" newPodCIDR="10.244.1.0/24""#;
+const FAILED: &str = r#"time="2026-11-25T07:25:03.301841878Z" level=error msg="RunPodSandbox for name:\"p1\"  uid:\"u\"  namespace:\"default\" failed, error" error="failed to setup network for sandbox \"933206408e296afa0fd82f1471b86a19482b730200d422099672ef44f82f768e\": plugin type=\"bridge\" failed (add): failed to allocate for range 0: no IP addresses available in range set: 10.244.7.1-10.244.7.6""#;
+const ALSO: &str = r#"E1125 07:25:03.302841      18 kuberuntime_sandbox.go:70] "Failed to create sandbox for pod" err="rpc error: code = Unknown desc = failed to setup network for sandbox \"9332\": plugin type=\"bridge\" failed (add): no IP addresses available in range set: 10.244.7.1-10.244.7.6" pod="default/p1""#;
+
+#[test]
+fn files_of_runtime_and_kubelet_are_followed_and_one_try_counts_once() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.run(Program::Containerd, 8);
+    bench.write(
+        Program::Kubelet,
+        &["I1125 07:20:00.100000      18 flags.go:64] FLAG: --v=\"2\"", CIDR, ALSO],
+    );
+    bench.write(Program::Containerd, &[FAILED]);
+    let (failures, kubelet) = bench.look();
+    let cidr = kubelet.get().unwrap();
+    assert_eq!(cidr.cidrs, ["10.244.1.0/24".parse().unwrap()]);
+    assert_eq!(
+        kubelet.source,
+        bench.dir.path().join("kubelet.log").display().to_string()
+    );
+    let told = failures.get().unwrap();
+    let [class] = told.classes.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!(
+        (class.signature, class.count, class.component.as_str()),
+        (Signature::AddressesExhausted, 1, "containerd")
+    );
+    assert_eq!(
+        (class.pods.as_slice(), class.plugin.as_deref()),
+        (&["default/p1".to_owned()][..], Some("bridge"))
+    );
+    assert_eq!(class.addresses, ["10.244.7.1-10.244.7.6"]);
+    assert!(!class.text.contains("933206408e296afa"), "{}", class.text);
+    assert_eq!(told.since, Some("2026-11-25T07:20:00.1Z".parse().unwrap()));
+
+    bench.write(Program::Containerd, &[&FAILED.replace("07:25:03", "07:25:16")]);
+    assert_eq!(bench.look().0.get().unwrap().classes[0].count, 2);
+    let success = FAILED
+        .replace("07:25:03", "07:26:00")
+        .replace("failed, error", r#"returns sandbox id \"9\""#);
+    bench.write(Program::Containerd, &[&success]);
+    let (failures, again) = bench.look();
+    assert_eq!(failures.get().unwrap().classes, []);
+    assert!(again.same(&kubelet), "what is read once more is no news");
+}
+
+#[test]
+fn what_does_not_change_is_no_news() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.write(Program::Kubelet, &[CIDR, &ALSO.replace("07:25:03", "07:29:03")]);
+    let (failures, kubelet) = bench.look();
+    assert_eq!(failures.get().unwrap().classes.len(), 1);
+    let (later, same) = bench.look_at(now() + SignedDuration::from_secs(10));
+    assert!(failures.same(&later) && kubelet.same(&same));
+}
+
+#[test]
+fn a_value_over_several_lines_and_torn_writes_are_one_failure() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    let head = r#"E1125 07:25:03.302841      18 kuberuntime_sandbox.go:70] "Failed to create sandbox for pod" err=<"#;
+    bench.write(
+        Program::Kubelet,
+        &[
+            head,
+            "\trpc error: dial unix /var/run/cilium/cilium.sock: connect: no such file or directory",
+        ],
+    );
+    assert_eq!(bench.look().0.get().unwrap().classes, []);
+    bench.write(
+        Program::Kubelet,
+        &["\tIs the agent running?", " > pod=\"kube-system/coredns-1\""],
+    );
+    let (failures, _) = bench.look();
+    let class = &failures.get().unwrap().classes[0];
+    assert_eq!(
+        (class.signature, class.pods.as_slice()),
+        (Signature::DaemonUnreachable, &["kube-system/coredns-1".to_owned()][..])
+    );
+}
+
+#[test]
+fn rubbish_costs_nothing_and_hides_nothing() {
+    let mut bench = Bench::new();
+    bench.run(Program::Containerd, 8);
+    let path = bench.dir.path().join("containerd.log");
+    let mut bytes = vec![0_u8; 3 << 20];
+    bytes.extend([0xff, 0xfe, b'\n']);
+    fs::write(&path, &bytes).unwrap();
+    bench.write(Program::Containerd, &[FAILED]);
+    assert_eq!(bench.look().0.get().unwrap().classes.len(), 1);
+}
+
+#[test]
+fn a_kubelet_that_starts_anew_has_said_nothing_yet() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.write(Program::Kubelet, &[CIDR]);
+    assert!(bench.look().1.get().is_some());
+    bench.processes.clear();
+    bench.run(Program::Kubelet, 9);
+    bench.processes[0].started_at = Some("2026-11-25T07:29:00Z".parse().unwrap());
+    let (_, kubelet) = bench.look();
+    assert!(matches!(kubelet.value, Err(Missing::Absent(_))), "{kubelet:?}");
+    bench.write(
+        Program::Kubelet,
+        &[&CIDR.replace("07:22:16", "07:29:08").replace("10.244.1", "10.244.9")],
+    );
+    assert_eq!(bench.look().1.get().unwrap().cidrs, ["10.244.9.0/24".parse().unwrap()]);
+}
+
+#[test]
+fn a_truncated_log_makes_the_kubelets_cidr_unknown() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.write(Program::Kubelet, &[CIDR]);
+    assert!(bench.look().1.get().is_some());
+    fs::write(bench.dir.path().join("kubelet.log"), "").unwrap();
+    assert!(matches!(bench.look().1.value, Err(Missing::Absent(_))));
+}
+
+#[test]
+fn no_process_and_no_log_are_absent_and_what_nobody_looked_at_is_not_known() {
+    let mut bench = Bench::new();
+    let (failures, kubelet) = bench.look();
+    assert!(matches!(failures.value, Err(Missing::Absent(_))));
+    assert!(matches!(kubelet.value, Err(Missing::Absent(_))));
+    bench.run(Program::Kubelet, 7);
+    fs::remove_file(bench.dir.path().join("kubelet.log")).unwrap();
+    let (failures, _) = bench.look();
+    assert!(matches!(failures.value, Err(Missing::Absent(_))), "{failures:?}");
+    let (failures, kubelet) = bench.reader.look(&Observed::not_yet(), now());
+    assert_eq!(
+        (failures.value, kubelet.value),
+        (Err(Missing::NotYet), Err(Missing::NotYet))
+    );
+}
+
+#[test]
+fn a_directory_where_a_log_should_be_is_unreadable_and_says_which() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.look();
+    let log = bench.dir.path().join("kubelet.log");
+    fs::remove_file(&log).unwrap();
+    bench.reader.journalctl = PathBuf::from("/bin/false");
+    fs::create_dir_all(bench.dir.path().join("root/var/log/journal/3f2a")).unwrap();
+    let (failures, kubelet) = bench.look();
+    assert_eq!(failures.unreadable(), Some("journalctl: exit status: 1"));
+    assert!(kubelet.unreadable().is_some());
+}
+
+#[test]
+fn the_journal_is_read_where_the_service_logs_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    let fd = bench.reader.proc.join("7/fd/2");
+    fs::remove_file(&fd).unwrap();
+    symlink("socket:[1]", &fd).unwrap();
+    fs::create_dir_all(bench.dir.path().join("root/var/log/journal/3f2a")).unwrap();
+    let row = |message: &str| {
+        serde_json::json!({
+            "MESSAGE": message,
+            "_SYSTEMD_UNIT": "kubelet.service",
+            "__REALTIME_TIMESTAMP": "1795591500000000",
+            "__CURSOR": "s=1",
+        })
+    };
+    let script = bench.dir.path().join("journalctl");
+    let rows = format!("{}\n{}", row(CIDR), row(ALSO));
+    fs::write(&script, format!("#!/bin/sh\ncat <<'END'\n{rows}\nEND\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    bench.reader.journalctl = script;
+    let (failures, kubelet) = bench.look();
+    assert_eq!(kubelet.source, "the journal (kubelet.service)");
+    assert_eq!(kubelet.get().unwrap().cidrs, ["10.244.1.0/24".parse().unwrap()]);
+    assert_eq!(failures.get().unwrap().classes[0].component, "kubelet");
+}
