@@ -7,9 +7,11 @@ mod against_the_real_table;
 mod agent_restricted;
 mod bridge_address_foreign;
 mod cni_config_stale;
+mod kubelet_cidr_differs;
 mod local_route_wrong;
 mod pods_outside_cidr;
 mod properties;
+mod sandbox_failures;
 mod what_can_be_judged;
 
 use super::*;
@@ -251,6 +253,11 @@ impl Host {
     }
 
     fn judge(&self) -> Judged {
+        self.judge_with(&self.seen, at(10))
+    }
+
+    /// With what else the host tells, at that time.
+    fn judge_with(&self, other: &crate::view::Host, now: Timestamp) -> Judged {
         check(&Input {
             node: "node-a",
             expectation: Some(&self.expectation),
@@ -262,8 +269,8 @@ impl Host {
             cni_at: at(9),
             cni_changed_at: Some(at(2)),
             lookup: &self.rows,
-            host: &self.seen,
-            now: at(10),
+            host: other,
+            now,
         })
     }
 

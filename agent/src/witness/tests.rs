@@ -3,9 +3,11 @@ use std::sync::Arc;
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::CniConfig;
 use cidrift_proto::finding::{Evidence, Severity, Trigger};
+use cidrift_proto::signature::Signature;
 
 use super::*;
-use crate::view::{Hop, Hops, Link, LinkAddress, LinkDetail, Route, RouteKind, Rule, RuleAction};
+use crate::view::host::{FailureClass, Failures};
+use crate::view::{Hop, Hops, Link, LinkAddress, LinkDetail, Observed, Route, RouteKind, Rule, RuleAction};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -178,6 +180,47 @@ fn with_one_every_landing_of_interest_is_told() {
     assert_eq!(prefixes(&update), ["10.244.0.0/16", "10.244.1.0/24", "10.244.2.0/24"]);
     assert!(update.facts.unwrap().gaps.is_empty());
     assert_eq!(witness.whole().entries, update.upserts);
+}
+
+#[test]
+fn failing_sandboxes_are_the_aggregators_to_judge() {
+    let class = FailureClass {
+        signature: Signature::AddressesExhausted,
+        count: 9,
+        first: at(0),
+        last: at(1),
+        pods: vec!["ns/a".into(), "ns/b".into()],
+        text: "no IP addresses available in range set: 10.244.1.1-10.244.1.6".into(),
+        component: "containerd".into(),
+        addresses: vec![],
+        plugin: None,
+    };
+    let failures = Failures {
+        classes: vec![class],
+        ..Failures::default()
+    };
+    let mut witness = witness();
+    witness.host(Arc::new(Host {
+        failures: Observed::seen(at(1), "/var/log/containerd.log", failures),
+        ..Host::bare(at(0))
+    }));
+    let told = |claim: &Claim| claim.code == Code::Sand01;
+    let kernel = kernel(true);
+    assert!(
+        witness
+            .judge(
+                Seen {
+                    kernel: &kernel,
+                    at: at(2)
+                },
+                at(2)
+            )
+            .claims
+            .iter()
+            .any(told)
+    );
+    round(&mut witness, &kernel, &wide(2));
+    assert!(!witness.whole().claims.iter().any(told));
 }
 
 #[test]

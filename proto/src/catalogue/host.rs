@@ -235,10 +235,11 @@ pub(super) const HOST08: Entry = Entry {
     code: Code::Host08,
     name: "kubelet-cidr-differs",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "What the kubelet last applied is not what the Node says.",
     meaning: "The kubelet hands Node.spec.podCIDRs to the runtime at its start and at each change, and keeps it in memory only. What it \
-        applied last differs from the Node. It never withdraws a CIDR: if the Node came back without one, the old one stands.",
+        applied last, by its own log since it started, differs from the Node. It never withdraws a CIDR: if the Node came back \
+        without one, the old one stands. A change has a minute to arrive: the kubelet looks at its Node every 10 s.",
     causes: &[
         "The Node was deleted under a running kubelet, which does not register again by itself.",
         "The runtime refused the update; the kubelet repeats it: \"Error updating pod CIDR\".",
@@ -263,7 +264,8 @@ pub(super) const HOST08: Entry = Entry {
         ),
         say("If the runtime refuses: mend the runtime, then restart the kubelet. Pods keep running through that."),
     ],
-    silence: "CRI-O ignores the update; containerd acts on it only with a conf_template. Where neither matters, a difference has no \
+    silence: "A log that cannot be found or has lost what the kubelet said since it started: then what it applied is unknown. \
+        CRI-O ignores the update; containerd acts on it only with a conf_template. Where neither matters, a difference has no \
         effect. CNIs with their own IPAM.",
     related: &[Code::Pool12, Code::Host01, Code::Pool01],
 };

@@ -46,7 +46,8 @@ pub(super) const SAND01: Entry = Entry {
         say("Cordon the node while it lasts: it stays Ready, and the scheduler goes on sending pods to it."),
     ],
     silence: "A pod that got its sandbox after all, or is gone. One pod that has failed fewer than four times, and pods that fail while \
-        others of their node start. A node in its first five minutes, whose CNI is not there yet. Failures that have nothing to do with the network (image, cgroup, seccomp) are a warning.",
+        others of their node start (pods on the host's network do not count for that). A node in its first five minutes, or whose kubelet \
+        has just started, and whose CNI is not there yet. Failures that have nothing to do with the network (image, cgroup, seccomp) are a warning.",
     related: &[
         Code::Pool01,
         Code::Host01,
