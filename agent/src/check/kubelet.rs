@@ -22,9 +22,7 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
     let Some(kubelet) = judged.need(CODE, &input.host.kubelet) else {
         return;
     };
-    // A CNI that takes nothing from the Node: then nobody asks what the kubelet took over. Where there is no CNI
-    // configuration yet, the kubelet's word may be what its template waits for.
-    if input.cni.chosen.is_some() && model(input.cni).is_err() {
+    if nobody_asks(input) {
         return;
     }
     let Some(expectation) = input.expectation else {
@@ -47,6 +45,16 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
     }
     let says = says(input, expectation, kubelet);
     judged.claims.push(input.claim(CODE, says, Some(kubelet.said_at)));
+}
+
+/// A CNI that takes nothing from the Node, or kube-router, whose annotation stands before the Node's field and which the
+/// kubelet knows nothing of. Where there is no CNI configuration yet, the kubelet's word may be what its template
+/// waits for.
+fn nobody_asks(input: &Input<'_>) -> bool {
+    let Some(config) = &input.cni.chosen else {
+        return false;
+    };
+    config.bridge.as_deref() == Some("kube-bridge") || model(input.cni).is_err()
 }
 
 fn says(input: &Input<'_>, expectation: &Expectation, kubelet: &KubeletCidr) -> Says {

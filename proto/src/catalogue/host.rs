@@ -266,6 +266,6 @@ pub(super) const HOST08: Entry = Entry {
     ],
     silence: "A log that cannot be found or has lost what the kubelet said since it started: then what it applied is unknown. \
         CRI-O ignores the update; containerd acts on it only with a conf_template. Where neither matters, a difference has no \
-        effect. CNIs with their own IPAM.",
+        effect. CNIs with their own IPAM, and kube-router, whose annotation counts.",
     related: &[Code::Pool12, Code::Host01, Code::Pool01],
 };

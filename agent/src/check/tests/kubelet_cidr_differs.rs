@@ -94,6 +94,19 @@ fn without_a_word_of_the_kubelet_or_of_the_node_nothing_is_said_to_differ() {
     let unknown = host.clone().with(|host| host.expectation.node_known = false);
     let judged = judge(&unknown, kubelet.clone());
     assert!(!differs(&judged) && judged.unjudged.iter().any(|row| row.code == Code::Host08));
+    let router = host.clone().with(|host| {
+        host.cni = config(
+            "10-kuberouter.conflist",
+            "bridge",
+            Some("host-local"),
+            &["10.244.1.0/24"],
+            Some("kube-bridge"),
+        );
+    });
+    assert!(
+        !differs(&judge(&router, kubelet.clone())),
+        "its annotation stands before the Node's field"
+    );
     let own = host.with(|host| host.cni = config("10-calico.conflist", "calico", Some("calico-ipam"), &[], None));
     assert!(!differs(&judge(&own, kubelet)), "its CNI does not care");
 }

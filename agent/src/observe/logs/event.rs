@@ -108,7 +108,8 @@ fn metadata_pod(text: &str) -> Option<String> {
     pod(namespace?, name?)
 }
 
-/// CRI-O leaves a failure to the kubelet to tell; where it does say it (versions before 1.24, debug), it says it so.
+/// CRI-O hands the error to the kubelet and lets it tell; where an installation logs it all the same (its debug level
+/// does), it reads so.
 fn crio(message: &str) -> Option<Event> {
     let (_, rest) = message.split_once("failed to create pod network sandbox k8s_")?;
     let mut parts = rest.split('_');
@@ -235,6 +236,22 @@ mod tests {
         assert_eq!(told(&line), None, "a container that crashes has its sandbox");
         let line = format!(r#"{head}remote_runtime.go:237] "RunPodSandbox from runtime service failed" err="{once}""#);
         assert_eq!(told(&line), None, "it names no pod");
+    }
+
+    #[test]
+    fn kubelet_tells_the_same_in_json() {
+        let text = r#"rpc error: code = Unknown desc = failed to setup network for sandbox "9c52": plugin type="bridge" failed (add): failed to allocate for range 0: no IP addresses available in range set: 10.244.7.2-10.244.7.2"#;
+        let line = serde_json::json!({
+            "ts": 1_795_593_318_339.511_2,
+            "caller": "kuberuntime/kuberuntime_sandbox.go:70",
+            "msg": "Failed to create sandbox for pod",
+            "pod": { "name": "c-n1", "namespace": "default" },
+            "err": text,
+        });
+        assert_eq!(told(&line.to_string()), failed("default/c-n1", text, Teller::Kubelet));
+        let line = r#"{"ts":1795593318059.1672,"caller":"kubelet/kubelet_network.go:48","msg":"Updating Pod CIDR","v":0,"originalPodCIDR":"","newPodCIDR":"10.244.7.0/24"}"#;
+        let new = vec!["10.244.7.0/24".parse().unwrap()];
+        assert_eq!(told(line), Some(Event::TookOver { before: vec![], new }));
     }
 
     #[test]

@@ -250,3 +250,32 @@ fn the_journal_is_read_where_the_service_logs_there() {
     assert_eq!(kubelet.get().unwrap().cidrs, ["10.244.1.0/24".parse().unwrap()]);
     assert_eq!(failures.get().unwrap().classes[0].component, "kubelet");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever is in the files, in whatever pieces it comes: a look ends, and what is whole counts.
+    #[test]
+    fn any_bytes_between_whole_lines_hide_nothing(
+        before in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+        after in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+        cut in 0_usize..1200,
+    ) {
+        let mut bench = Bench::new();
+        bench.run(Program::Containerd, 8);
+        bench.run(Program::Kubelet, 7);
+        let mut bytes = before;
+        bytes.push(b'\n');
+        bytes.extend(FAILED.as_bytes());
+        bytes.push(b'\n');
+        bytes.extend(&after);
+        let (first, second) = bytes.split_at(cut.min(bytes.len()));
+        let path = bench.dir.path().join("containerd.log");
+        for part in [first, second] {
+            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(part).unwrap();
+            bench.look();
+        }
+        let failures = bench.look().0;
+        proptest::prop_assert_eq!(&failures.get().unwrap().classes[0].pods, &["default/p1".to_owned()]);
+    }
+}
