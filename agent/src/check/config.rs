@@ -119,8 +119,9 @@ fn says(case: &Case<'_>, path: &str, foreign: &[IpNet], evidence: Evidence) -> S
 
 fn stale_config(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> Says {
     let path = &config.path;
+    let ipam = config.ipam.as_ref().map(|ipam| format!("{ipam} ")).unwrap_or_default();
     let mut text = format!(
-        "network {}, plugin {}, host-local ranges {}",
+        "network {}, plugin {}, {ipam}ranges {}",
         config.network,
         case.model.plugin,
         list(&config.ranges)
@@ -179,7 +180,7 @@ fn why(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> (String, Strin
             ),
         );
     }
-    if generated.starts_with("delegate of Multus") {
+    if generated.starts_with(crate::observe::cni::MULTUS_DELEGATE) {
         return (
             format!(
                 "This network is what {generated} hands pods to; a copy inside Multus' file is not refreshed by the CNI that wrote the original."

@@ -128,6 +128,8 @@ fn primary(plugin: &Value) -> Config {
             config.subnet_file = text(plugin, "subnetFile");
         }
         "multus" | "multus-shim" => config.delegate = delegate(plugin),
+        // kindnet's own plugin has no ipam block: the ranges stand beside its type (older versions name none).
+        "cni-kindnet" => config.ipam = ipam::prefixes(plugin.get("ranges").unwrap_or(&Value::Null)),
         _ => {}
     }
     config
@@ -205,11 +207,11 @@ mod tests {
 
         #[test]
         fn arbitrary_json_never_panics(
-            kind in "(multus|bridge|flannel|ptp|)",
+            kind in "(multus|bridge|flannel|ptp|cni-kindnet|)",
             ipam in "(\\{\\}|\\[\\]|7|null|\\{\"type\":\"host-local\",\"ranges\":(7|\\[7\\]|\\[\\[7,\\{\"subnet\":\"[0-9./:]{0,12}\"\\}\\]\\])\\})",
             list: bool,
         ) {
-            let plugin = format!(r#"{{"type":"{kind}","ipam":{ipam},"delegates":[{ipam}],"delegate":{ipam}}}"#);
+            let plugin = format!(r#"{{"type":"{kind}","ipam":{ipam},"ranges":{ipam},"delegates":[{ipam}],"delegate":{ipam}}}"#);
             let text = if list { format!(r#"{{"name":"n","plugins":[{plugin}]}}"#) } else { plugin };
             let _ = parse(text.as_bytes(), list);
         }

@@ -48,6 +48,21 @@ pub(super) fn parse(block: &Value) -> Ipam {
     ipam
 }
 
+/// A plain list of prefixes, as kindnet's own plugin has it.
+pub(super) fn prefixes(list: &Value) -> Ipam {
+    let mut ipam = Ipam::default();
+    for entry in list.as_array().into_iter().flatten() {
+        match entry.as_str().and_then(|text| text.parse::<IpNet>().ok()) {
+            Some(net) => {
+                ipam.ranges.push(net.trunc());
+                ipam.subnets.push(net.trunc());
+            }
+            None => ipam.doubts.push(format!("the range {entry} is not a prefix")),
+        }
+    }
+    ipam
+}
+
 impl Ipam {
     fn add(&mut self, range: &Value) {
         match one_range(range) {

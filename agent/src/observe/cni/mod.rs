@@ -7,7 +7,8 @@
 mod config;
 mod flannel;
 mod ipam;
-mod runtime;
+mod programs;
+pub(in crate::observe) mod runtime;
 mod watch;
 
 use std::ffi::{OsStr, OsString};
@@ -39,6 +40,28 @@ const CONTAINERD_FILE: &str = "10-containerd-net.conflist";
 
 /// What [`CniConfig::generated_by`] begins with where containerd rendered the file.
 pub const CONTAINERD_TEMPLATE: &str = "containerd template";
+
+/// What [`CniConfig::generated_by`] begins with where Multus hands on to this configuration; its own file follows.
+pub const MULTUS_DELEGATE: &str = "delegate of Multus in ";
+
+/// How a reason ends where a file is there and this agent may not read it.
+const NOT_ALLOWED: &str = "run as root to read it";
+
+/// How a reason ends where a directory is there and this agent does not read all of it.
+const NOT_READ: &str = "it is not read";
+
+/// True where it is certain that the host has no configuration that a runtime could use. Where this agent could
+/// not look (no right to, too much to read, several directories and no sign of which counts), it is not.
+pub fn is_certainly_unusable(facts: &CniFacts) -> bool {
+    facts.chosen.is_none()
+        && !facts.directory.is_empty()
+        && facts
+            .problem
+            .as_ref()
+            .is_some_and(|problem| !problem.contains(NOT_ALLOWED) && !problem.contains(NOT_READ))
+}
+
+pub(in crate::observe) use self::programs::programs;
 
 /// Reads a host's CNI configuration.
 #[derive(Debug, Clone)]
@@ -134,13 +157,8 @@ impl CniReader {
     fn places(&self) -> Vec<PathBuf> {
         let mut places = match &self.dir {
             Some(dir) => vec![dir.clone()],
-            None => vec![
-                PathBuf::from(runtime::DEFAULT_DIR),
-                PathBuf::from("/var/lib/rancher/k3s/agent/etc/cni/net.d"),
-                PathBuf::from("/var/snap/microk8s/current/args/cni-network"),
-            ],
+            None => runtime::look(&self.root, None).dirs,
         };
-        places.extend(runtime::look(&self.root, self.dir.as_deref()).dir);
         places.push(PathBuf::from("/run/flannel"));
         places.sort();
         places.dedup();
@@ -197,7 +215,7 @@ impl Picker<'_> {
         let dir = self.dir.display();
         let names: Vec<OsString> = match self.root.list(self.dir, ENTRY_LIMIT) {
             Ok(Some(names)) => names.into_iter().filter(|name| is_config(name)).collect(),
-            Ok(None) => return Err(format!("{dir} has more than {ENTRY_LIMIT} entries: it is not read")),
+            Ok(None) => return Err(format!("{dir} has more than {ENTRY_LIMIT} entries: {NOT_READ}")),
             Err(error) => return Err(format!("{dir}: {}", describe(&error.into()))),
         };
         if names.is_empty() {
@@ -318,7 +336,7 @@ impl Picker<'_> {
 fn describe(error: &ReadError) -> String {
     match error {
         ReadError::Io(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
-            format!("{io}: run as root to read it")
+            format!("{io}: {NOT_ALLOWED}")
         }
         other => other.to_string(),
     }
@@ -336,7 +354,7 @@ impl Picked {
             subnets: self.config.ipam.subnets,
             bridge: self.config.bridge,
             generated_by: match self.multus {
-                Some(multus) => Some(format!("delegate of Multus in {}", multus.display())),
+                Some(multus) => Some(format!("{MULTUS_DELEGATE}{}", multus.display())),
                 None if self.path.file_name() == Some(OsStr::new(CONTAINERD_FILE)) => match &runtime.template {
                     Some(Template::Named(path)) => Some(format!("{CONTAINERD_TEMPLATE} {path}")),
                     Some(Template::None) => None,

@@ -1,27 +1,35 @@
 //! What the container runtime makes of a CNI directory: which directory it
-//! reads, whether it skips a file that it cannot load, and containerd's template.
+//! reads, whether it skips a file that it cannot load, containerd's template,
+//! and where it looks for plugins.
+
+mod containerd;
+mod crio;
+mod settings;
 
 use std::path::{Path, PathBuf};
 
+use self::containerd::Containerd;
+use self::crio::Crio;
 use super::super::root::HostRoot;
-use super::FILE_LIMIT;
 
 /// CNI's default directory.
 pub(super) const DEFAULT_DIR: &str = "/etc/cni/net.d";
 
-/// A runtime's CNI directory, with the socket that shows the runtime running.
-struct Home {
-    dir: PathBuf,
-    socket: &'static str,
-}
+const CRIO_SOCKET: &str = "/run/crio/crio.sock";
+const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+const CRI_DOCKERD_SOCKET: &str = "/run/cri-dockerd.sock";
+/// k3s and rke2 have the same.
+const K3S_SOCKET: &str = "/run/k3s/containerd/containerd.sock";
 
 /// What is known of the runtime.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Runtime {
-    /// The directory it reads; `Err`: there are several, and why none could be told.
+pub(in crate::observe) struct Runtime {
+    /// The directory it reads; `None`: there are several, and none could be told.
     pub dir: Option<PathBuf>,
     /// Why the directory is not certain.
     pub doubt: Option<String>,
+    /// Every directory that a runtime of this host may read.
+    pub dirs: Vec<PathBuf>,
     /// A file that cannot be loaded is passed over. CRI-O and dockershim do so;
     /// containerd loads none at all then, and so does this agent where it does not know.
     pub skips_bad_files: bool,
@@ -29,84 +37,190 @@ pub(super) struct Runtime {
     pub default_network: Option<String>,
     /// containerd: its `conf_template`. `None`: its configuration could not be read.
     pub template: Option<Template>,
+    /// Directories of plugins, where the configuration of the runtime that reads this directory names them.
+    pub plugin_dirs: Option<PluginDirs>,
+    /// A runtime's socket is there.
+    pub runs: bool,
+}
+
+/// Where a runtime's configuration tells it to look for plugins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::observe) struct PluginDirs {
+    /// In this order.
+    pub paths: Vec<PathBuf>,
+    /// The file that says so.
+    pub file: PathBuf,
 }
 
 /// What containerd's configuration says of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Template {
+pub(in crate::observe) enum Template {
     /// `conf_template` names this file.
     Named(String),
     /// It names none.
     None,
 }
 
+/// A runtime of this host: the CNI directory it reads, and what shows it running.
+struct Home {
+    dir: PathBuf,
+    socket: &'static str,
+    config: Config,
+}
+
+enum Config {
+    Containerd(Containerd),
+    Crio(Crio),
+    Unread,
+}
+
+impl Home {
+    fn crio(crio: Crio) -> Self {
+        Self {
+            dir: crio.dir.clone().unwrap_or_else(|| DEFAULT_DIR.into()),
+            socket: CRIO_SOCKET,
+            config: Config::Crio(crio),
+        }
+    }
+
+    /// A containerd whose configuration is `file`; `unread` is the directory that is told where that cannot be read.
+    fn containerd(root: &HostRoot, file: &str, socket: &'static str, unread: &str) -> Self {
+        match Containerd::read(root, Path::new(file)) {
+            Some(config) => Self {
+                dir: config.dir.clone().unwrap_or_else(|| DEFAULT_DIR.into()),
+                socket,
+                config: Config::Containerd(config),
+            },
+            None => Self {
+                dir: unread.into(),
+                socket,
+                config: Config::Unread,
+            },
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        !matches!(self.config, Config::Unread)
+    }
+}
+
 /// Looks at the runtimes' configuration and sockets. `given` is the directory
 /// that the operator named, if any.
-pub(super) fn look(root: &HostRoot, given: Option<&Path>) -> Runtime {
-    let containerd = Containerd::read(root, "/etc/containerd/config.toml");
-    let crio = Crio::read(root);
+pub(in crate::observe) fn look(root: &HostRoot, given: Option<&Path>) -> Runtime {
     let running = |socket: &str| root.exists(Path::new(socket));
-    let crio_runs = running("/run/crio/crio.sock");
-    let docker_runs = running("/run/cri-dockerd.sock");
-    let containerd_runs = running("/run/containerd/containerd.sock");
+    let crio = Crio::read(root);
+    let crio_runs = running(CRIO_SOCKET);
+    let containerd_runs = running(CONTAINERD_SOCKET);
+    let docker_runs = running(CRI_DOCKERD_SOCKET);
     let mut runtime = Runtime {
         // Docker brings a containerd of its own, CRI-O does not.
         skips_bad_files: (crio_runs && !containerd_runs) || docker_runs,
-        default_network: crio.default_network.filter(|_| crio_runs),
+        default_network: crio.default_network.clone().filter(|_| crio_runs),
         ..Runtime::default()
     };
-    let standard = if crio_runs && !containerd_runs {
-        crio.dir
-    } else {
-        containerd.as_ref().and_then(|config| config.dir.clone())
-    };
-    let homes = [
-        Home {
-            dir: standard.unwrap_or_else(|| DEFAULT_DIR.into()),
-            socket: if crio_runs {
-                "/run/crio/crio.sock"
-            } else {
-                "/run/containerd/containerd.sock"
-            },
-        },
-        Home {
-            dir: "/var/lib/rancher/k3s/agent/etc/cni/net.d".into(),
-            socket: "/run/k3s/containerd/containerd.sock",
-        },
-        Home {
-            dir: "/var/snap/microk8s/current/args/cni-network".into(),
-            socket: "/var/snap/microk8s/common/run/containerd.sock",
-        },
-    ];
+    let homes = homes(root, crio, crio_runs && !containerd_runs);
+    runtime.runs = docker_runs || crio_runs || homes.iter().any(|home| running(home.socket));
+    runtime.dirs = homes
+        .iter()
+        .map(|home| home.dir.clone())
+        .chain(given.map(Path::to_owned))
+        .collect();
+    runtime.dirs.sort();
+    runtime.dirs.dedup();
     match given {
         Some(dir) => runtime.dir = Some(dir.to_owned()),
         None => choose(root, &homes, &mut runtime),
     }
-    if runtime.dir.as_deref() == Some(&homes[0].dir) || given.is_some() {
-        runtime.template = containerd.map(|config| config.template);
+    let mine = |home: &&Home| Some(&home.dir) == runtime.dir.as_ref();
+    let read = |home: &&Home| mine(home) && home.is_read();
+    let home = homes
+        .iter()
+        .find(|home| read(home) && running(home.socket))
+        .or_else(|| homes.iter().find(read));
+    // Two runtimes read the same directory: whose plugins count does not show here.
+    let one = !(crio_runs && containerd_runs);
+    runtime.plugin_dirs = home.filter(|_| one).and_then(|home| match &home.config {
+        Config::Containerd(config) => config.plugin_dirs(),
+        Config::Crio(config) => config.plugin_dirs(),
+        Config::Unread => None,
+    });
+    let named = homes.first().filter(|_| given.is_some());
+    if let Some(Config::Containerd(config)) = home.or(named).map(|home| &home.config) {
+        runtime.template = Some(config.template.clone());
     }
     runtime
 }
 
-fn choose(root: &HostRoot, homes: &[Home], runtime: &mut Runtime) {
-    let filled: Vec<&Home> = homes.iter().filter(|home| has_files(root, &home.dir)).collect();
-    let live: Vec<&&Home> = filled
-        .iter()
-        .filter(|home| root.exists(Path::new(home.socket)))
-        .collect();
-    runtime.dir = match (filled.as_slice(), live.as_slice()) {
-        ([], _) => Some(homes[0].dir.clone()),
-        ([only], _) => Some(only.dir.clone()),
-        (_, [live]) => Some(live.dir.clone()),
-        _ => {
-            let names: Vec<String> = filled.iter().map(|home| home.dir.display().to_string()).collect();
-            runtime.doubt = Some(format!(
-                "{} all hold CNI configuration, and it does not show which of them the kubelet's runtime reads: name it with --cni-dir",
-                names.join(" and ")
-            ));
-            None
-        }
+/// Where CRI-O's configuration tells it to look for plugins.
+pub(in crate::observe) fn crio_plugin_dirs(root: &HostRoot) -> Option<PluginDirs> {
+    Crio::read(root).plugin_dirs()
+}
+
+/// The runtimes that this host may have, the standard one first.
+fn homes(root: &HostRoot, crio: Crio, only_crio: bool) -> Vec<Home> {
+    let standard = if only_crio {
+        Home::crio(crio)
+    } else {
+        Home::containerd(root, "/etc/containerd/config.toml", CONTAINERD_SOCKET, DEFAULT_DIR)
     };
+    let mut homes = vec![
+        standard,
+        // k3s names its own directory in its containerd's configuration unless it runs without flannel.
+        Home::containerd(
+            root,
+            "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
+            K3S_SOCKET,
+            "/var/lib/rancher/k3s/agent/etc/cni/net.d",
+        ),
+        Home::containerd(
+            root,
+            "/var/snap/microk8s/current/args/containerd.toml",
+            "/var/snap/microk8s/common/run/containerd.sock",
+            "/var/snap/microk8s/current/args/cni-network",
+        ),
+    ];
+    // These two use the default directory: without their configuration they tell nothing new.
+    for (file, socket) in [
+        ("/var/lib/rancher/rke2/agent/etc/containerd/config.toml", K3S_SOCKET),
+        ("/etc/k0s/containerd.toml", "/run/k0s/containerd.sock"),
+    ] {
+        let home = Home::containerd(root, file, socket, DEFAULT_DIR);
+        homes.extend(home.is_read().then_some(home));
+    }
+    homes
+}
+
+fn choose(root: &HostRoot, homes: &[Home], runtime: &mut Runtime) {
+    let filled: Vec<&PathBuf> = runtime.dirs.iter().filter(|dir| has_files(root, dir)).collect();
+    let runs = |dir: &Path| {
+        homes
+            .iter()
+            .any(|home| home.dir == *dir && root.exists(Path::new(home.socket)))
+    };
+    let (chosen, doubt) = match filled.as_slice() {
+        [] => {
+            // Empty, all of them: the one whose runtime runs is waited for.
+            let live: Vec<&PathBuf> = runtime.dirs.iter().filter(|dir| runs(dir)).collect();
+            match live.as_slice() {
+                [only] => (Some((*only).clone()), None),
+                _ => (Some(homes[0].dir.clone()), None),
+            }
+        }
+        [only] => (Some((*only).clone()), None),
+        several => match several.iter().filter(|dir| runs(dir)).collect::<Vec<_>>().as_slice() {
+            [live] => (Some((**live).clone()), None),
+            _ => {
+                let names: Vec<String> = several.iter().map(|dir| dir.display().to_string()).collect();
+                let doubt = format!(
+                    "{} all hold CNI configuration, and it does not show which of them the kubelet's runtime reads: name it with --cni-dir",
+                    names.join(" and ")
+                );
+                (None, Some(doubt))
+            }
+        },
+    };
+    runtime.dir = chosen;
+    runtime.doubt = doubt;
 }
 
 fn has_files(root: &HostRoot, dir: &Path) -> bool {
@@ -116,171 +230,5 @@ fn has_files(root: &HostRoot, dir: &Path) -> bool {
         .is_some_and(|names| names.iter().any(|name| super::is_config(name)))
 }
 
-struct Containerd {
-    dir: Option<PathBuf>,
-    template: Template,
-}
-
-impl Containerd {
-    fn read(root: &HostRoot, path: &str) -> Option<Self> {
-        let (bytes, _) = root.read(Path::new(path), FILE_LIMIT).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        // Version 2: [plugins."io.containerd.grpc.v1.cri".cni]; 3: [plugins.'io.containerd.cri.v1.runtime'.cni].
-        let cni = |table: &str| table.ends_with(".cni") && table.contains("cri");
-        Some(Self {
-            dir: value(&text, cni, "conf_dir").map(PathBuf::from),
-            template: value(&text, cni, "conf_template").map_or(Template::None, Template::Named),
-        })
-    }
-}
-
-#[derive(Default)]
-struct Crio {
-    dir: Option<PathBuf>,
-    default_network: Option<String>,
-}
-
-impl Crio {
-    fn read(root: &HostRoot) -> Self {
-        let drop_ins = Path::new("/etc/crio/crio.conf.d");
-        let names = root
-            .list(drop_ins, super::ENTRY_LIMIT)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        let paths =
-            std::iter::once(PathBuf::from("/etc/crio/crio.conf")).chain(names.iter().map(|name| drop_ins.join(name)));
-        let mut crio = Self::default();
-        for path in paths {
-            let Ok((bytes, _)) = root.read(&path, FILE_LIMIT) else {
-                continue;
-            };
-            let text = String::from_utf8_lossy(&bytes);
-            let network = |table: &str| table == "crio.network";
-            // A later file goes before an earlier one.
-            if let Some(dir) = value(&text, network, "network_dir") {
-                crio.dir = Some(dir.into());
-            }
-            if let Some(name) = value(&text, network, "cni_default_network") {
-                crio.default_network = Some(name);
-            }
-        }
-        crio
-    }
-}
-
-/// A string value out of a TOML file, read leniently line by line: a file with
-/// an error elsewhere, or with keys newer than this build, still answers.
-fn value(toml: &str, table: impl Fn(&str) -> bool, key: &str) -> Option<String> {
-    let mut inside = false;
-    let mut found = None;
-    for line in toml.lines().map(str::trim) {
-        if let Some(header) = line.strip_prefix('[') {
-            inside = table(header.split(']').next().unwrap_or_default().trim());
-        } else if inside
-            && let Some((name, rest)) = line.split_once('=')
-            && name.trim() == key
-        {
-            found = quoted(rest.trim());
-        }
-    }
-    found
-}
-
-fn quoted(text: &str) -> Option<String> {
-    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let (inner, _) = text[1..].split_once(quote)?;
-    (!inner.is_empty()).then(|| inner.to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, HostRoot) {
-        let dir = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = dir.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        let root = HostRoot::new(dir.path());
-        (dir, root)
-    }
-
-    const V2: &str = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".cni]\n  bin_dir = \"/opt/cni/bin\"\n  \
-        conf_template = \"/etc/containerd/cni.template\" # kept\n[plugins.\"io.containerd.grpc.v1.cri\"]\nconf_dir = \"/no\"\n";
-    const V3: &str =
-        "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.cni]\n  conf_dir = '/srv/cni'\n  conf_template = ''\n";
-
-    #[test]
-    fn containerds_template_is_found_in_both_forms_of_its_configuration() {
-        let (_dir, root) = host(&[("etc/containerd/config.toml", V2)]);
-        let runtime = look(&root, None);
-        assert_eq!(
-            runtime.template,
-            Some(Template::Named("/etc/containerd/cni.template".into()))
-        );
-        assert_eq!(runtime.dir.as_deref(), Some(Path::new(DEFAULT_DIR)));
-
-        let (_dir, root) = host(&[("etc/containerd/config.toml", V3)]);
-        let runtime = look(&root, None);
-        assert_eq!(runtime.template, Some(Template::None));
-        assert_eq!(runtime.dir.as_deref(), Some(Path::new("/srv/cni")));
-    }
-
-    #[test]
-    fn without_a_configuration_nothing_is_known_of_a_template() {
-        let (_dir, root) = host(&[]);
-        let runtime = look(&root, None);
-        assert_eq!((runtime.template, runtime.skips_bad_files), (None, false));
-    }
-
-    #[test]
-    fn k3s_keeps_its_own_directory_and_a_leftover_in_the_default_one_leaves_doubt() {
-        let k3s = "var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist";
-        let (_dir, root) = host(&[(k3s, "{}")]);
-        assert_eq!(
-            look(&root, None).dir.unwrap(),
-            Path::new("/").join(k3s).parent().unwrap()
-        );
-
-        let podman = "etc/cni/net.d/87-podman.conflist";
-        let (_dir, root) = host(&[(k3s, "{}"), (podman, "{}")]);
-        let runtime = look(&root, None);
-        assert_eq!(runtime.dir, None);
-        assert!(runtime.doubt.unwrap().contains("--cni-dir"));
-
-        let (_dir, root) = host(&[(k3s, "{}"), (podman, "{}"), ("run/k3s/containerd/containerd.sock", "")]);
-        assert_eq!(
-            look(&root, None).dir.unwrap(),
-            Path::new("/").join(k3s).parent().unwrap()
-        );
-    }
-
-    #[test]
-    fn crio_skips_bad_files_and_may_name_its_network() {
-        let (_dir, root) = host(&[
-            ("run/crio/crio.sock", ""),
-            (
-                "etc/crio/crio.conf",
-                "[crio.network]\n# cni_default_network = \"no\"\nnetwork_dir = \"/etc/cni/net.d/\"\n",
-            ),
-            (
-                "etc/crio/crio.conf.d/10-net.conf",
-                "[crio.network]\ncni_default_network = \"flannel\"\n",
-            ),
-        ]);
-        let runtime = look(&root, None);
-        assert!(runtime.skips_bad_files);
-        assert_eq!(runtime.default_network.as_deref(), Some("flannel"));
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_text_never_panics(text in "[\\[\\]a-z\"'=#\n.é ]{0,200}") {
-            let _ = value(&text, |_| true, "a");
-        }
-    }
-}
+mod tests;
