@@ -58,6 +58,29 @@ impl Model {
     }
 }
 
+/// Plugins that only change what another one of their chain has set up: alone or first they give a pod nothing.
+/// portmap, bandwidth, firewall, tuning, sbr, vrf and linkerd-cni refuse without a `prevResult`, istio-cni and AWS'
+/// egress plugins add nothing to it.
+const CHAINED: [&str; 12] = [
+    "portmap",
+    "bandwidth",
+    "firewall",
+    "tuning",
+    "sbr",
+    "vrf",
+    "istio-cni",
+    "linkerd-cni",
+    "egress-cni",
+    "egress-v4-cni",
+    "egress-v6-cni",
+    "loopback",
+];
+
+/// Whether a plugin cannot be the one that gives a pod its interface.
+pub(super) fn is_chained(plugin: &str) -> bool {
+    CHAINED.contains(&plugin)
+}
+
 /// The host's CNI, or why the Node's pod CIDR says nothing about its pods.
 pub fn model(cni: &CniFacts) -> Result<Model, String> {
     let Some(config) = &cni.chosen else {
@@ -80,7 +103,8 @@ pub fn model(cni: &CniFacts) -> Result<Model, String> {
         ("flannel", _) => model(Ranges::SubnetEnv, delivery(config)),
         ("calico", "host-local") if config.ranges.is_empty() => model(Ranges::Node, Delivery::PerPod),
         ("calico", "host-local") => model(Ranges::Config, Delivery::PerPod),
-        ("calico", "calico-ipam") => own("calico-ipam allocates blocks of its own IPPools"),
+        // Calico takes its own where the file names none.
+        ("calico", "calico-ipam" | "none") => own("calico-ipam allocates blocks of its own IPPools"),
         ("bridge" | "ptp", "host-local") if config.ranges.is_empty() => Err(format!(
             "{}: host-local has no range that makes sense{}",
             config.path,
@@ -89,7 +113,13 @@ pub fn model(cni: &CniFacts) -> Result<Model, String> {
         ("bridge" | "ptp", "host-local") => model(Ranges::Config, delivery(config)),
         // Antrea's agent hands the range to host-local itself; antrea-gw0 is its default gateway port.
         ("antrea", "host-local") => model(Ranges::Agent, Delivery::Device("antrea-gw0".to_owned())),
-        ("cni-kindnet", _) => model(Ranges::Agent, Delivery::PerPod),
+        // kindnet's own plugin: newer versions write the range, older ones ask the daemon.
+        ("cni-kindnet", _) if config.ranges.is_empty() => model(Ranges::Agent, Delivery::PerPod),
+        ("cni-kindnet", _) => model(Ranges::Config, Delivery::PerPod),
+        // GKE's Dataplane V2, and its own plugin that takes the place of ptp since 1.35.
+        ("cilium-cni" | "gke", "host-local") if !config.ranges.is_empty() => model(Ranges::Config, Delivery::PerPod),
+        ("gke" | "ptp", "metis") => own("GKE adds ranges to the node as it needs them (metis)"),
+        ("cilium-cni", "azure-cns" | "azure-ipam") => own("Azure CNI takes addresses from CNS"),
         ("cilium-cni", _) => Err(
             "Cilium allocates by its own ipam mode, which does not show on the host; only ipam=kubernetes uses the Node's podCIDR"
                 .to_owned(),
@@ -99,6 +129,13 @@ pub fn model(cni: &CniFacts) -> Result<Model, String> {
         ("ovn-k8s-cni-overlay", _) => own("OVN-Kubernetes uses the annotation k8s.ovn.org/node-subnets"),
         ("weave-net", _) => own("Weave Net allocates from its own ring"),
         ("kube-ovn", _) => own("Kube-OVN allocates from its own subnets"),
+        ("bridge" | "ptp", "none") => Err(format!(
+            "{}: {plugin} has no ipam plugin, so pods get no address of it",
+            config.path
+        )),
+        (_, "whereabouts" | "spiderpool" | "kube-ovn" | "dhcp" | "azure-vnet-ipam") => {
+            own(&format!("the ipam plugin {ipam:?} allocates by itself"))
+        }
         ("macvlan" | "ipvlan" | "host-device" | "sriov", _) => {
             own(&format!("{plugin} gives pods addresses of the underlay"))
         }
@@ -108,6 +145,10 @@ pub fn model(cni: &CniFacts) -> Result<Model, String> {
             cni.problem.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
         )),
         ("bridge" | "ptp", other) => own(&format!("the ipam plugin {other:?} allocates by itself")),
+        (plugin, _) if is_chained(plugin) => Err(format!(
+            "{}: {plugin} stands first, and it only changes what another plugin of its chain has set up",
+            config.path
+        )),
         (plugin, _) => Err(format!(
             "whether the CNI plugin {plugin:?} (ipam {ipam:?}) uses the Node's podCIDR is not known"
         )),

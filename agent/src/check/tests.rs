@@ -10,6 +10,7 @@ mod cni_config_stale;
 mod kubelet_cidr_differs;
 mod local_route_wrong;
 mod pods_outside_cidr;
+mod models;
 mod properties;
 mod sandbox_failures;
 mod what_can_be_judged;

@@ -77,30 +77,63 @@ fn line(facts: &CniFacts) -> String {
     text
 }
 
+/// Every file of the fixtures, so that none is forgotten.
 #[test]
 fn every_cnis_configuration_is_understood() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/observe/cni/fixtures");
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
     let mut lines = Vec::new();
-    for name in [
-        "05-cilium.conflist",
-        "10-antrea.conflist",
-        "10-aws.conflist",
-        "10-azure.conflist",
-        "10-calico.conflist",
-        "10-canal.conflist",
-        "10-containerd-net.conflist",
-        "10-flannel.conflist",
-        "10-flannel-k3s.conflist",
-        "10-gke-ptp.conflist",
-        "10-kindnet.conflist",
-        "10-kuberouter.conf",
-        "10-ovn-kubernetes.conf",
-        "10-weave.conflist",
-        "00-multus.conf",
-    ] {
+    for name in names {
         let host = Host::new();
-        lines.push(line(&host.install(name).read()));
+        lines.push(line(&host.install(&name).read()));
     }
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn kindnets_own_range_that_is_no_prefix_is_a_problem() {
+    let host = Host::new();
+    host.write(
+        "/etc/cni/net.d/10-kindnet.conflist",
+        r#"{"name":"kindnet","plugins":[{"type":"cni-kindnet","ranges":["10.244.2.0/24","10.244",7]}]}"#,
+    );
+    let facts = host.read();
+    assert_eq!(facts.chosen.unwrap().ranges.len(), 1);
+    assert_eq!(
+        facts.problem.unwrap(),
+        "/etc/cni/net.d/10-kindnet.conflist: the range \"10.244\" is not a prefix; \
+         /etc/cni/net.d/10-kindnet.conflist: the range 7 is not a prefix"
+    );
+}
+
+#[test]
+fn whether_a_host_has_no_usable_configuration_is_certain_only_where_it_could_be_looked_at() {
+    let host = Host::new();
+    assert!(is_certainly_unusable(&host.read()));
+    host.write("/etc/cni/net.d/10-x.conflist", "nonsense");
+    assert!(is_certainly_unusable(&host.read()));
+    host.install("10-flannel.conflist");
+    std::fs::remove_file(host.at("/etc/cni/net.d/10-x.conflist")).unwrap();
+    assert!(!is_certainly_unusable(&host.read()));
+    for at in 0..ENTRY_LIMIT {
+        host.write(&format!("/etc/cni/net.d/{at}.conf"), "{}");
+    }
+    assert!(!is_certainly_unusable(&host.read()));
+    let refused = CniFacts {
+        directory: "/etc/cni/net.d".into(),
+        problem: Some(describe(&ReadError::Io(std::io::ErrorKind::PermissionDenied.into()))),
+        ..CniFacts::default()
+    };
+    assert!(!is_certainly_unusable(&refused));
+    let several = CniFacts {
+        problem: Some("two directories".into()),
+        ..CniFacts::default()
+    };
+    assert!(!is_certainly_unusable(&several));
 }
 
 #[test]
