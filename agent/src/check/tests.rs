@@ -8,6 +8,7 @@ mod agent_restricted;
 mod bridge_address_foreign;
 mod cni_config_stale;
 mod kubelet_cidr_differs;
+mod cni_not_ready;
 mod local_route_wrong;
 mod pods_outside_cidr;
 mod models;

@@ -172,6 +172,7 @@ fn without_an_expectation_facts_are_told_and_no_entries() {
 fn with_one_every_landing_of_interest_is_told() {
     let mut witness = Witness::new("node-a", "6.18.44", at(0));
     witness.gaps(Vec::new(), false);
+    witness.host(Arc::new(Host::bare(at(0))));
     witness.cni(&cni(), at(0), None);
     witness.host(Arc::new(Host::bare(at(0))));
     witness.expect(expectation(4, "10.244.1.0/24"), at(0));

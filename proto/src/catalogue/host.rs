@@ -198,15 +198,21 @@ pub(super) const HOST06: Entry = Entry {
     code: Code::Host06,
     name: "cni-not-ready",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "The runtime has no usable CNI configuration or plugin.",
     meaning: "No pod with its own network can start here. The Node is NotReady with \"container runtime network not ready: \
-        NetworkReady=false reason:NetworkPluginNotReady\", or it is Ready and a plugin's binary is missing. The reverse is not \
-        true: NetworkReady=true means only that a configuration file parses; it says nothing of podCIDR, routes or the CNI's daemon.",
+        NetworkReady=false reason:NetworkPluginNotReady\", or it is Ready and what a plugin needs is missing: its binary, flannel's \
+        subnet.env, a range for host-local. The reverse is not true: NetworkReady=true means that a configuration file parses (and, \
+        with CNI 1.1, that its plugin's STATUS does not object); it says nothing of podCIDR, routes or the CNI's daemon. As a warning: \
+        the runtime has loaded something else than the file says, or a package's default network hides the CNI that is at work here.",
     causes: &[
         "The CNI's daemon has not run yet: it waits for a podCIDR (POOL01), cannot reach the API, or its pod is not scheduled.",
+        "containerd has a conf_template, which it renders only once the kubelet hands it the Node's podCIDR.",
         "The file is torn, or not JSON; the directory is empty: \"cni plugin not initialized\".",
-        "A plugin's binary is missing: \"failed to find plugin \"flannel\" in path [/opt/cni/bin]\".",
+        "A plugin's binary is missing, empty or not executable: \"failed to find plugin \"flannel\" in path [/opt/cni/bin]\". CRI-O \
+         passes such a configuration over.",
+        "A plugin that only extends others (linkerd-cni, istio-cni, portmap) stands first, in a file of its own.",
+        "The file was linked or mounted into place: the runtime reads it anew only when it is written or renamed.",
     ],
     look: &[
         run(
@@ -218,6 +224,10 @@ pub(super) const HOST06: Entry = Entry {
             "ls -l /etc/cni/net.d /opt/cni/bin; crictl info | jq '.lastCNILoadStatus, .status.conditions'",
         ),
         run(
+            "What containerd has loaded, and where it looks for plugins:",
+            "crictl info | jq '.cniconfig.PluginDirs, (.cniconfig.Networks[].Config | {Name, Source})'",
+        ),
+        run(
             "The CNI's pod on this node:",
             "kubectl get pods -A -o wide --field-selector spec.nodeName=NODE | grep -E 'flannel|calico|cilium|antrea|kindnet|kube-router'",
         ),
@@ -225,9 +235,14 @@ pub(super) const HOST06: Entry = Entry {
     remedy: &[
         say("Mend what the daemon waits for; its log says what. \"pod cidr not assigned\" is POOL01."),
         say("Restart the CNI's pod on this node; it writes configuration and binaries."),
+        say(
+            "loopback, bridge, host-local, portmap and their kin come with the package kubernetes-cni or containernetworking-plugins.",
+        ),
         say("Do not copy a configuration from another node: its range comes along (HOST01, POOL03)."),
     ],
-    silence: "Nodes that are meant to run hostNetwork pods only; virtual-kubelet.",
+    silence: "Hosts without kubelet and runtime. A node whose kubelet started less than five minutes ago and that has run no pod \
+        since: a CNI that is still being set up is unknown, not wrong. Plugins are called missing only where the runtime or its \
+        configuration names their directory, or the only default one there is is in use. virtual-kubelet.",
     related: &[Code::Pool01, Code::Host01, Code::Sand01],
 };
 

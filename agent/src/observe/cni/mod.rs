@@ -50,6 +50,20 @@ const NOT_ALLOWED: &str = "run as root to read it";
 /// How a reason ends where a directory is there and this agent does not read all of it.
 const NOT_READ: &str = "it is not read";
 
+/// How a reason says that a directory has no file for a runtime.
+const HOLDS_NONE: &str = "holds no CNI configuration";
+
+/// Where flanneld writes what its plugin needs, unless the configuration names another file.
+pub const SUBNET_FILE: &str = flannel::SUBNET_FILE;
+
+/// True where the directory is not there, or has no file for a runtime.
+pub fn is_empty(facts: &CniFacts) -> bool {
+    let none = format!("{} {HOLDS_NONE}", facts.directory);
+    let gone = format!("{}: No such file", facts.directory);
+    let problem = facts.problem.as_deref().unwrap_or_default();
+    facts.chosen.is_none() && (problem.starts_with(&none) || problem.starts_with(&gone))
+}
+
 /// True where it is certain that the host has no configuration that a runtime could use. Where this agent could
 /// not look (no right to, too much to read, several directories and no sign of which counts), it is not.
 pub fn is_certainly_unusable(facts: &CniFacts) -> bool {
@@ -220,7 +234,7 @@ impl Picker<'_> {
         };
         if names.is_empty() {
             return Err(format!(
-                "{dir} holds no CNI configuration (*.conf, *.conflist, *.json): the CNI's agent has not written one yet"
+                "{dir} {HOLDS_NONE} (*.conf, *.conflist, *.json): the CNI's agent has not written one yet"
             ));
         }
         Ok(names)

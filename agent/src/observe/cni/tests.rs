@@ -113,9 +113,9 @@ fn kindnets_own_range_that_is_no_prefix_is_a_problem() {
 #[test]
 fn whether_a_host_has_no_usable_configuration_is_certain_only_where_it_could_be_looked_at() {
     let host = Host::new();
-    assert!(is_certainly_unusable(&host.read()));
+    assert!(is_certainly_unusable(&host.read()) && is_empty(&host.read()));
     host.write("/etc/cni/net.d/10-x.conflist", "nonsense");
-    assert!(is_certainly_unusable(&host.read()));
+    assert!(is_certainly_unusable(&host.read()) && !is_empty(&host.read()));
     host.install("10-flannel.conflist");
     std::fs::remove_file(host.at("/etc/cni/net.d/10-x.conflist")).unwrap();
     assert!(!is_certainly_unusable(&host.read()));
@@ -251,6 +251,7 @@ fn an_empty_and_a_missing_directory_say_so() {
     );
     std::fs::remove_dir(host.at("/etc/cni/net.d")).unwrap();
     assert!(host.read().problem.unwrap().contains("No such file or directory"));
+    assert!(is_empty(&host.read()));
 }
 
 #[test]

@@ -1,0 +1,574 @@
+//! HOST06.
+
+use cidrift_proto::finding::Severity;
+use jiff::SignedDuration;
+
+use super::*;
+use crate::view::host::{CachedResult, Condition, Lease, LoadedNetwork, Plugins, Process, Program, Runtime, Sandbox};
+
+/// A node that is up for an hour: containerd, a kubelet, flannel, all plugins.
+struct Node {
+    net: Host,
+    host: crate::view::Host,
+    now: Timestamp,
+}
+
+fn process(program: Program, started: Timestamp) -> Process {
+    Process {
+        program,
+        embedded_in: None,
+        pid: 7,
+        started_at: Some(started),
+        settings: Default::default(),
+        problem: None,
+    }
+}
+
+fn condition(ok: bool, message: &str) -> Option<Condition> {
+    Some(Condition {
+        ok,
+        reason: if ok {
+            String::new()
+        } else {
+            "NetworkPluginNotReady".into()
+        },
+        message: message.into(),
+    })
+}
+
+fn loaded(name: &str, plugins: &[&str], ranges: &[&str]) -> LoadedNetwork {
+    LoadedNetwork {
+        name: name.into(),
+        plugins: plugins.iter().map(|name| (*name).to_owned()).collect(),
+        ranges: nets(ranges),
+    }
+}
+
+const HOUR: i64 = 3600;
+
+impl Node {
+    fn new() -> Self {
+        let runtime = Runtime {
+            name: "containerd".into(),
+            version: "2.1.4".into(),
+            runtime_ready: condition(true, ""),
+            network_ready: condition(true, ""),
+            networks: vec![
+                loaded("cni-loopback", &["loopback"], &[]),
+                loaded("cbr0", &["flannel", "portmap"], &[]),
+            ],
+            load_problem: None,
+            template: None,
+            plugin_dirs: vec!["/opt/cni/bin".into()],
+        };
+        let mut host = crate::view::Host::bare(at(0));
+        let processes = vec![process(Program::Kubelet, at(0)), process(Program::Containerd, at(0))];
+        host.processes = Observed::seen(at(HOUR), "/proc", processes);
+        host.runtime = Observed::seen(at(HOUR), "/run/containerd/containerd.sock", runtime);
+        host.plugins = Observed::seen(
+            at(HOUR),
+            "/opt/cni/bin",
+            Plugins {
+                directories: vec!["/opt/cni/bin".into()],
+                missing: vec![],
+            },
+        );
+        Self {
+            net: Host::flannel(),
+            host,
+            now: at(HOUR),
+        }
+    }
+
+    /// containerd's template on a bridge.
+    fn template() -> Self {
+        let mut node = Self::new();
+        node.net = Host::bridge(&["10.244.1.0/24"]);
+        let chosen = node.net.cni.chosen.as_mut().unwrap();
+        chosen.generated_by = Some("containerd template /etc/containerd/cni.template".into());
+        node.runtime(|runtime| {
+            runtime.template = Some("/etc/containerd/cni.template".into());
+            runtime.networks = vec![loaded("cbr0", &["bridge", "portmap"], &["10.244.1.0/24"])];
+        })
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn runtime(mut self, change: impl FnOnce(&mut Runtime)) -> Self {
+        change(self.host.runtime.value.as_mut().unwrap());
+        self
+    }
+
+    /// No file, and the runtime says so.
+    fn empty(self) -> Self {
+        self.no_file("/etc/cni/net.d holds no CNI configuration (*.conf, *.conflist, *.json)")
+            .runtime(|runtime| {
+                runtime.network_ready = condition(false, "cni plugin not initialized");
+                runtime.networks.clear();
+                runtime.load_problem =
+                    Some("no network config found in /etc/cni/net.d: cni plugin not initialized".into());
+            })
+    }
+
+    fn no_file(self, problem: &str) -> Self {
+        self.with(|node| {
+            node.net.cni.chosen = None;
+            node.net.cni.flannel = None;
+            node.net.cni.problem = Some(problem.into());
+        })
+    }
+
+    fn without_cidr(self) -> Self {
+        self.with(|node| node.net.expectation.pod_cidrs.clear())
+    }
+
+    fn without_devices(self) -> Self {
+        self.with(|node| node.net.kernel.links.retain(|_, link| link.name == "eth0"))
+    }
+
+    /// Nobody was asked over CRI.
+    fn without_cri(self) -> Self {
+        self.with(|node| node.host.runtime = crate::view::Host::bare(at(0)).runtime)
+    }
+
+    fn missing(self, names: &[&str]) -> Self {
+        self.with(|node| {
+            let missing = names
+                .iter()
+                .map(|name| ((*name).to_owned(), "it is not in /opt/cni/bin".to_owned()));
+            node.host.plugins.value.as_mut().unwrap().missing = missing.collect();
+        })
+    }
+
+    /// Kubelet and containerd started that many seconds ago.
+    fn up_for(self, seconds: i64) -> Self {
+        self.with(|node| {
+            for process in node.host.processes.value.as_mut().unwrap() {
+                process.started_at = Some(node.now - SignedDuration::from_secs(seconds));
+            }
+        })
+    }
+
+    /// What is said of HOST06 alone.
+    fn judge(&self) -> Judged {
+        let mut judged = check(&Input {
+            node: "node-a",
+            expectation: Some(&self.net.expectation),
+            kernel: &self.net.kernel,
+            kernel_at: at(10),
+            kernel_gaps: &[],
+            links_changed_at: None,
+            cni: &self.net.cni,
+            cni_at: at(9),
+            cni_changed_at: Some(at(2)),
+            lookup: &self.net.rows,
+            host: &self.host,
+            now: self.now,
+        });
+        judged.claims.retain(|claim| claim.code == Code::Host06);
+        judged.unjudged.retain(|row| row.code == Code::Host06);
+        judged
+    }
+
+    fn claim(&self) -> Claim {
+        let judged = self.judge();
+        assert_eq!(judged.claims.len(), 1, "{judged:#?}");
+        judged.claims.into_iter().next().unwrap()
+    }
+
+    fn silent(&self) {
+        assert_eq!(self.judge(), Judged::default());
+    }
+
+    fn unknown(&self) -> String {
+        let judged = self.judge();
+        assert_eq!(judged.claims, vec![]);
+        judged.unjudged.into_iter().next().unwrap().reason
+    }
+}
+
+#[test]
+fn a_healthy_node_and_a_host_without_any_runtime_are_silent() {
+    Node::new().silent();
+    Node::template().silent();
+    let bare = Node::new()
+        .no_file("/etc/cni/net.d holds no CNI configuration")
+        .with(|node| {
+            node.host = crate::view::Host::bare(at(0));
+        });
+    bare.silent();
+}
+
+#[test]
+fn a_runtime_that_is_not_ready_is_told_with_its_own_words() {
+    insta::assert_snapshot!(text(&Node::new().empty().judge()));
+}
+
+#[test]
+fn a_cni_that_waits_for_a_pod_cidr_is_told_to_wait_for_it() {
+    let flannel = Node::new().empty().without_cidr().claim();
+    assert!(
+        flannel
+            .cause
+            .contains("flannel writes its configuration only with a podCIDR, and Node node-a has none (POOL01)")
+    );
+    let unknown = Node::new().empty().without_cidr().without_devices().claim();
+    assert!(unknown.cause.contains("POOL01"), "{}", unknown.cause);
+    let template = Node::template().empty().without_cidr().claim();
+    assert!(
+        template
+            .cause
+            .contains("containerd renders /etc/containerd/cni.template once"),
+        "{}",
+        template.cause
+    );
+    let own = Node::new().empty().without_cidr().without_devices();
+    let own = own.with(|node| node.net = node.net.clone().link("cilium_host", "veth", &[]));
+    assert!(!own.claim().cause.contains("POOL01"));
+}
+
+#[test]
+fn a_template_that_was_not_rendered_needs_the_kubelet() {
+    let claim = Node::template().empty().claim();
+    assert_eq!(claim.remedy, "On node-a: systemctl restart kubelet.");
+}
+
+#[test]
+fn a_broken_first_file_is_named() {
+    let node = Node::new()
+        .empty()
+        .no_file("/etc/cni/net.d/10-flannel.conflist: EOF while parsing a string");
+    let claim = node.claim();
+    assert!(
+        claim
+            .cause
+            .starts_with("The first file of the directory cannot be loaded")
+    );
+    assert!(claim.evidence.iter().any(|row| row.text.contains("EOF while parsing")));
+}
+
+#[test]
+fn a_file_that_the_runtime_did_not_load_is_said_to_be_there() {
+    let node = Node::new().runtime(|runtime| runtime.network_ready = condition(false, "cni config load failed"));
+    let claim = node.claim();
+    assert!(
+        claim
+            .cause
+            .starts_with("There is a configuration, and the runtime has not loaded it")
+    );
+    assert!(
+        claim
+            .remedy
+            .contains("kubectl -n kube-flannel delete pod -l app=flannel")
+    );
+}
+
+#[test]
+fn inside_of_k3s_it_is_k3s_that_is_restarted() {
+    let node = Node::new().empty().with(|node| {
+        node.host
+            .processes
+            .value
+            .as_mut()
+            .unwrap()
+            .push(process(Program::K3s, at(0)));
+    });
+    assert!(node.claim().remedy.starts_with("Restart k3s on node-a"));
+}
+
+#[test]
+fn without_the_runtimes_word_the_files_count_only_where_a_kubelet_runs() {
+    let empty = "/etc/cni/net.d holds no CNI configuration (*.conf, *.conflist, *.json)";
+    let node = || Node::new().no_file(empty).without_cri();
+    let claim = node().claim();
+    assert_eq!(claim.summary, "/etc/cni/net.d holds no usable CNI configuration");
+    assert_eq!(claim.unseen.len(), 1);
+    let docker = node().with(|node| node.host.processes.value.as_mut().unwrap().remove(0).pid = 0);
+    docker.silent();
+    let manifest = node().with(|node| node.host.processes.value.as_mut().unwrap()[0].pid = 0);
+    manifest.silent();
+    for uncertain in [
+        "/etc/cni/net.d: Permission denied (os error 13): run as root to read it",
+        "several directories",
+    ] {
+        let node = Node::new().no_file(uncertain).without_cri();
+        let node = node.with(|node| {
+            if uncertain.starts_with("several") {
+                node.net.cni.directory.clear();
+            }
+        });
+        node.silent();
+    }
+}
+
+#[test]
+fn what_may_not_be_read_is_unknown() {
+    let refused = || Missing::Unreadable("permission denied".to_owned());
+    let node = Node::new().with(|node| {
+        node.host.runtime = Observed::missing(at(1), "/run/containerd/containerd.sock", refused());
+    });
+    assert_eq!(node.unknown(), "/run/containerd/containerd.sock: permission denied");
+    let node = Node::new()
+        .without_cri()
+        .with(|node| node.host.processes = Observed::missing(at(1), "/proc", refused()));
+    assert_eq!(node.unknown(), "/proc: permission denied");
+    let node = Node::new().with(|node| node.host.plugins = Observed::missing(at(1), "/opt/cni/bin", refused()));
+    assert_eq!(node.unknown(), "/opt/cni/bin: permission denied");
+    let node = Node::new().with(|node| node.host = crate::view::Host::default());
+    assert_eq!(node.unknown(), "the host was not looked at yet");
+}
+
+#[test]
+fn a_missing_plugin_is_wrong_though_the_runtime_is_ready() {
+    insta::assert_snapshot!(text(&Node::new().missing(&["flannel", "loopback"]).judge()));
+}
+
+#[test]
+fn crio_passes_over_what_lacks_its_plugin_and_one_claim_says_both() {
+    let node = Node::new().missing(&["flannel"]).runtime(|runtime| {
+        runtime.name = "cri-o".into();
+        runtime.network_ready = condition(false, "No CNI configuration file in /etc/cni/net.d/.");
+        runtime.networks.clear();
+    });
+    let claim = node.claim();
+    assert_eq!(
+        claim.summary,
+        "cri-o has no usable CNI configuration; CNI plugin flannel missing in /opt/cni/bin"
+    );
+    assert!(claim.cause.starts_with("CRI-O passes a configuration over"));
+    assert_eq!(claim.severity, Severity::Error);
+}
+
+#[test]
+fn a_node_that_has_only_just_come_up_is_unknown_until_five_minutes_are_over() {
+    let reason = Node::new().empty().up_for(20).unknown();
+    assert!(reason.starts_with("kubelet started at "), "{reason}");
+    assert!(
+        reason.ends_with("containerd has no usable CNI configuration"),
+        "{reason}"
+    );
+    assert!(Node::new().empty().up_for(299).unknown().starts_with("kubelet"));
+    Node::new().empty().up_for(300).claim();
+    // The base image's containerd runs for long before a kubelet joins.
+    let joined = Node::new().empty().with(|node| {
+        node.host.processes.value.as_mut().unwrap()[0].started_at = Some(node.now);
+    });
+    assert!(joined.unknown().starts_with("kubelet"));
+    let only_runtime = Node::new().empty().up_for(20).with(|node| {
+        node.host.processes.value.as_mut().unwrap().remove(0);
+    });
+    assert!(only_runtime.unknown().starts_with("containerd"));
+    Node::new().up_for(20).silent();
+}
+
+#[test]
+fn a_kubelet_restarted_beside_running_pods_is_no_new_node() {
+    let sandbox = |ready, host_network| Sandbox {
+        id: "a".into(),
+        pod: "default/web".into(),
+        uid: "u".into(),
+        created_at: None,
+        ready,
+        host_network,
+        addresses: vec!["10.244.1.2".parse().unwrap()],
+    };
+    let with = |sandbox| {
+        let node = Node::new().empty().up_for(20);
+        node.with(|node| node.host.sandboxes = Observed::seen(at(HOUR), "cri", vec![sandbox]))
+    };
+    with(sandbox(true, false)).claim();
+    with(sandbox(false, false)).unknown();
+    with(sandbox(true, true)).unknown();
+}
+
+#[test]
+fn leases_and_results_of_an_earlier_life_do_not_make_a_node_old() {
+    let with = |given: Timestamp| {
+        let lease = Lease {
+            network: "cbr0".into(),
+            address: "10.244.1.2".parse().unwrap(),
+            container: "a".into(),
+            given_at: Some(given),
+        };
+        let result = CachedResult {
+            network: "cbr0".into(),
+            container: "a".into(),
+            pod: None,
+            addresses: vec![],
+            ranges: vec![],
+            made_at: Some(given),
+        };
+        Node::new().empty().up_for(20).with(|node| {
+            node.host.leases = Observed::seen(at(HOUR), "leases", vec![lease]);
+            node.host.results = Observed::seen(at(HOUR), "results", vec![result]);
+        })
+    };
+    with(at(HOUR - 21)).unknown();
+    with(at(HOUR - 20)).claim();
+}
+
+#[test]
+fn it_has_to_last_as_long_as_hosts_may_take_to_follow() {
+    assert_eq!(Node::new().empty().claim().trigger, Trigger::ControlPlane);
+}
+
+#[test]
+fn a_file_that_was_changed_and_not_loaded_is_a_warning() {
+    let node = Node::template().runtime(|runtime| {
+        runtime.networks = vec![loaded("cbr0", &["bridge", "portmap"], &["10.244.7.0/24"])];
+    });
+    assert_eq!(node.claim().severity, Severity::Warning);
+    insta::assert_snapshot!(text(&node.judge()));
+    let renamed = Node::new().runtime(|runtime| runtime.networks[1].name = "other".into());
+    renamed.claim();
+    let extended = Node::new().runtime(|runtime| runtime.networks[1].plugins.push("linkerd-cni".into()));
+    extended.claim();
+}
+
+#[test]
+fn a_file_that_was_changed_just_now_may_still_be_loaded() {
+    let node = |now| {
+        Node::template()
+            .with(|node| node.now = now)
+            .up_for(HOUR)
+            .runtime(|runtime| runtime.networks[0].ranges = nets(&["10.244.7.0/24"]))
+    };
+    // The file was changed at 2 s.
+    node(at(31)).silent();
+    node(at(32)).claim();
+}
+
+#[test]
+fn what_cannot_be_compared_is_not() {
+    // CRI-O does not say what it has loaded.
+    let crio = Node::new().runtime(|runtime| {
+        runtime.name = "cri-o".into();
+        runtime.networks.clear();
+    });
+    crio.silent();
+    // Multus has loaded itself; the delegate is its own affair.
+    let multus = Node::new()
+        .with(|node| {
+            let chosen = node.net.cni.chosen.as_mut().unwrap();
+            chosen.generated_by = Some("delegate of Multus in /etc/cni/net.d/00-multus.conf".into());
+        })
+        .runtime(|runtime| runtime.networks[1] = loaded("multus-cni-network", &["multus"], &[]));
+    multus.silent();
+    // A range that is narrowed may be told as its subnet.
+    let narrowed = Node::template().with(|node| {
+        let chosen = node.net.cni.chosen.as_mut().unwrap();
+        chosen.ranges = nets(&["10.244.1.64/26"]);
+    });
+    narrowed.silent();
+    // Several may be loaded (max_conf_num): one of them is the file's.
+    let several = Node::new().runtime(|runtime| runtime.networks.insert(0, loaded("x", &["macvlan"], &[])));
+    several.silent();
+}
+
+#[test]
+fn a_load_that_failed_behind_a_ready_network_is_a_warning() {
+    let node = Node::new().runtime(|runtime| runtime.load_problem = Some("failed to load CNI config list file".into()));
+    let claim = node.claim();
+    assert_eq!(claim.severity, Severity::Warning);
+    assert_eq!(claim.summary, "containerd could not load the CNI configuration anew");
+}
+
+#[test]
+fn flannel_without_subnet_env_starts_no_pod_though_the_node_is_ready() {
+    let node = Node::new().with(|node| node.net.cni.flannel = None);
+    insta::assert_snapshot!(text(&node.judge()));
+    let waits = Node::new().without_cidr().with(|node| node.net.cni.flannel = None);
+    assert!(waits.claim().cause.contains("Node node-a has none (POOL01)"));
+    // A file that cannot be read is unknown, and HOST01 says so.
+    let unread = Node::new().with(|node| {
+        node.net.cni.flannel = None;
+        node.net.cni.problem = Some("/run/flannel/subnet.env: it names no FLANNEL_SUBNET".into());
+    });
+    unread.silent();
+}
+
+#[test]
+fn a_plugin_that_only_extends_others_stands_first() {
+    let node = Node::new().with(|node| {
+        let mut cni = config("01-linkerd-cni.conf", "linkerd-cni", None, &[], None);
+        cni.chosen.as_mut().unwrap().plugins = vec!["linkerd-cni".into()];
+        cni.others = vec!["/etc/cni/net.d/10-flannel.conflist".into()];
+        node.net.cni = cni;
+    });
+    let node = node.runtime(|runtime| runtime.networks = vec![loaded("cbr0", &["linkerd-cni"], &[])]);
+    let claim = node.claim();
+    assert_eq!(
+        claim.summary,
+        "/etc/cni/net.d/01-linkerd-cni.conf begins with linkerd-cni, which gives a pod no interface"
+    );
+    assert!(
+        claim
+            .remedy
+            .contains("If /etc/cni/net.d/10-flannel.conflist is the one meant for pods")
+    );
+}
+
+#[test]
+fn host_local_without_a_range_starts_no_pod() {
+    let node = || {
+        Node::template()
+            .runtime(|runtime| runtime.networks[0].ranges.clear())
+            .with(|node| {
+                let chosen = node.net.cni.chosen.as_mut().unwrap();
+                chosen.ranges.clear();
+                chosen.subnets.clear();
+                chosen.bridge = Some("kube-bridge".into());
+            })
+    };
+    let claim = node().claim();
+    assert!(
+        claim
+            .summary
+            .contains("names no range that host-local could give addresses of")
+    );
+    assert_eq!(
+        claim.cause,
+        "kube-router adds the range when it runs, and has not done so."
+    );
+    // cri-dockerd hands the range over with every call.
+    node().runtime(|runtime| runtime.name = "docker".into()).silent();
+    // Calico asks the Node.
+    let calico = node().with(|node| {
+        node.net.cni.chosen.as_mut().unwrap().plugins[0] = "calico".into();
+        node.host.runtime.value.as_mut().unwrap().networks[0].plugins[0] = "calico".into();
+    });
+    calico.silent();
+}
+
+#[test]
+fn a_default_network_that_hides_the_cni_at_work_is_told_where_host01_cannot() {
+    let podman = |cidrs: &[&str]| {
+        let cidrs = nets(cidrs);
+        Node::new()
+            .with(|node| {
+                let file = "87-podman-bridge.conflist";
+                let mut cni = config(
+                    file,
+                    "bridge",
+                    Some("host-local"),
+                    &["10.88.0.0/16"],
+                    Some("cni-podman0"),
+                );
+                cni.chosen.as_mut().unwrap().network = "podman".into();
+                cni.others = vec!["/etc/cni/net.d/99-calico.conflist".into()];
+                node.net.cni = cni;
+                node.net.expectation.pod_cidrs = cidrs;
+                node.net = node.net.clone().link("cali0123456789a", "veth", &[]);
+            })
+            .runtime(|runtime| runtime.networks = vec![loaded("podman", &["bridge", "portmap"], &["10.88.0.0/16"])])
+    };
+    assert_eq!(podman(&[]).claim().severity, Severity::Warning);
+    insta::assert_snapshot!(text(&podman(&[]).judge()));
+    podman(&["10.244.1.0/24"]).silent();
+    // A file that is left of a CNI without anything of it on the host is no sign that it is meant.
+    podman(&[]).without_devices().silent();
+    podman(&[]).with(|node| node.net.cni.others.clear()).silent();
+}
