@@ -9,7 +9,7 @@ use cidrift_proto::facts::CniConfig;
 use cidrift_proto::finding::{Affected, Evidence};
 use ipnet::IpNet;
 
-use super::{Case, Judged, Ranges, Says, list};
+use super::{Case, Judged, Ranges, Says, behind, list};
 
 const CODE: Code = Code::Host01;
 
@@ -214,7 +214,7 @@ fn why(case: &Case<'_>, config: &CniConfig, foreign: &[IpNet]) -> (String, Strin
         );
     }
     // The file of another installer (podman, containerd's package, a CNI used before) that sorts first.
-    if let Some(other) = case.input.cni.others.first() {
+    if let Some(other) = behind(case.input.cni) {
         return (
             format!(
                 "The runtime takes the first file, {path}: it was written for another podCIDR, or is not meant for pods at all and hides {other}."

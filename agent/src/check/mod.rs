@@ -383,6 +383,12 @@ pub fn by_reason(unjudged: &[Unjudged]) -> Vec<(String, &str)> {
     rows.into_iter().map(|(codes, reason)| (list(&codes), reason)).collect()
 }
 
+/// The file that may be meant for pods behind the one in use. "99-loopback.conf", which guides have people write for
+/// older runtimes, is meant for `lo`.
+fn behind(cni: &CniFacts) -> Option<&String> {
+    cni.others.iter().find(|other| !other.contains("loopback"))
+}
+
 /// "10.244.1.0/24, fd00::/64".
 fn list<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")

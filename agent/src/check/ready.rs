@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use self::daemon::Daemon;
 use super::model::is_chained;
-use super::{Input, Judged, Says, list};
+use super::{Expectation, Input, Judged, Says, behind, list};
 use crate::observe::cni::is_certainly_unusable;
 use crate::view::host::{Plugins, Process, Program, Runtime};
 
@@ -166,6 +166,13 @@ fn files(input: &Input<'_>) -> Vec<Evidence> {
     file.into_iter().chain(node.map(|told| told.evidence())).collect()
 }
 
+/// The Node, where it is known and has no podCIDR.
+fn without_cidr<'a>(input: &Input<'a>) -> Option<&'a Expectation> {
+    input
+        .expectation
+        .filter(|told| told.node_known && told.pod_cidrs.is_empty())
+}
+
 fn chain(config: &CniConfig) -> String {
     format!("network {}, plugins {}", config.network, list(&config.plugins))
 }
@@ -209,7 +216,9 @@ fn gives_nothing(input: &Input<'_>, config: &CniConfig, daemon: Option<Daemon>) 
         Some(Trouble {
             severity: Severity::Error,
             summary,
-            evidence: vec![evidence],
+            evidence: std::iter::once(evidence)
+                .chain(without_cidr(input).map(Expectation::evidence))
+                .collect(),
             unseen: Vec::new(),
             cause,
             remedy,
@@ -223,7 +232,7 @@ fn gives_nothing(input: &Input<'_>, config: &CniConfig, daemon: Option<Daemon>) 
             format!(
                 "{plugin} only changes what another plugin of its chain has set up; this file hides the CNI's own."
             ),
-            match cni.others.first() {
+            match behind(cni) {
                 Some(other) => format!(
                     "If {other} is the one meant for pods, move {} out of the directory.",
                     config.path

@@ -2,8 +2,9 @@
 
 use cidrift_proto::facts::CniConfig;
 
-use super::super::{Expectation, Input, list};
+use super::super::{Input, list};
 use super::daemon::Daemon;
+use super::without_cidr;
 use crate::observe::cni::{CONTAINERD_TEMPLATE, is_empty};
 use crate::view::host::Runtime;
 
@@ -90,13 +91,6 @@ pub(super) fn restart(input: &Input<'_>, daemon: Option<Daemon>) -> String {
         },
         |daemon| daemon.restart(input),
     )
-}
-
-/// The Node, where it is known and has no podCIDR.
-fn without_cidr<'a>(input: &Input<'a>) -> Option<&'a Expectation> {
-    input
-        .expectation
-        .filter(|told| told.node_known && told.pod_cidrs.is_empty())
 }
 
 fn of_template(input: &Input<'_>, template: &str) -> (String, String) {

@@ -11,7 +11,7 @@ use cidrift_proto::finding::Severity;
 
 use super::super::{Input, list};
 use super::daemon::Daemon;
-use super::{Trouble, chain};
+use super::{Trouble, chain, without_cidr};
 
 /// Networks that packages bring along: name, and whose it is.
 const DEFAULTS: [(&str, &str); 5] = [
@@ -24,9 +24,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 
 pub(super) fn judge(input: &Input<'_>, config: &CniConfig) -> Option<Trouble> {
     let (_, whose) = DEFAULTS.iter().find(|(network, _)| *network == config.network)?;
-    input
-        .expectation
-        .filter(|told| told.node_known && told.pod_cidrs.is_empty())?;
+    without_cidr(input)?;
     let (other, daemon, device) = input.cni.others.iter().find_map(|other| {
         let name = Path::new(other).file_name()?.to_str()?;
         let daemon = Daemon::of_file(name)?;

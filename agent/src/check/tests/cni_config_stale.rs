@@ -120,3 +120,30 @@ fn a_file_that_hides_the_intended_one_is_to_be_moved_away() {
          Then replace the pods that have addresses of 10.88.0.0/16."
     );
 }
+
+#[test]
+fn a_file_for_lo_is_not_taken_for_the_one_meant_for_pods() {
+    let mut host = Host::bridge(&["10.200.0.0/24"]);
+    host.cni.others = vec!["/etc/cni/net.d/99-loopback.conf".into()];
+    let claim = host.judge().claims.remove(0);
+    assert!(
+        claim.remedy.starts_with("Put 10.244.1.0/24 into the ipam block of"),
+        "{}",
+        claim.remedy
+    );
+}
+
+#[test]
+fn kindnets_own_plugin_names_its_range_in_newer_versions() {
+    let mut host = Host::ptp();
+    host.cni = config("10-kindnet.conflist", "cni-kindnet", None, &["10.244.7.0/24"], None);
+    host.cni.chosen.as_mut().unwrap().network = "kindnet".into();
+    let claim = host.judge().claims.remove(0);
+    assert_eq!(claim.code, Code::Host01);
+    assert!(
+        claim.evidence[1]
+            .text
+            .starts_with("network kindnet, plugin cni-kindnet, ranges 10.244.7.0/24")
+    );
+    assert!(claim.remedy.starts_with("Restart kindnetd on this node"));
+}
