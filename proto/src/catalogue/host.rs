@@ -212,7 +212,8 @@ pub(super) const HOST06: Entry = Entry {
         "A plugin's binary is missing, empty or not executable: \"failed to find plugin \"flannel\" in path [/opt/cni/bin]\". CRI-O \
          passes such a configuration over.",
         "A plugin that only extends others (linkerd-cni, istio-cni, portmap) stands first, in a file of its own.",
-        "The file was linked or mounted into place: the runtime reads it anew only when it is written or renamed.",
+        "The file was moved in from another directory, linked or mounted: containerd reads it anew only when it is written in the \
+         directory or renamed there.",
     ],
     look: &[
         run(

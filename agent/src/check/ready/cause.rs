@@ -4,6 +4,7 @@ use cidrift_proto::facts::CniConfig;
 
 use super::super::{Input, list};
 use super::daemon::Daemon;
+use super::loaded::UNNOTICED;
 use super::without_cidr;
 use crate::observe::cni::{CONTAINERD_TEMPLATE, is_empty};
 use crate::view::host::Runtime;
@@ -126,6 +127,16 @@ fn not_loaded(input: &Input<'_>, runtime: Option<&Runtime>, daemon: Option<Daemo
         );
     }
     let unit = runtime.map_or("containerd", |runtime| unit(&runtime.name));
+    // It found an empty directory, and the file is there now.
+    let unnoticed = runtime
+        .and_then(|runtime| runtime.load_problem.as_ref())
+        .is_some_and(|problem| problem.contains("no network config found"));
+    if unnoticed {
+        return (
+            format!("{UNNOTICED}."),
+            format!("On {}: systemctl restart {unit}; pods go on running.", input.node),
+        );
+    }
     (
         "There is a configuration, and the runtime has not loaded it, reads another directory, or its plugin says that \
          it is not ready."

@@ -14,6 +14,10 @@ use crate::view::host::{LoadedNetwork, Runtime};
 /// what it was last seen to have is what it has.
 const LOADED: SignedDuration = SignedDuration::from_secs(30);
 
+/// Seen on containerd 1.6: of inotify's events it leaves out IN_CREATE and IN_MOVED_TO (fsnotify's Create).
+pub(super) const UNNOTICED: &str = "The runtime reads a file when it is written in the directory or renamed there, not when it \
+    is moved in from another directory, linked or mounted";
+
 /// containerd keeps something else than the file says, or could not load it.
 pub(super) fn judge(input: &Input<'_>, runtime: &Runtime, config: &CniConfig) -> Option<Trouble> {
     // A runtime that is not ready has said so, and why.
@@ -47,10 +51,9 @@ pub(super) fn judge(input: &Input<'_>, runtime: &Runtime, config: &CniConfig) ->
             input.file_evidence(&config.path, on_disk),
         ],
         unseen: Vec::new(),
-        cause:
-            "The runtime reads the file when it is written or renamed, not when it is linked or mounted into place; \
-            until it has, new pods get what it loaded before. Or it reads another directory."
-                .to_owned(),
+        cause: format!(
+            "{UNNOTICED}; until it reads the directory again, new pods get what it loaded before. Or it reads another directory."
+        ),
         remedy: format!(
             "On {}: systemctl restart {}; pods go on running. If nothing changes, tell the agent the right directory (--cni-dir).",
             input.node,
