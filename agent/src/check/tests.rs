@@ -13,6 +13,7 @@ mod local_route_wrong;
 mod models;
 mod pods_outside_cidr;
 mod properties;
+mod proxy_cidr_differs;
 mod sandbox_failures;
 mod what_can_be_judged;
 

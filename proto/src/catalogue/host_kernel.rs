@@ -88,14 +88,18 @@ pub(super) const HOST09: Entry = Entry {
     code: Code::Host09,
     name: "proxy-cidr-differs",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "kube-proxy's idea of the pod range differs.",
     meaning: "kube-proxy takes traffic from outside its clusterCIDR for foreign and masquerades it: Services see the node's address \
-        instead of the pod's, and NetworkPolicies by pod address fail. In NodeCIDR mode it exits when the Node's CIDR changes: \
-        \"PodCIDRs changed for the node\".",
+        instead of the pod's, and NetworkPolicies by pod address fail. The running kube-proxy's configuration file (with one, most flags \
+        mean nothing) or flags name a range of a family that does not contain the Node's podCIDR of that family. In NodeCIDR mode it \
+        exits when the Node's CIDR changes: \"PodCIDRs changed for the node\"; one that still runs five minutes after kubelet logged \
+        such a change goes by the old CIDR.",
     causes: &[
         "The pool was changed and kube-proxy's ConfigMap was not (POOL10).",
-        "detectLocalMode: NodeCIDR, and the node got a new CIDR (POOL12), or none yet (POOL01).",
+        "The Node has a CIDR that is not of the pool (POOL02).",
+        "k3s or microk8s was given another range on this node than on the others.",
+        "detectLocalMode: NodeCIDR, and the node got a new CIDR (POOL12) that kube-proxy has not heard of.",
     ],
     look: &[
         run(
@@ -103,16 +107,28 @@ pub(super) const HOST09: Entry = Entry {
             "kubectl get cm -n kube-system kube-proxy -o yaml | grep -E 'clusterCIDR|detectLocal'",
         ),
         run(
+            "What runs on the node, and the file as its container has it:",
+            "pgrep -a kube-proxy; cat /proc/$(pgrep -o kube-proxy)/root/var/lib/kube-proxy/config.conf",
+        ),
+        run(
             "Its restarts:",
             "kubectl get pods -n kube-system -l k8s-app=kube-proxy -o wide",
         ),
     ],
-    remedy: &[run(
-        "Correct the ConfigMap and let its pods start anew, one node after another:",
-        "kubectl edit cm -n kube-system kube-proxy && kubectl rollout restart ds -n kube-system kube-proxy",
-    )],
-    silence: "An empty clusterCIDR is legal. Clusters without kube-proxy (Cilium's replacement). k3s and managed clusters set it by flag.",
-    related: &[Code::Pool10, Code::Pool12],
+    remedy: &[
+        say("If POOL02 stands for this node, mend that first: the node's CIDR is the odd one then."),
+        run(
+            "Correct the ConfigMap and let its pods start anew, one node after another:",
+            "kubectl edit cm -n kube-system kube-proxy && kubectl rollout restart ds -n kube-system kube-proxy",
+        ),
+        say(
+            "k3s: cluster-cidr in /etc/rancher/k3s/config.yaml or in its unit, the same on every server, then restart it.",
+        ),
+    ],
+    silence: "An empty clusterCIDR, or none of the Node's family, is legal. Clusters without kube-proxy (Cilium's replacement). Modes \
+        BridgeInterface and InterfaceNamePrefix know no ranges. Where the CNI has its own IPAM a difference is not judged. An agent of k3s \
+        has the range from its server only, and nothing on the host names it.",
+    related: &[Code::Pool10, Code::Pool02, Code::Pool12],
 };
 
 pub(super) const HOST10: Entry = Entry {

@@ -1,6 +1,6 @@
 mod samples;
 
-use cidrift_proto::catalogue::{CATALOGUE, Code};
+use cidrift_proto::catalogue::{CATALOGUE, Code, Entry};
 use cidrift_proto::verdict::Verdict;
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -218,7 +218,11 @@ fn the_pool_known_and_unknown() {
 fn the_catalogue_and_a_page_of_it() {
     assert_snapshot!("catalogue", narrow(catalogue(&TABLE)));
     assert_snapshot!("page", page(Code::Pool02.entry(), &TABLE));
-    assert!(page(Code::Host09.entry(), &TABLE).contains("does not look for it"));
+    let unjudged = Entry {
+        judged: false,
+        ..*Code::Pool02.entry()
+    };
+    assert!(page(&unjudged, &TABLE).contains("does not look for it"));
 }
 
 /// Commands are for copying and may be longer than a line.
