@@ -67,7 +67,7 @@ impl Found {
         })
     }
 
-    /// Whether it is still the same; a child that was made and has not become its own program yet has a parent here.
+    /// Whether it is still the same: not ended, not another under the same pid, and not become another program.
     fn refresh(&mut self, procfs: &Procfs) -> bool {
         let Some(stat) = procfs.stat(self.pid).filter(alive) else {
             return false;
