@@ -8,6 +8,9 @@ use cidrift_proto::signature::Signature;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+/// EACCES and EPERM in the system's own words, as they stand in what is told of a file or link that may not be read.
+const REFUSED: [&str; 2] = ["Permission denied", "Operation not permitted"];
+
 /// Something that was looked at: when, where, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed<T> {
@@ -176,9 +179,13 @@ impl Host {
             .into_iter()
             .filter_map(|(source, why)| Some((source.clone(), why?.to_owned())))
             .collect();
-        let problems = self.processes.get().into_iter().flatten();
-        rows.extend(problems.filter_map(|process| {
-            let why = process.problem.clone()?;
+        // What else is not known of a process is for the rules that need it to say.
+        let processes = self.processes.get().into_iter().flatten();
+        rows.extend(processes.filter_map(|process| {
+            let why = process
+                .problem
+                .clone()
+                .filter(|why| REFUSED.iter().any(|text| why.contains(text)))?;
             Some((format!("{} (pid {})", process.program, process.pid), why))
         }));
         rows.sort();

@@ -36,8 +36,9 @@ fn judge_all(host: &Host, told: &crate::view::Host) -> Judged {
     judge_at(host, told, at(3600))
 }
 
+/// What of it is HOST09's.
 fn judge_at(host: &Host, told: &crate::view::Host, now: Timestamp) -> Judged {
-    check(&Input {
+    let mut judged = check(&Input {
         node: "node-a",
         expectation: Some(&host.expectation),
         kernel: &host.kernel,
@@ -50,7 +51,10 @@ fn judge_at(host: &Host, told: &crate::view::Host, now: Timestamp) -> Judged {
         lookup: &host.rows,
         host: told,
         now,
-    })
+    });
+    judged.claims.retain(|claim| claim.code == Code::Host09);
+    judged.unjudged.retain(|row| row.code == Code::Host09);
+    judged
 }
 
 fn judge(host: &Host, process: Process) -> Judged {
