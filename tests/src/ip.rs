@@ -163,6 +163,14 @@ impl Ip {
         )
     }
 
+    /// `ip link set NAME mtu BYTES`.
+    pub fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), Error> {
+        self.set(
+            format!("ip link set {name} mtu {mtu}"),
+            LinkUnspec::new_with_index(self.index(name)?).mtu(mtu).build(),
+        )
+    }
+
     /// `ip link delete NAME`.
     pub fn del_link(&self, name: &str) -> Result<(), Error> {
         let request = self.handle.link().del(self.index(name)?);

@@ -177,7 +177,7 @@ impl Topology {
         }
         ip.set_up("br0")?;
         let hosts = (1..=plan.hosts)
-            .map(|number| host(Identity::new(number, plan.dual_stack), &underlay, &ip))
+            .map(|number| host(Identity::new(number, plan.dual_stack), plan.dataplane, &underlay, &ip))
             .collect::<Result<Vec<_>, Error>>()?;
         let topology = Self { plan, underlay, hosts };
         for host in &topology.hosts {
@@ -198,7 +198,7 @@ impl Topology {
     }
 }
 
-fn host(identity: Identity, underlay: &Netns, underlay_ip: &Ip) -> Result<Host, Error> {
+fn host(identity: Identity, dataplane: Dataplane, underlay: &Netns, underlay_ip: &Ip) -> Result<Host, Error> {
     let netns = namespace(&identity.name)?;
     forward(&netns)?;
     let ip = Ip::new(&netns)?;
@@ -225,7 +225,7 @@ fn host(identity: Identity, underlay: &Netns, underlay_ip: &Ip) -> Result<Host, 
         pods: Vec::new(),
     };
     for number in 1..=PODS {
-        let pod = pod(&host, number)?;
+        let pod = pod(&host, number, dataplane::pod_mtu(dataplane))?;
         host.pods.push(pod);
     }
     Ok(host)
@@ -246,13 +246,16 @@ pub(crate) fn underlay_net(address: IpAddr) -> IpNet {
     net(address, if address.is_ipv4() { 24 } else { 64 })
 }
 
-fn pod(host: &Host, number: u8) -> Result<Pod, Error> {
+fn pod(host: &Host, number: u8, mtu: u32) -> Result<Pod, Error> {
     let name = format!("{}-pod{number}", host.identity.name);
     let netns = namespace(&name)?;
     let ip = Ip::new(&netns)?;
     ip.set_up("lo")?;
     let port = format!("veth{number}");
     ip.add_veth("eth0", &port, &host.netns)?;
+    // Both ends have what flannel's plugin gives its delegate; the bridge follows its ports.
+    ip.set_mtu("eth0", mtu)?;
+    host.ip.set_mtu(&port, mtu)?;
     host.ip.set_master(&port, "cni0")?;
     host.ip.set_up(&port)?;
     let mut addresses = Vec::new();

@@ -35,7 +35,7 @@ mod fib_model_tests;
 #[cfg(test)]
 mod fib_tests;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod lookup_tests;
 
@@ -49,11 +49,13 @@ use crate::view::{Hop, Kernel, Route};
 pub use coverage::Coverage;
 pub use fib::{Diff, Fib, Scope};
 pub use flow::{Flow, Input};
+pub(crate) use roles::devices;
 pub use roles::{Roles, roles};
 
 use flow::{Query, is_ipv6};
 use landing::Ground;
 use rules::Ruleset;
+pub(crate) use table::MAIN;
 use table::{Chosen, Outcome};
 
 /// What the kernel decides for one packet.

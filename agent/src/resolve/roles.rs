@@ -89,7 +89,7 @@ fn uplinks(kernel: &Kernel, internal_ips: &[IpAddr]) -> BTreeSet<u32> {
 }
 
 /// The devices that hops go out of.
-fn devices(kernel: &Kernel, hops: &Hops) -> Vec<u32> {
+pub(crate) fn devices(kernel: &Kernel, hops: &Hops) -> Vec<u32> {
     let of = |hops: &[Hop]| hops.iter().filter_map(|hop| hop.device).collect();
     match hops {
         Hops::None => Vec::new(),

@@ -54,34 +54,44 @@ pub(super) const HOST07: Entry = Entry {
     code: Code::Host07,
     name: "forwarding-off",
     severity: Severity::Error,
-    judged: false,
-    title: "The host does not forward pod traffic.",
-    meaning: "Routes may be right, and packets still do not pass: IP forwarding is off, strict reverse-path filtering drops what comes in \
-        by another device than it would leave, a device is down, or the MTU is too large for the tunnel, so that small packets pass \
-        and large ones vanish.",
+    judged: true,
+    title: "The host does not forward pod traffic, or not packets of full size.",
+    meaning: "Routes may be right, and packets still do not pass: IP forwarding is off for the host or, with IPv4, for the device that \
+        they come in by (IPv6 asks the setting for all devices alone); strict reverse-path filtering drops what comes out of a tunnel \
+        whose answers a policy rule sends by another device; flannel's tunnel is down. A warning where only large packets are in \
+        danger: the tunnel's MTU leaves no room for its headers on the way to its far ends, or pods were made with more than FLANNEL_MTU.",
     causes: &[
-        "sysctl settings replaced at boot or by a hardening profile: net.ipv4.ip_forward=0.",
-        "rp_filter=1 on tunnel or ENI devices.",
-        "The underlay's MTU was lowered, or the tunnel's overhead (VXLAN: 50 bytes on IPv4, 70 on IPv6) not taken off.",
+        "sysctl settings replaced at boot or by a hardening profile: net.ipv4.ip_forward=0, or net.ipv4.conf.default.forwarding=0 \
+         for devices that come later.",
+        "rp_filter=1 on a tunnel, for itself or by `all`, together with a VPN's or a second uplink's policy rule.",
+        "The underlay's MTU was lowered, or the tunnel's overhead (VXLAN: 50 bytes on IPv4, 70 on IPv6; IPIP 20; WireGuard 60 or 80) \
+         not taken off.",
     ],
     look: &[
         run(
             "Settings:",
-            "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding net.ipv4.conf.all.rp_filter",
+            "sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding; sysctl -a -r 'net.ipv4.conf.*.(forwarding|rp_filter)'",
         ),
-        run("Devices and MTUs:", "ip -br link"),
+        run(
+            "Devices and MTUs:",
+            "ip -br link; ip -d link show type vxlan; cat /run/flannel/subnet.env",
+        ),
         run("Large packets, from a pod's network:", "ping -M do -s 1422 ADDRESS"),
+        run("What strict filtering dropped:", "nstat -az TcpExtIPReversePathFilter"),
     ],
     remedy: &[
         run(
             "Set it now, and where it comes from:",
             "sysctl -w net.ipv4.ip_forward=1; grep -r ip_forward /etc/sysctl.d /usr/lib/sysctl.d",
         ),
-        say("Loose filtering (2) on the devices that need it; the highest of `all` and the device counts."),
+        say("Loose filtering (2) on the tunnel; the highest of `all` and the device's own counts."),
         say("MTU: change it in the CNI's configuration and replace the pods; running ones keep theirs."),
     ],
-    silence: "Data planes that forward in eBPF or OVS do not ask ip_forward. Strict filtering is fine where paths are symmetric.",
-    related: &[Code::Path04, Code::Path07, Code::Host04],
+    silence: "Data planes that forward in eBPF or OVS do not ask ip_forward (Cilium, Calico's eBPF mode, Antrea, OVN-Kubernetes), and the \
+        cloud's own CNIs are not judged. A node without pods: bridge and ptp plugins switch ip_forward on with the first one. Strict \
+        filtering is fine where paths are symmetric, and which device a peer sends by does not show on one host. A bridge without \
+        ports has no MTU of its own. A bridge that is down is HOST04.",
+    related: &[Code::Path01, Code::Path04, Code::Path07, Code::Host04, Code::Host10],
 };
 
 pub(super) const HOST09: Entry = Entry {

@@ -97,6 +97,7 @@ fn what_the_kernel_did_not_tell_is_not_judged() {
     assert_eq!(
         host.unjudged(),
         "HOST02 addresses could not be read: interrupted\nHOST04 addresses could not be read: interrupted\n\
+         HOST07 addresses could not be read: interrupted\n\
          HOST10 addresses could not be read: interrupted"
     );
 }

@@ -37,6 +37,8 @@ const POD_PORTS: [&str; 5] = ["veth", "cali", "lxc", "eni", "azv"];
 #[derive(Debug)]
 pub struct SettingReader {
     proc: HostRoot,
+    /// [`DEVICES`].
+    limit: usize,
     /// Looks since every device was read.
     looks: u32,
     /// `ip_forward` and `all/forwarding` as they were then: the kernel sets every device's when they are written.
@@ -63,6 +65,7 @@ impl SettingReader {
     fn with_proc(proc: HostRoot) -> Self {
         Self {
             proc,
+            limit: DEVICES,
             looks: 0,
             forward: (None, None),
             devices: BTreeMap::new(),
@@ -148,9 +151,9 @@ impl SettingReader {
             Ok(names)
         };
         let mut names = list().map_err(|error| format!("ipv4/conf: {error}"))?;
-        if names.len() > DEVICES {
+        if names.len() > self.limit {
             names.sort_by_key(|name| POD_PORTS.iter().any(|port| name.starts_with(port)));
-            names.truncate(DEVICES);
+            names.truncate(self.limit);
         }
         Ok(names)
     }
