@@ -14,12 +14,16 @@ pub fn explained_by(claim: &Claim, stands: &dyn Fn(&str) -> bool) -> Vec<String>
             .map(|code| finding_id(*code, &claim.subject))
             .collect(),
         Code::Host01 | Code::Host02 | Code::Host03 | Code::Host08 => vec![finding_id(Code::Pool12, &claim.subject)],
-        Code::Path01 | Code::Path02 | Code::Path03 | Code::Path05 => claim
-            .affected
-            .iter()
-            .filter_map(|row| row.node.as_ref())
-            .map(|node| finding_id(Code::Pool12, node))
-            .collect(),
+        Code::Path01 | Code::Path02 | Code::Path03 | Code::Path05 => {
+            let peers = claim.affected.iter().filter_map(|row| row.node.as_ref());
+            let mut ids: Vec<String> = peers.map(|node| finding_id(Code::Pool12, node)).collect();
+            // What takes packets away on the host itself loses them or hands them to somebody else; it removes no route.
+            if matches!(claim.code, Code::Path02 | Code::Path05) {
+                ids.push(finding_id(Code::Host10, &claim.subject));
+            }
+            ids
+        }
+        Code::Path04 | Code::Host04 => vec![finding_id(Code::Host10, &claim.subject)],
         // Those whose CIDR makes kube-controller-manager exit; or the ClusterCIDR that this node has none of.
         Code::Pool01 => {
             let culprits = claim.affected.iter().filter_map(|row| row.node.as_ref());

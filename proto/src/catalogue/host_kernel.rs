@@ -145,14 +145,17 @@ pub(super) const HOST10: Entry = Entry {
     code: Code::Host10,
     name: "rule-diverts",
     severity: Severity::Error,
-    judged: false,
+    judged: true,
     title: "A policy rule or a more specific route takes pod traffic elsewhere.",
-    meaning: "The route for a pod CIDR is there, and packets do not take it: a rule with a lower number looks into another table first, \
-        or a longer prefix catches a part of the range. `ip route` alone does not show it.",
+    meaning: "The route for a pod CIDR is there, and packets do not take it, or not all of them: a policy rule looks into another table \
+        first and that loses them or hands them to somebody else; a discard route of a former range is more specific than a peer's; \
+        or a container engine's bridge or a VPN has a network of its own inside the cluster's ranges (a warning while no peer has \
+        that part). `ip route` alone does not show the first.",
     causes: &[
         "A VPN client, a second uplink's policy routing, a leftover rule of another CNI (kube-router's table 77, AWS's 512 and 1536).",
-        "A more specific route that somebody added by hand or that a former, smaller range left behind.",
-        "A blackhole of a former range inside the present one.",
+        "A blackhole of a former range inside the present one: flannel's --ip-blackhole-route does not take the old one away when \
+         the node's range changes.",
+        "Docker's, libvirt's or a VPN's network overlaps with the cluster CIDR.",
     ],
     look: &[
         run("Rules, in order:", "ip rule; ip -6 rule"),
@@ -173,8 +176,13 @@ pub(super) const HOST10: Entry = Entry {
             "A rule that lets pod traffic through first, until then:",
             "ip rule add to POD-RANGE lookup main priority 100",
         ),
+        run("A discard that nobody keeps:", "ip route del blackhole PREFIX"),
+        say("An overlap: give Docker (\"bip\", \"default-address-pools\") or the VPN another network."),
     ],
-    silence: "Rules that are a CNI's own (AWS VPC CNI, Cilium, kube-router) and lead to the right place.",
+    silence: "Rules that are a CNI's own and lead to the right place, into a tunnel or out of the FIB (AWS VPC CNI, Cilium, kube-router, \
+        WireGuard of Calico, Antrea or Kilo, Submariner). Calico's discards for its own blocks (proto bird or 80). Discards outside \
+        every peer's route, and the node's own range (HOST04). Unicast routes inside a peer's, which may be borrowed addresses: where \
+        they lead to the wrong node it is PATH02. `check` on one host knows no peers, and sees only what takes the node's own range.",
     related: &[Code::Host04, Code::Path02, Code::Path04],
 };
 
