@@ -15,6 +15,7 @@ mod models;
 mod pods_outside_cidr;
 mod properties;
 mod proxy_cidr_differs;
+mod routes_at_risk;
 mod rule_diverts;
 mod sandbox_failures;
 mod what_can_be_judged;

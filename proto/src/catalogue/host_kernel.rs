@@ -190,29 +190,31 @@ pub(super) const HOST11: Entry = Entry {
     code: Code::Host11,
     name: "routes-at-risk",
     severity: Severity::Warning,
-    judged: false,
+    judged: true,
     title: "A network manager of the host may remove what the CNI makes.",
     meaning: "Nothing is lost yet. systemd-networkd takes routes and policy rules that it did not make for foreign and removes them when \
-        it is restarted or reconfigures a link (a bond's port that changes its state is enough), unless it is told to leave them. \
-        NetworkManager does the like with the CNI's own devices where it manages them. The pods' routes are then gone at a moment that has \
-        nothing to do with Kubernetes, and a CNI that does not check them again never brings them back.",
+        it starts or configures a device anew (a bond's port that changes its state is enough), unless it is told to leave them: all \
+        rules, and routes by the devices that it configures, as host-gw, kindnet, BGP and the clouds' CNIs make them over the uplink. \
+        NetworkManager does the like with the CNI's own devices where it manages them. The pods' routes are then gone at a moment that \
+        has nothing to do with Kubernetes, and a CNI that does not check them again never brings them back.",
     causes: &[
         "systemd-networkd with its defaults: ManageForeignRoutes=yes and ManageForeignRoutingPolicyRules=yes.",
+        "A .network file that matches the CNI's devices too ([Match] Name=*).",
         "NetworkManager without an unmanaged-devices entry for the CNI's devices.",
     ],
     look: &[
         run(
-            "systemd-networkd, and what it is told:",
-            "systemctl is-active systemd-networkd; grep -rn ManageForeign /etc/systemd/networkd.conf /etc/systemd/networkd.conf.d \
-             /run/systemd/networkd.conf.d /usr/lib/systemd/networkd.conf.d",
+            "systemd-networkd, and what it is told (drop-ins win over networkd.conf, later names over earlier ones):",
+            "systemctl is-active systemd-networkd; systemd-analyze cat-config systemd/networkd.conf | grep ManageForeign",
         ),
+        run("The devices that it configures:", "networkctl list"),
         run("NetworkManager's devices:", "nmcli device status"),
     ],
     remedy: &[
         run(
-            "systemd-networkd: leave foreign routes and rules alone. Restart it only while you can watch the routes, for that restart \
-             itself still removes them on some versions:",
-            "printf '[Network]\\nManageForeignRoutes=no\\nManageForeignRoutingPolicyRules=no\\n' > \
+            "systemd-networkd: leave foreign routes and rules alone. It reads that when it starts; restart it only while you can watch \
+             the routes, for that restart itself still removes them on some versions:",
+            "mkdir -p /etc/systemd/networkd.conf.d; printf '[Network]\\nManageForeignRoutes=no\\nManageForeignRoutingPolicyRules=no\\n' > \
              /etc/systemd/networkd.conf.d/90-cni.conf",
         ),
         run(
@@ -221,6 +223,9 @@ pub(super) const HOST11: Entry = Entry {
              > /etc/NetworkManager/conf.d/90-cni.conf && nmcli general reload",
         ),
     ],
-    silence: "Hosts on which neither runs, and settings that leave foreign routes and devices alone. What is lost already is HOST04 or PATH01.",
+    silence: "Hosts on which neither runs in this network namespace, and settings that leave foreign routes and devices alone. Routes by \
+        devices that networkd does not configure (flannel.1, cni0, cali*): it leaves those alone. Routes with protocol kernel, dhcp, \
+        ra or static. Devices that NetworkManager only shows (\"connected (externally)\"). CNIs that make no route for pods over such a \
+        device and no rule. What is lost already is HOST04 or PATH01.",
     related: &[Code::Path01, Code::Host04, Code::Host10],
 };
