@@ -14,7 +14,7 @@ use cidrift_lab::host_files::{self, CONFLIST, SUBNET_ENV};
 use cidrift_lab::require::{Need, have};
 use cidrift_lab::route::Route;
 use cidrift_lab::step::Step;
-use cidrift_lab::topology::{Dataplane, Plan};
+use cidrift_lab::topology::{Dataplane, Plan, sysctl};
 use cidrift_lab::world::World;
 use ipnet::IpNet;
 use serde_json::Value;
@@ -213,6 +213,34 @@ fn a_bridge_set_down_under_its_pods_is_found() {
     assert_eq!(cluster.check("h1"), found(&["HOST04"]));
     cluster.world.topology.host("h1").unwrap().ip.set_up("cni0").unwrap();
     cluster.assert_healthy("with the bridge up again");
+}
+
+#[test]
+fn a_host_that_does_not_forward_and_a_tunnel_that_does_not_fit_are_found() {
+    if !have(Need::Netns) {
+        return;
+    }
+    let cluster = Cluster::new(Dataplane::Vxlan, true);
+    let host = cluster.world.topology.host("h1").unwrap();
+    for (key, off, on) in [
+        ("ipv4/ip_forward", "0", "1"),
+        ("ipv4/conf/cni0/forwarding", "0", "1"),
+        ("ipv4/conf/flannel.1/forwarding", "0", "1"),
+        ("ipv6/conf/all/forwarding", "0", "1"),
+    ] {
+        sysctl(&host.netns, key, off).unwrap();
+        assert_eq!(cluster.check("h1"), found(&["HOST07"]), "{key}");
+        sysctl(&host.netns, key, on).unwrap();
+        cluster.assert_healthy(&format!("with {key} on again"));
+    }
+    // IPv6 asks no device, and a strict filter does no harm where the way back is the way in.
+    sysctl(&host.netns, "ipv6/conf/cni0/forwarding", "0").unwrap();
+    sysctl(&host.netns, "ipv4/conf/all/rp_filter", "1").unwrap();
+    cluster.assert_healthy("with settings that change nothing");
+    host.ip.set_mtu("eth0", 1499).unwrap();
+    assert_eq!(cluster.check("h1"), found(&["HOST07"]));
+    host.ip.set_mtu("eth0", 1500).unwrap();
+    cluster.assert_healthy("with the MTU as it was");
 }
 
 #[test]
