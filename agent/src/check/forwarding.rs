@@ -3,8 +3,8 @@
 //! Only where this host's CNI leaves forwarding to the kernel, and only once pods are there: the CNI's plugins
 //! switch `ip_forward` on themselves when they set the first pod up.
 
+mod mtu;
 mod strict;
-mod tunnel;
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
         pods.settings(settings, &mut faults);
         strict::judge(&pods, settings, &mut faults);
     }
-    tunnel::judge(&pods, &mut faults);
+    mtu::judge(&pods, &mut faults);
     let Some(severity) = faults.iter().map(|fault| fault.severity).max() else {
         return;
     };

@@ -58,7 +58,7 @@ pub(super) const HOST07: Entry = Entry {
     title: "The host does not forward pod traffic, or not packets of full size.",
     meaning: "Routes may be right, and packets still do not pass: IP forwarding is off for the host or, with IPv4, for the device that \
         they come in by (IPv6 asks the setting for all devices alone); strict reverse-path filtering drops what comes out of a tunnel \
-        whose answers a policy rule sends by another device; flannel's tunnel is down. A warning where only large packets are in \
+        whose answers a policy rule sends by another device. A warning where only large packets are in \
         danger: the tunnel's MTU leaves no room for its headers on the way to its far ends, or pods were made with more than FLANNEL_MTU.",
     causes: &[
         "sysctl settings replaced at boot or by a hardening profile: net.ipv4.ip_forward=0, or net.ipv4.conf.default.forwarding=0 \
@@ -90,7 +90,7 @@ pub(super) const HOST07: Entry = Entry {
     silence: "Data planes that forward in eBPF or OVS do not ask ip_forward (Cilium, Calico's eBPF mode, Antrea, OVN-Kubernetes), and the \
         cloud's own CNIs are not judged. A node without pods: bridge and ptp plugins switch ip_forward on with the first one. Strict \
         filtering is fine where paths are symmetric, and which device a peer sends by does not show on one host. A bridge without \
-        ports has no MTU of its own. A bridge that is down is HOST04.",
+        ports has no MTU of its own. A bridge that is down is HOST04, a tunnel PATH01 or PATH04.",
     related: &[Code::Path01, Code::Path04, Code::Path07, Code::Host04, Code::Host10],
 };
 

@@ -20,11 +20,11 @@ use crate::view::host::{Missing, Settings};
 const NET: &str = "/proc/sys/net";
 
 /// Devices that are asked for. A node has at most some hundred pods (kubelet's limit is 110 unless raised), and this
-/// many are read in about 50 ms; of more, pods' own ports are left out first.
+/// many are read in about 150 ms; of more, pods' own ports are left out first.
 const DEVICES: usize = 4096;
 
 /// Known devices are read again with every this many looks (one in 10 s, so once in a minute): three files for each of
-/// 250 pods take about 3 ms, and nobody changes one device's setting more often than that.
+/// 250 pods take less than 10 ms, and nobody changes one device's setting more often than that.
 const SWEEP: u32 = 6;
 
 /// A setting is a number and a newline.

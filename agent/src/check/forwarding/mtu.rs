@@ -1,11 +1,11 @@
-//! The CNI's tunnels: set down, or with an MTU that what they make of packets does not fit into the uplink.
+//! MTUs: tunnels whose packets do not fit into the uplink, and pods whose packets do not fit into the tunnel.
 
 use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::Severity;
 use ipnet::IpNet;
 
-use super::{Fault, Pods, main_routes};
-use crate::resolve::{Flow, Resolver, devices};
+use super::{Fault, Pods};
+use crate::resolve::{Flow, Resolver};
 use crate::view::{Link, LinkDetail};
 
 /// Far ends that are looked up: one that packets do not fit to is enough.
@@ -13,44 +13,12 @@ const FAR_ENDS: usize = 64;
 
 pub(super) fn judge(pods: &Pods<'_>, faults: &mut Vec<Fault>) {
     for link in pods.tunnels() {
-        if !link.up {
-            faults.extend(down(pods, link));
-        } else if pods.routes_by(link.index).next().is_some() {
+        // One that is down, or that no route leaves by, carries nothing; that peers are lost then PATH01 and PATH04 say.
+        if link.up && pods.routes_by(link.index).next().is_some() {
             faults.extend(too_large(pods, link));
         }
     }
     faults.extend(bridge(pods));
-}
-
-/// A tunnel that is down keeps its IPv4 address and loses its routes, without a message. One that is left of another
-/// backend is no loss: then the routes to peers are there, by another device.
-fn down(pods: &Pods<'_>, link: &Link) -> Option<Fault> {
-    let networks = &pods.input.cni.flannel.as_ref()?.networks;
-    let address = link.addresses.iter().find(|address| address.net.addr().is_ipv4())?;
-    let kernel = pods.input.kernel;
-    let elsewhere = main_routes(kernel).any(|route| {
-        let inside = networks.iter().any(|network| network.contains(&route.prefix));
-        inside
-            && !pods
-                .entrances
-                .iter()
-                .any(|device| devices(kernel, &route.hops).contains(device))
-    });
-    if elsewhere || !link.name.starts_with("flannel") {
-        return None;
-    }
-    Some(Fault {
-        severity: Severity::Error,
-        what: format!("{}, the tunnel to other nodes, is down", link.name),
-        prefix: None,
-        evidence: (pods.input).kernel_evidence(format!("{}: DOWN, {}, no route by it", link.name, address.net)),
-        cause: "The tunnel device was set down; the kernel removes its IPv4 routes then, without a message, and flannel puts \
-                them back only when it starts.",
-        remedy: format!(
-            "ip link set {} up, then restart flannel's pod on this node, which makes its routes again",
-            link.name
-        ),
-    })
 }
 
 /// Bytes that the tunnel puts around a packet, at least.
