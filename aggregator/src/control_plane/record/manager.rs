@@ -8,15 +8,23 @@ use crate::cluster::objects::Manager;
 /// The program.
 const PROGRAM: &str = "kube-controller-manager";
 
+/// Where this cluster's own instances run: kubeadm, kops, Talos and rke2 keep them in the first, OpenShift in the second.
+/// k3s and k0s run it in a process of their own, without a pod. Elsewhere it is a hosted control plane's, of another cluster.
+const NAMESPACES: [&str; 2] = ["kube-system", "openshift-kube-controller-manager"];
+
 /// Bytes kept of the last words: kubelet itself keeps at most 4096 of them.
 const WORDS: usize = 4096;
 
-/// The instance that this pod is; `None`: it is something else.
+/// The instance of this cluster that this pod is; `None`: it is something else, another cluster's, or has ended for good
+/// (evicted): another pod has come in its place, or will.
 pub fn record(pod: &Pod) -> Option<Manager> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    if !NAMESPACES.contains(&namespace) || pod.ended() {
+        return None;
+    }
     let labelled = ["component", "k8s-app", "app", "app.kubernetes.io/name"]
         .iter()
         .any(|key| pod.label(key) == Some(PROGRAM));
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let named = pod
         .metadata
         .name

@@ -170,6 +170,29 @@ fn what_cannot_be_understood_is_kept_as_written() {
 }
 
 #[test]
+fn hosted_control_planes_of_other_clusters_are_no_instances_of_this_one() {
+    let of = |namespace: &str| {
+        let text = STATIC_POD.replace("namespace: kube-system", &format!("namespace: {namespace}"));
+        record(&yaml::<Pod>(&text)).map(|manager| manager.name)
+    };
+    assert_eq!(
+        of("openshift-kube-controller-manager").as_deref(),
+        Some("openshift-kube-controller-manager/kube-controller-manager-cp-1")
+    );
+    for hosted in ["clusters-tenant-a", "shoot--garden--a", "default"] {
+        assert_eq!(of(hosted), None);
+    }
+}
+
+#[test]
+fn a_pod_that_has_ended_for_good_is_no_instance() {
+    for phase in ["Failed", "Succeeded"] {
+        let text = STATIC_POD.replace("phase: Running", &format!("phase: {phase}\n  reason: Evicted"));
+        assert_eq!(record(&yaml::<Pod>(&text)), None);
+    }
+}
+
+#[test]
 fn the_list_of_controllers_decides_as_kubernetes_reads_it() {
     let disabled = |lists: &[&str]| {
         let mut words = vec!["kube-controller-manager"];
