@@ -41,11 +41,12 @@ fn room(ground: &Ground<'_>, spaces: &[&Space]) -> Room {
 
 /// How bad it is; `None`: nothing to tell.
 fn judge(room: &Room, growth: &Growth) -> Option<Severity> {
-    // None left is POOL04's; room for as many again is enough at any growth that creation times can show.
-    if room.free == 0 || room.used == 0 || room.free >= room.used {
+    let soon = room.days.is_some_and(|days| days <= SOON);
+    // None left is POOL04's. Creation times show a growth of half the nodes a month at most, by which room for as many
+    // again lasts for 60 days or more: enough where it is not seen to be full soon.
+    if room.free == 0 || room.used == 0 || (room.free >= room.used && !soon) {
         return None;
     }
-    let soon = room.days.is_some_and(|days| days <= SOON);
     let tight = room.free < room.reserve;
     match growth {
         Growth::Nodes(_) if soon => Some(Severity::Warning),
@@ -104,8 +105,11 @@ fn of_family(scene: &Scene<'_>, ground: &Ground<'_>, family: &str) -> Option<Cla
              not fit.",
             room.reserve
         )
-    } else {
+    } else if room.free < room.used {
         "The range was sized for fewer nodes: less than twice the present number fits.".to_owned()
+    } else {
+        "The range was sized for slower growth: twice the present number fits, and at this pace that is not for long."
+            .to_owned()
     };
     claim.remedy =
         "Nothing fails today. Delete Node objects of machines that are gone, and plan a wider --cluster-cidr that \

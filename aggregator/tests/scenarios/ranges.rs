@@ -372,6 +372,30 @@ fn room_is_not_low_where_nobody_will_need_it() {
 }
 
 #[test]
+fn room_for_as_many_again_is_low_where_it_is_full_within_ninety_days() {
+    // 110 nodes, so many of which came in the last month, and 146 more that fit.
+    let low = |new: usize| {
+        let mut world = World::bare(Plane::Vxlan, pool_of(&["10.244.0.0/16"]));
+        nodes(&mut world, 0, 110 - new, 300);
+        for at in 110 - new..110 {
+            nodes(&mut world, at, at + 1, 1 + i64::try_from(at % 20).expect("small"));
+        }
+        settle(&mut world);
+        let told = !of(&world, Code::Pool05).is_empty();
+        told.then(|| world.finding("POOL05/ipv4").claim.clone())
+    };
+    let claim = low(55).expect("55 a month take 146 in 79 days");
+    assert_eq!(claim.severity, Severity::Warning);
+    assert!(
+        claim.summary.contains("146 more fit, and it is full in 79 days"),
+        "{}",
+        claim.summary
+    );
+    assert!(claim.cause.contains("slower growth"), "{}", claim.cause);
+    assert!(low(45).is_none(), "45 a month take them in 97");
+}
+
+#[test]
 fn a_pool_that_is_out_of_sight_is_no_pool_with_room() {
     let mut world = World::bare(Plane::Vxlan, PoolConfig::default());
     nodes(&mut world, 0, 200, 5);

@@ -62,8 +62,8 @@ pub(super) const POOL05: Entry = Entry {
     severity: Severity::Warning,
     judged: true,
     title: "The pool has little headroom left, or will be full soon at the present growth.",
-    meaning: "Fewer free blocks are left than used ones: less than twice the present number of nodes fits. With how many days are left \
-        at the growth of the last month, where the Nodes' creation times show one. Nothing fails today. Rolling upgrades that add \
+    meaning: "Fewer free blocks are left than used ones (less than twice the present number of nodes fits), or at the growth of the last \
+        month the pool is full within 90 days. How many days are left is said where the Nodes' creation times show a growth. Nothing fails today. Rolling upgrades that add \
         nodes before they remove old ones need the headroom first; a cluster that has not grown for a month is told (as info) only \
         where not even a tenth of its nodes fits.",
     causes: &[
@@ -88,7 +88,7 @@ pub(super) const POOL05: Entry = Entry {
         ),
     ],
     silence: "Delegated IPAM; unknown --cluster-cidr; clusters that have not grown for a month, and those of fewer than eight nodes, \
-        unless creation times show growth. A pool with room for as many nodes again is never low.",
+        unless creation times show growth. A pool with room for as many nodes again, unless it is full within 90 days at its growth.",
     related: &[Code::Pool04, Code::Pool07, Code::Pool15],
 };
 
