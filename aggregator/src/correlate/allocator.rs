@@ -3,6 +3,7 @@
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Severity};
 
+use super::manager::is_allocator;
 use super::pool::{self, Ground};
 use super::words::{count, list};
 use super::{Scene, cap_affected};
@@ -30,7 +31,7 @@ fn why(manager: &Manager) -> &'static str {
 }
 
 /// Whether somebody else is known to write spec.podCIDR: node-ipam-controller, Antrea's own node IPAM, or
-/// whoever gave the youngest node its CIDR.
+/// the controller that gave the youngest node its CIDR. Nodes made by hand or by a swap show no allocator.
 fn another(scene: &Scene<'_>, ground: &Ground<'_>) -> bool {
     let around = &scene.plane.around;
     let antrea = around.ranges.get(&Resource::AntreaConfig).into_iter().flatten();
@@ -38,7 +39,8 @@ fn another(scene: &Scene<'_>, ground: &Ground<'_>) -> bool {
         return true;
     }
     let with = ground.nodes.iter().map(|(node, _)| *node);
-    let with = with.filter(|node| !node.pod_cidrs.is_empty() && !node.cidr_writers.is_empty());
+    let by_controller = |node: &&NodeRecord| node.cidr_writers.iter().any(|writer| is_allocator(writer));
+    let with = with.filter(|node| !node.pod_cidrs.is_empty()).filter(by_controller);
     let youngest = with.max_by_key(|node| node.created_at);
     youngest.is_some_and(|node| !node.cidr_writers.iter().any(|writer| writer == WRITER))
 }

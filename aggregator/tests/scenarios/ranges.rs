@@ -606,6 +606,28 @@ fn an_allocator_that_is_off_before_anybody_waits_is_a_warning() {
 }
 
 #[test]
+fn a_node_made_by_hand_shows_no_other_allocator() {
+    for writer in ["kubectl-create", "kubectl-cidrift", "velero", "Go-http-client"] {
+        let mut world = switched_off();
+        let made = node(&mut world, "n800", &["10.244.80.0/24"], 0);
+        made.cidr_writers = vec![writer.to_owned()];
+        settle(&mut world);
+        assert_eq!(
+            of(&world, Code::Pool09),
+            ["POOL09/kube-controller-manager open"],
+            "{writer}"
+        );
+    }
+    // Nor does one that comes later end what is told.
+    let mut world = switched_off();
+    settle(&mut world);
+    let made = node(&mut world, "n800", &["10.244.80.0/24"], 0);
+    made.cidr_writers = vec!["kubectl-cidrift".to_owned()];
+    world.publish();
+    assert_eq!(of(&world, Code::Pool09), ["POOL09/kube-controller-manager open"]);
+}
+
+#[test]
 fn an_allocator_may_be_off_where_another_allocates_or_none_is_needed() {
     let told = |change: &dyn Fn(&mut World)| {
         let mut world = switched_off();
