@@ -3,13 +3,12 @@
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Severity};
 
-use super::manager::is_allocator;
+use super::manager::{self, allocates, is_allocator};
 use super::pool::{self, Ground};
 use super::words::{count, list};
 use super::{Scene, cap_affected};
 use crate::cluster::NodeRecord;
 use crate::cluster::objects::{Manager, Resource};
-use crate::ipam::witness::allocates;
 use crate::ledger::Fate;
 
 /// The subject: there is one allocator.
@@ -17,18 +16,6 @@ pub const SUBJECT: &str = "kube-controller-manager";
 
 /// The manager of the field in `metadata.managedFields` where it wrote it.
 const WRITER: &str = "kube-controller-manager";
-
-/// Why an instance does not allocate.
-fn why(manager: &Manager) -> &'static str {
-    let flags = &manager.flags;
-    if flags.ipam_disabled {
-        "its node-ipam-controller is switched off by --controllers"
-    } else if flags.allocate_node_cidrs == Some(false) {
-        "--allocate-node-cidrs=false"
-    } else {
-        "--allocate-node-cidrs is not given, which means false"
-    }
-}
 
 /// Whether somebody else is known to write spec.podCIDR: node-ipam-controller, Antrea's own node IPAM, or
 /// the controller that gave the youngest node its CIDR. Nodes made by hand or by a swap show no allocator.
@@ -48,7 +35,11 @@ fn another(scene: &Scene<'_>, ground: &Ground<'_>) -> bool {
 /// The one claim.
 pub fn claim(scene: &Scene<'_>, ground: &Ground<'_>) -> Option<Claim> {
     let around = &scene.plane.around;
-    let off: Vec<&Manager> = around.managers.values().filter(|manager| !allocates(manager)).collect();
+    let off: Vec<&Manager> = around
+        .managers
+        .values()
+        .filter(|manager| !allocates(&manager.flags))
+        .collect();
     // Where no instance can be seen, as on managed control planes and k3s, nothing is known of it.
     if off.is_empty() || ground.users.pod_cidr == 0 || ground.users.gke || another(scene, ground) {
         return None;
@@ -109,20 +100,33 @@ pub fn claim(scene: &Scene<'_>, ground: &Ground<'_>) -> Option<Claim> {
          after the next change of leader."
             .to_owned()
     } else {
-        "The flag was lost when a manifest was edited or made anew; kubeadm sets it only where networking.podSubnet is given. \
-         Nodes that have a CIDR work on, new ones get none."
-            .to_owned()
+        let lost = match off.first().map(|manager| &manager.flags) {
+            Some(flags) if flags.ipam_disabled => "A list of --controllers leaves the one out that gives node CIDRs.",
+            Some(flags) if flags.allocate_node_cidrs == Some(true) && !manager::by_range(flags) => {
+                "The allocator is a cloud's, whose code kube-controller-manager lost with 1.31: later ones take RangeAllocator only."
+            }
+            _ => {
+                "The flag was lost when a manifest was edited or made anew; kubeadm sets it only where networking.podSubnet is given."
+            }
+        };
+        format!("{lost} Nodes that have a CIDR work on, new ones get none.")
     };
-    claim.remedy = "Set --allocate-node-cidrs=true and a --cluster-cidr that holds every CIDR that nodes have (one that does not \
-                    makes it exit: POOL02), on kubeadm in /etc/kubernetes/manifests/kube-controller-manager.yaml of each \
-                    control-plane host. Make sure first that no other allocator runs: two hand out the same CIDR twice."
-        .to_owned();
+    let mend = off
+        .first()
+        .map(|manager| manager::mend(&manager.flags))
+        .unwrap_or_default();
+    claim.remedy = format!(
+        "{mend} that holds every CIDR that nodes have (one that does not makes it exit: POOL02), on kubeadm in \
+         /etc/kubernetes/manifests/kube-controller-manager.yaml of each control-plane host. Make sure first that no other allocator \
+         runs: two hand out the same CIDR twice."
+    );
     claim.changed_at = waiting.iter().map(|node| node.changed_at).max();
     Some(claim)
 }
 
 fn evidence(scene: &Scene<'_>, manager: &Manager) -> Evidence {
-    let mut row = scene.plane_evidence(format!("flags of {}", manager.name), why(manager).to_owned());
+    let why = manager::idle(&manager.flags).unwrap_or_default();
+    let mut row = scene.plane_evidence(format!("flags of {}", manager.name), why);
     row.stale |= !scene.plane.around.complete(Resource::ManagerPods);
     row
 }
@@ -147,7 +151,7 @@ pub fn fate(scene: &Scene<'_>, row: Option<&Affected>) -> Fate {
     if around.managers.is_empty() {
         return Fate::Unseen("kube-controller-manager cannot be seen".to_owned());
     }
-    if around.managers.values().all(allocates) {
+    if around.managers.values().all(|manager| allocates(&manager.flags)) {
         return over("every instance allocates".to_owned());
     }
     if another(scene, &ground) {

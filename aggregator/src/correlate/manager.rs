@@ -8,13 +8,56 @@ use super::{Scene, words};
 use crate::cluster::NodeRecord;
 use crate::cluster::objects::{Manager, ManagerFlags, Resource};
 
-/// Whether an instance with these flags hands out node CIDRs, and so marks those of all nodes at its start.
+/// Why an instance with these flags hands out no node CIDRs, in words; `None`: it does, or cannot be said not to.
+pub fn idle(flags: &ManagerFlags) -> Option<String> {
+    let given = |flag: &str| flags.odd.iter().any(|odd| odd.starts_with(&format!("--{flag}=")));
+    // A cloud's code stands in for the range. It was taken out with 1.31, and the names of clouds with it.
+    let cloud = flags.cloud_provider.as_deref().is_some_and(|name| name != "external");
+    if flags.ipam_disabled {
+        return Some("its node-ipam-controller is switched off by --controllers".to_owned());
+    }
+    match flags.allocate_node_cidrs {
+        Some(true) => {}
+        Some(false) => return Some("--allocate-node-cidrs=false".to_owned()),
+        None if given("allocate-node-cidrs") => return None,
+        None => return Some("--allocate-node-cidrs is not given, which means false".to_owned()),
+    }
+    match flags.allocator_type.as_deref().filter(|_| !by_range(flags)) {
+        Some(_) if cloud => None,
+        Some(kind) => Some(format!(
+            "--cidr-allocator-type={kind}, which needs the code of a cloud that it does not have"
+        )),
+        None if flags.cluster_cidr.is_empty() && !given("cluster-cidr") => {
+            Some("--allocate-node-cidrs=true without a --cluster-cidr to allocate from".to_owned())
+        }
+        None => None,
+    }
+}
+
+/// Whether an instance with these flags hands out node CIDRs.
 pub fn allocates(flags: &ManagerFlags) -> bool {
-    let in_tree = flags
-        .allocator_type
-        .as_deref()
-        .is_none_or(|kind| kind == "RangeAllocator");
-    flags.allocate_node_cidrs == Some(true) && !flags.ipam_disabled && !flags.cluster_cidr.is_empty() && in_tree
+    idle(flags).is_none()
+}
+
+/// Its allocator is the one that takes CIDRs of --cluster-cidr, and marks those of all nodes at its start.
+pub fn by_range(flags: &ManagerFlags) -> bool {
+    let kind = flags.allocator_type.as_deref();
+    kind.is_none_or(|kind| kind == "RangeAllocator")
+}
+
+/// What makes an instance that is [`idle`] hand out node CIDRs: the beginning of a sentence that goes on with what its
+/// --cluster-cidr has to contain.
+pub fn mend(flags: &ManagerFlags) -> &'static str {
+    match flags.allocate_node_cidrs {
+        _ if flags.ipam_disabled => {
+            "Take -node-ipam-controller (or -nodeipam) out of --controllers, beside --allocate-node-cidrs=true and a --cluster-cidr"
+        }
+        Some(true) if !by_range(flags) => {
+            "Take --cidr-allocator-type out, which means RangeAllocator, beside a --cluster-cidr"
+        }
+        Some(true) => "Give it a --cluster-cidr",
+        _ => "Set --allocate-node-cidrs=true and a --cluster-cidr",
+    }
 }
 
 /// Why an instance does not run, in words; `None`: it does.
@@ -206,6 +249,48 @@ mod tests {
             "node:win-7 has an allocated cidr: fd00::/64 at index:1 that does not exist in cluster cidrs configuration";
         assert_eq!(culprit(index).as_deref(), Some("win-7"));
         assert_eq!(culprit("leaderelection lost"), None);
+    }
+
+    #[test]
+    fn an_instance_allocates_unless_its_flags_say_why_not() {
+        let on = ManagerFlags {
+            allocate_node_cidrs: Some(true),
+            cluster_cidr: nets(&["10.244.0.0/16"]),
+            ..ManagerFlags::default()
+        };
+        let kind = |kind: &str, cloud: Option<&str>| ManagerFlags {
+            allocator_type: Some(kind.to_owned()),
+            cloud_provider: cloud.map(ToOwned::to_owned),
+            ..on.clone()
+        };
+        assert!(allocates(&on) && allocates(&kind("RangeAllocator", None)));
+        // Up to 1.30 a cloud's code allocated by itself, and marked nothing.
+        let cloud = kind("CloudAllocator", Some("gce"));
+        assert!(allocates(&cloud) && !by_range(&cloud));
+        for without in [kind("CloudAllocator", None), kind("IPAMFromCloud", Some("external"))] {
+            let why = idle(&without).unwrap();
+            assert!(why.starts_with("--cidr-allocator-type="), "{why}");
+            assert!(mend(&without).starts_with("Take --cidr-allocator-type out"));
+        }
+        let rangeless = ManagerFlags {
+            cluster_cidr: Vec::new(),
+            ..on.clone()
+        };
+        assert!(idle(&rangeless).unwrap().contains("without a --cluster-cidr"));
+        let unread = ManagerFlags {
+            odd: vec!["--cluster-cidr=$(POD_CIDR)".to_owned()],
+            ..rangeless
+        };
+        assert_eq!(idle(&unread), None, "it has one, and which is not known");
+        let disabled = ManagerFlags {
+            ipam_disabled: true,
+            ..on
+        };
+        assert!(mend(&disabled).contains("--controllers"), "{:?}", idle(&disabled));
+        assert_eq!(
+            mend(&ManagerFlags::default()),
+            "Set --allocate-node-cidrs=true and a --cluster-cidr"
+        );
     }
 
     #[test]

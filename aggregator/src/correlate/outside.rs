@@ -41,11 +41,17 @@ pub fn unjudged(scene: &Scene<'_>) -> Option<String> {
         .then(|| unseen.unwrap_or_else(|| "no --cluster-cidr is known".to_owned()))
 }
 
+/// Marks the CIDRs of all nodes at its start.
+fn marks(manager: &Manager) -> bool {
+    let flags = &manager.flags;
+    manager::allocates(flags) && manager::by_range(flags) && !flags.cluster_cidr.is_empty()
+}
+
 fn judges<'a>(scene: &Scene<'a>) -> Vec<Judge<'a>> {
     let around = &scene.plane.around;
     let managers = || around.managers.values();
     let mut judges: Vec<Judge<'a>> = managers()
-        .filter(|manager| manager::allocates(&manager.flags))
+        .filter(|manager| marks(manager))
         .map(|manager| Judge {
             manager: Some(manager),
             planned: false,

@@ -146,7 +146,8 @@ fn because_of(scene: &Scene<'_>, managers: &[&Manager]) -> Option<(String, Optio
             .nodes
             .keys()
             .find_map(|name| Some((name.clone(), cidr(name, manager)?)));
-        let (name, cidr) = unfit.filter(|_| manager::allocates(&manager.flags))?;
+        let marks = manager::allocates(&manager.flags) && manager::by_range(&manager.flags);
+        let (name, cidr) = unfit.filter(|_| marks)?;
         Some((name, Some(cidr)))
     })
 }
@@ -248,10 +249,21 @@ fn explain(scene: &Scene<'_>, node: &NodeRecord, why: Why<'_>, full: Option<&str
                 .evidence
                 .extend(managers.iter().map(|manager| manager::flags_evidence(scene, manager)));
             let manifests = words::list(managers.iter().map(|manager| manager::manifest(manager)));
-            claim.cause = "kube-controller-manager runs without handing out node CIDRs.".to_owned();
+            let why: BTreeSet<String> = managers
+                .iter()
+                .filter_map(|manager| manager::idle(&manager.flags))
+                .collect();
+            let mend = managers
+                .first()
+                .map(|manager| manager::mend(&manager.flags))
+                .unwrap_or_default();
+            claim.cause = format!(
+                "kube-controller-manager runs without handing out node CIDRs: {}.",
+                words::list(why)
+            );
             claim.remedy = format!(
-                "Set --allocate-node-cidrs=true and a --cluster-cidr that contains the CIDR of every node ({manifests}); one that \
-                 does not makes it exit (POOL02). It then fills every Node without a CIDR."
+                "{mend} that contains the CIDR of every node ({manifests}); one that does not makes it exit (POOL02). It then fills \
+                 every Node without a CIDR."
             );
         }
         Why::ClusterCidrs => {

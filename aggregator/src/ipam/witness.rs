@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::cluster::PoolConfig;
 use crate::cluster::around::Around;
 use crate::cluster::objects::{Manager, RangeWitness, Resource};
+use crate::correlate::manager::{allocates, idle};
 use crate::correlate::words::list;
 
 /// Objects that say what kube-controller-manager was given, where its own flags cannot be seen; the most trusted first.
@@ -97,13 +98,6 @@ impl Users {
     }
 }
 
-/// An instance of kube-controller-manager that allocates node CIDRs from its --cluster-cidr.
-pub fn allocates(manager: &Manager) -> bool {
-    let flags = &manager.flags;
-    // Other types need cloud code, which kube-controller-manager lacks since 1.31; before that they allocated too.
-    flags.allocate_node_cidrs == Some(true) && !flags.ipam_disabled
-}
-
 /// What an instance's flags say of the pool.
 fn of_manager(manager: &Manager) -> PoolConfig {
     let flags = &manager.flags;
@@ -147,7 +141,7 @@ fn find(flags: &PoolConfig, around: &Around) -> Option<PoolConfig> {
     let managers: Vec<PoolConfig> = around
         .managers
         .values()
-        .filter(|manager| allocates(manager) && !manager.flags.cluster_cidr.is_empty())
+        .filter(|manager| allocates(&manager.flags) && !manager.flags.cluster_cidr.is_empty())
         .map(of_manager)
         .collect();
     if !flags.ranges.is_empty() {
@@ -241,8 +235,10 @@ pub fn witnesses(pool: &PoolConfig, around: &Around, users: Users, supernet: &[I
         let said = of_manager(manager);
         let measure = if foreign {
             Measure::Not("ClusterCIDR objects decide: its flag has no effect".to_owned())
-        } else if !allocates(manager) {
-            Measure::Not("it does not allocate: its flag has no effect".to_owned())
+        } else if let Some(why) = idle(&manager.flags) {
+            Measure::Not(format!(
+                "it does not allocate ({why}): its --cluster-cidr has no effect"
+            ))
         } else {
             Measure::Exact
         };

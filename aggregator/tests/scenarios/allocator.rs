@@ -145,7 +145,7 @@ fn flags_that_do_not_allocate_are_the_cause_and_no_latent_exit() {
     managers(&mut world, [off]);
     assert_eq!(
         cause(&mut world),
-        "kube-controller-manager runs without handing out node CIDRs."
+        "kube-controller-manager runs without handing out node CIDRs: --allocate-node-cidrs is not given, which means false."
     );
     assert_eq!(
         of(&world, &["POOL02"]),

@@ -606,6 +606,35 @@ fn an_allocator_that_is_off_before_anybody_waits_is_a_warning() {
 }
 
 #[test]
+fn a_clouds_allocator_that_it_does_not_have_is_off_and_said_so() {
+    let mut world = switched_off();
+    let cloud = ManagerFlags {
+        allocator_type: Some("CloudAllocator".to_owned()),
+        ..allocating(&["10.244.0.0/16"])
+    };
+    manager(&mut world, "kcm", cloud);
+    settle(&mut world);
+    let claim = world.finding("POOL09/kube-controller-manager").claim.clone();
+    assert!(
+        claim.evidence[0]
+            .text
+            .starts_with("--cidr-allocator-type=CloudAllocator"),
+        "{:?}",
+        claim.evidence
+    );
+    assert!(claim.cause.contains("lost with 1.31"), "{}", claim.cause);
+    let node = world.finding("POOL01/n900").claim.clone();
+    for claim in [claim, node] {
+        assert!(
+            claim.remedy.contains("Take --cidr-allocator-type out")
+                && !claim.remedy.contains("Set --allocate-node-cidrs"),
+            "{}",
+            claim.remedy
+        );
+    }
+}
+
+#[test]
 fn a_node_made_by_hand_shows_no_other_allocator() {
     for writer in ["kubectl-create", "kubectl-cidrift", "velero", "Go-http-client"] {
         let mut world = switched_off();

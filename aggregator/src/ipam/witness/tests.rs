@@ -144,7 +144,8 @@ fn an_instance_that_does_not_allocate_settles_nothing() {
     let pool = settled(&around);
     assert_eq!(pool.ranges, []);
     assert!(
-        words(&pool, &around, BUILT_IN)[0].starts_with("kube-controller-manager not comparable: it does not allocate")
+        words(&pool, &around, BUILT_IN)[0]
+            .starts_with("kube-controller-manager not comparable: it does not allocate (")
     );
 }
 
