@@ -230,15 +230,24 @@ fn supernet(scene: &Scene<'_>) -> Vec<IpNet> {
     found.into_values().collect()
 }
 
+/// Service ranges of which no node gets a block.
+fn services<'a>(scene: &Scene<'a>, cluster_cidr: bool) -> &'a [IpNet] {
+    match cluster_cidr {
+        true => &scene.pool.service_ranges,
+        false => witness::left_out(scene.pool, &scene.plane.around),
+    }
+}
+
 fn spaces(scene: &Scene<'_>) -> Vec<Space> {
     let counted = |range: IpNet, mask, stated, witness, cluster_cidr| {
         let cidrs = scene.book.slots.iter().map(|slot| slot.cidr);
+        let services = services(scene, cluster_cidr);
         Space {
             range,
             witness,
             mask,
             stated,
-            count: arithmetic::count(range, mask, cidrs, &scene.pool.service_ranges),
+            count: arithmetic::count(range, mask, cidrs, services),
             cluster_cidr,
         }
     };
@@ -342,7 +351,8 @@ fn range(scene: &Scene<'_>, ground: &Ground<'_>, space: &Space) -> PoolRange {
         leaked,
         // Where others allocate, pods of the same range are nothing left over.
         left_over: if ground.users.delegated == 0 {
-            arithmetic::left_over(space.range, space.mask, cidrs, &scene.pool.service_ranges, addresses)
+            let services = services(scene, space.cluster_cidr);
+            arithmetic::left_over(space.range, space.mask, cidrs, services, addresses)
         } else {
             0
         },

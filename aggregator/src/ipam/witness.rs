@@ -206,6 +206,14 @@ fn of_metrics(around: &Around) -> Option<PoolConfig> {
     })
 }
 
+/// Service ranges that kube-controller-manager takes out of the pool: those of its own flag, whatever others know of them.
+/// Where no instance can be seen, what is known has to stand in.
+pub fn left_out<'a>(pool: &'a PoolConfig, around: &'a Around) -> &'a [IpNet] {
+    let said = |manager: &&Manager| (allocates(&manager.flags), manager.flags.cluster_cidr == pool.ranges);
+    let instance = around.managers.values().rev().max_by_key(said);
+    instance.map_or(&pool.service_ranges, |manager| &manager.flags.service_cidr)
+}
+
 fn service_ranges_of(around: &Around) -> Vec<IpNet> {
     let managers = around.managers.values().map(|manager| &manager.flags.service_cidr);
     let others = SECOND_HAND.iter().filter_map(|kind| around.ranges.get(kind));

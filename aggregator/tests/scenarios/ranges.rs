@@ -213,6 +213,38 @@ fn cidr_not_available_is_benign_where_the_cni_ignores_the_field() {
 }
 
 #[test]
+fn a_service_range_is_taken_out_only_where_kube_controller_manager_knows_it() {
+    // Half of the pool is the service range by kubeadm's and the operator's word.
+    let free = |own: Option<&[&str]>| {
+        let mut world = World::bare(
+            Plane::Vxlan,
+            PoolConfig {
+                service_ranges: vec![net("10.244.2.0/23")],
+                ..pool_of(&["10.244.0.0/22"])
+            },
+        );
+        nodes(&mut world, 0, 2, 100);
+        if let Some(own) = own {
+            let mut flags = allocating(&["10.244.0.0/22"]);
+            flags.service_cidr = own.iter().map(|range| net(range)).collect();
+            manager(&mut world, "kcm", flags);
+        }
+        settle(&mut world);
+        let report = world.engine.read(|state| state.pool_report());
+        assert_eq!(
+            report.service_ranges,
+            [net("10.244.2.0/23")],
+            "overlaps with it are told whoever knows it"
+        );
+        report.ranges[0].free
+    };
+    assert_eq!(free(None), 0, "nobody can be asked");
+    assert_eq!(free(Some(&["10.244.2.0/23"])), 0);
+    assert_eq!(free(Some(&["10.244.3.0/24"])), 1);
+    assert_eq!(free(Some(&[])), 2, "it gives out blocks of it");
+}
+
+#[test]
 fn an_event_that_is_old_or_was_overtaken_is_no_evidence() {
     let with_event = |age: SignedDuration, success: Option<i64>, node_age: i64| {
         let mut world = World::bare(Plane::Vxlan, pool_of(&["10.244.0.0/16"]));
