@@ -132,7 +132,7 @@ fn evidence(scene: &Scene<'_>, manager: &Manager) -> Evidence {
 }
 
 /// What became of it.
-pub fn fate(scene: &Scene<'_>, row: Option<&Affected>) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, row: Option<&Affected>) -> Fate {
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     let around = &scene.plane.around;
     if let Some(name) = row.and_then(|row| row.node.as_deref()) {
@@ -144,7 +144,6 @@ pub fn fate(scene: &Scene<'_>, row: Option<&Affected>) -> Fate {
             Some(_) => {}
         }
     }
-    let ground = Ground::new(scene);
     if ground.users.pod_cidr == 0 && ground.users.delegated > 0 {
         return over("no node relies on spec.podCIDR any more".to_owned());
     }
@@ -154,7 +153,7 @@ pub fn fate(scene: &Scene<'_>, row: Option<&Affected>) -> Fate {
     if around.managers.values().all(|manager| allocates(&manager.flags)) {
         return over("every instance allocates".to_owned());
     }
-    if another(scene, &ground) {
+    if another(scene, ground) {
         return over("another allocator gives nodes their CIDRs".to_owned());
     }
     if row.is_none() && ground.waiting().next().is_none() {

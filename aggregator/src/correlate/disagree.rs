@@ -193,8 +193,7 @@ fn harm(kind: &str, outside: bool, pool: &str) -> (Severity, String, String) {
 }
 
 /// What became of it: the same witness agrees, or does not exist.
-pub fn fate(scene: &Scene<'_>, claim: &Claim) -> Fate {
-    let ground = Ground::new(scene);
+pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim) -> Fate {
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     let of_kind: Vec<&Witness> = ground
         .witnesses

@@ -100,11 +100,7 @@ fn of_family(
 
 /// Blocks that it counts as used and no Node accounts for.
 fn lost(scene: &Scene<'_>, spaces: &[&Space]) -> u64 {
-    let of = |space: &&Space| {
-        let counted = pool::counted(pool::metric(scene, space.range)?, space.count.capacity)?;
-        Some(counted.saturating_sub(space.count.used.saturating_add(space.count.service)))
-    };
-    spaces.iter().filter_map(of).sum()
+    spaces.iter().filter_map(|space| pool::leaked(scene, space)).sum()
 }
 
 fn make(
@@ -281,8 +277,7 @@ fn unknown_range(scene: &Scene<'_>, told: &[(&NodeRecord, &Told)]) -> Option<Cla
 }
 
 /// What became of it: events expire, which shows nothing.
-pub fn fate(scene: &Scene<'_>, claim: &Claim, row: Option<&Affected>) -> Fate {
-    let ground = Ground::new(scene);
+pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim, row: Option<&Affected>) -> Fate {
     let node = row.and_then(|row| row.node.as_deref());
     let waits = node.is_some_and(|name| ground.waiting().any(|node| node.name == name));
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));

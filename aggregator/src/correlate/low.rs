@@ -120,13 +120,12 @@ fn of_family(scene: &Scene<'_>, ground: &Ground<'_>, family: &str) -> Option<Cla
 }
 
 /// What became of it, by figures.
-pub fn fate(scene: &Scene<'_>, claim: &Claim) -> Fate {
-    let ground = Ground::new(scene);
+pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim) -> Fate {
     if ground.spaces.is_empty() {
         return Fate::Unseen("how much room is left cannot be told: the pool is not known".to_owned());
     }
     let spaces: Vec<&Space> = ground.of_family(&claim.subject).collect();
-    let room = room(&ground, &spaces);
+    let room = room(ground, &spaces);
     let figures = format!("{} node CIDRs are used and {} free", room.used, room.free);
     Fate::Gone(format!("{}: {figures}", scene.plane.source))
 }

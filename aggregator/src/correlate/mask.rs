@@ -150,7 +150,7 @@ fn shared_blocks(spaces: &[&Space], rows: &[Affected]) -> usize {
 }
 
 /// What became of one node's CIDR.
-pub fn fate(scene: &Scene<'_>, row: Option<&Affected>) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, row: Option<&Affected>) -> Fate {
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     let Some((name, cidr)) = row.and_then(|row| Some((row.node.as_deref()?, row.prefix?))) else {
         return over("every node has the mask that is asked for".to_owned());
@@ -161,7 +161,6 @@ pub fn fate(scene: &Scene<'_>, row: Option<&Affected>) -> Fate {
     if !node.pod_cidrs.contains(&cidr) {
         return over(format!("{name} has {}", list(&node.pod_cidrs_raw)));
     }
-    let ground = Ground::new(scene);
     let space = ground.spaces.iter().find(|space| space.range.contains(&cidr));
     match space {
         Some(space) if !space.stated => Fate::Unseen("nobody states the node mask any more".to_owned()),

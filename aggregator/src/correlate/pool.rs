@@ -156,26 +156,25 @@ impl<'a> Ground<'a> {
 }
 
 /// All claims about the range: POOL04 to POOL07, POOL09 and POOL10.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let ground = Ground::new(scene);
-    let mut claims = exhausted::claims(scene, &ground);
-    claims.extend(low::claims(scene, &ground));
-    claims.extend(families::claims(scene, &ground));
-    claims.extend(mask::claims(scene, &ground));
-    claims.extend(allocator::claim(scene, &ground));
-    claims.extend(disagree::claims(scene, &ground));
+pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+    let mut claims = exhausted::claims(scene, ground);
+    claims.extend(low::claims(scene, ground));
+    claims.extend(families::claims(scene, ground));
+    claims.extend(mask::claims(scene, ground));
+    claims.extend(allocator::claim(scene, ground));
+    claims.extend(disagree::claims(scene, ground));
     claims
 }
 
 /// What became of a claim about the range that is not made any more; `None`: it is not one of [`claims`].
-pub fn fate(scene: &Scene<'_>, claim: &Claim, row: Option<&Affected>) -> Option<Fate> {
+pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim, row: Option<&Affected>) -> Option<Fate> {
     Some(match claim.code {
-        Code::Pool04 => exhausted::fate(scene, claim, row),
-        Code::Pool05 => low::fate(scene, claim),
+        Code::Pool04 => exhausted::fate(scene, ground, claim, row),
+        Code::Pool05 => low::fate(scene, ground, claim),
         Code::Pool06 => families::fate(scene, claim),
-        Code::Pool07 => mask::fate(scene, row),
-        Code::Pool09 => allocator::fate(scene, row),
-        Code::Pool10 => disagree::fate(scene, claim),
+        Code::Pool07 => mask::fate(scene, ground, row),
+        Code::Pool09 => allocator::fate(scene, ground, row),
+        Code::Pool10 => disagree::fate(scene, ground, claim),
         _ => return None,
     })
 }
@@ -330,12 +329,22 @@ fn unknown(scene: &Scene<'_>, ground: &Ground<'_>) -> String {
     text
 }
 
+/// Blocks that kube-controller-manager counts as used and no Node accounts for; `None`: it was not asked.
+pub fn leaked(scene: &Scene<'_>, space: &Space) -> Option<u64> {
+    let held = space.count.used.saturating_add(space.count.service);
+    let by_metric = counted(metric(scene, space.range)?, space.count.capacity)?;
+    Some(by_metric.saturating_sub(held))
+}
+
+/// Blocks that it can still give out.
+pub fn left(scene: &Scene<'_>, space: &Space) -> u64 {
+    space.count.free.saturating_sub(leaked(scene, space).unwrap_or(0))
+}
+
 fn range(scene: &Scene<'_>, ground: &Ground<'_>, space: &Space) -> PoolRange {
     let count = space.count;
-    let held = count.used.saturating_add(count.service);
-    let by_metric = metric(scene, space.range).and_then(|metric| counted(metric, count.capacity));
-    let leaked = by_metric.map(|counted| counted.saturating_sub(held));
-    let free = count.free.saturating_sub(leaked.unwrap_or(0));
+    let leaked = leaked(scene, space);
+    let free = left(scene, space);
     let cidrs = scene.book.slots.iter().map(|slot| slot.cidr);
     let pods = scene.plane.around.pods.values().flat_map(|pods| &pods.pods);
     let addresses = pods.flat_map(|pod| pod.addresses.iter());

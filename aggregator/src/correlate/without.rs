@@ -6,7 +6,8 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim};
 use ipnet::IpNet;
 
-use super::{Scene, manager, pool, words};
+use super::pool::{self, Ground, Space};
+use super::{Scene, manager, words};
 use crate::cluster::NodeRecord;
 use crate::cluster::around::Told;
 use crate::cluster::objects::{Manager, Resource};
@@ -23,19 +24,19 @@ struct Peers<'a> {
 }
 
 /// All of them.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let nodes = scene.plane.nodes.values();
-    let waiting: Vec<(&NodeRecord, Ipam)> = nodes
-        .filter(|node| lacks(node) && !node.deleting)
-        .map(|node| (node, scene.ipam(node)))
+pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+    let waiting: Vec<&(&NodeRecord, Ipam)> = ground
+        .nodes
+        .iter()
+        .filter(|(node, _)| lacks(node) && !node.deleting)
         .filter(|(_, ipam)| !matches!(ipam, Ipam::Delegated(_) | Ipam::NoDataPlane(_)))
         .collect();
     if waiting.is_empty() {
         return Vec::new();
     }
     let mut peers = Peers::default();
-    for node in scene.plane.nodes.values() {
-        match scene.ipam(node) {
+    for (node, ipam) in &ground.nodes {
+        match ipam {
             Ipam::NoDataPlane(_) => {}
             Ipam::Delegated(_) => peers.delegated += 1,
             _ if lacks(node) => peers.without += 1,
@@ -46,9 +47,9 @@ pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
             .allocators
             .extend(writers.filter(|writer| manager::is_allocator(writer)));
     }
-    let full = full(scene);
+    let full = full(scene, &ground.spaces);
     let claim = |(node, ipam): &(&NodeRecord, Ipam)| claim(scene, node, ipam, &peers, full.as_deref());
-    waiting.iter().filter_map(claim).collect()
+    waiting.into_iter().filter_map(claim).collect()
 }
 
 fn lacks(node: &NodeRecord) -> bool {
@@ -56,15 +57,11 @@ fn lacks(node: &NodeRecord) -> bool {
 }
 
 /// In words, if no CIDR is left of some family: kube-controller-manager assigns all families or none.
-fn full(scene: &Scene<'_>) -> Option<String> {
-    let report = pool::report(scene);
-    [true, false].into_iter().find_map(|v4| {
-        let of_family = || {
-            let family = move |range: &&crate::summary::PoolRange| matches!(range.range, IpNet::V4(_)) == v4;
-            report.ranges.iter().filter(family)
-        };
-        let full = of_family().next().is_some() && of_family().all(|range| range.free == 0);
-        let used: u64 = of_family().map(|range| range.used).sum();
+fn full(scene: &Scene<'_>, spaces: &[Space]) -> Option<String> {
+    ["ipv4", "ipv6"].into_iter().find_map(|family| {
+        let of_family = || spaces.iter().filter(move |space| space.family() == family);
+        let full = of_family().next().is_some() && of_family().all(|space| pool::left(scene, space) == 0);
+        let used: u64 = of_family().map(|space| space.count.used).sum();
         full.then(|| format!("The pool is full: all {used} node CIDRs are taken."))
     })
 }

@@ -46,18 +46,15 @@ impl State {
         if claims.is_empty() && !self.ledger.has(&group) {
             return;
         }
-        let fates = Fates {
-            scene: Scene {
-                plane: &self.plane,
-                book: &self.book,
-                pool: &self.pool,
-                hosts: &self.hosts,
-                now,
-                silence: self.config.silence,
-            },
-            rows: &self.rows,
-            churn: &self.memory.churn,
+        let scene = Scene {
+            plane: &self.plane,
+            book: &self.book,
+            pool: &self.pool,
+            hosts: &self.hosts,
+            now,
+            silence: self.config.silence,
         };
+        let fates = Fates::new(scene, &self.rows, &self.memory.churn);
         self.ledger
             .replace(group, claims, &|claim, row| fates.of(claim, row), now);
     }
@@ -118,11 +115,12 @@ impl State {
     pub(super) fn claim_pool(&mut self, now: Timestamp) {
         (self.agenda.pool, self.agenda.pool_at) = (false, now);
         let scene = self.scene(now);
-        let mut claims = without::claims(&scene);
+        let ground = pool::Ground::new(&scene);
+        let mut claims = without::claims(&scene, &ground);
         claims.extend(outside::claims(&scene));
         claims.extend(overlap::claims(&scene));
         claims.extend(fields::claims(&scene));
-        claims.extend(pool::claims(&scene));
+        claims.extend(pool::claims(&scene, &ground));
         claims.extend(raced::claims(&scene));
         claims.extend(cluster_cidr::claims(&scene));
         claims.extend(delegate::claims(&scene, &self.memory.churn));

@@ -1,6 +1,7 @@
 //! What became of a claim that is not made any more: the evidence that it is over,
 //! or who cannot be asked.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use cidrift_proto::catalogue::Code;
@@ -14,7 +15,7 @@ use crate::cluster::objects::{Resource, Watched};
 use crate::cluster::{HostState, ReportState};
 use crate::correlate::host::owned;
 use crate::correlate::overlap::Subject;
-use crate::correlate::pool;
+use crate::correlate::pool::{self, Ground};
 use crate::correlate::routes::told_by_host;
 use crate::correlate::stale::maybe_owned;
 use crate::correlate::verdict::NEVER;
@@ -23,9 +24,11 @@ use crate::ipam::Ipam;
 use crate::ledger::Fate;
 
 pub(super) struct Fates<'a> {
-    pub(super) scene: Scene<'a>,
-    pub(super) rows: &'a BTreeMap<String, Row>,
-    pub(super) churn: &'a Churn,
+    scene: Scene<'a>,
+    rows: &'a BTreeMap<String, Row>,
+    churn: &'a Churn,
+    /// What rules about the range share: it takes a look at all Nodes, so it is made for the first row that needs it.
+    ground: OnceCell<Ground<'a>>,
 }
 
 /// A row about one address, which is a pod's: no node CIDR is that long.
@@ -34,7 +37,17 @@ fn of_pod(row: &Affected) -> bool {
         .is_some_and(|prefix| prefix.prefix_len() == prefix.max_prefix_len())
 }
 
-impl Fates<'_> {
+impl<'a> Fates<'a> {
+    pub(super) fn new(scene: Scene<'a>, rows: &'a BTreeMap<String, Row>, churn: &'a Churn) -> Self {
+        let ground = OnceCell::new();
+        Self {
+            scene,
+            rows,
+            churn,
+            ground,
+        }
+    }
+
     pub(super) fn of(&self, claim: &Claim, row: Option<&Affected>) -> Fate {
         match claim.code {
             Code::Path01 | Code::Path02 | Code::Path04 | Code::Path05 | Code::Path06 => self.pair(claim, row),
@@ -188,7 +201,11 @@ impl Fates<'_> {
     fn of_range(&self, claim: &Claim, row: Option<&Affected>) -> Fate {
         match &self.scene.plane.problem {
             Some(_) => self.plane(""),
-            None => pool::fate(&self.scene, claim, row).unwrap_or_else(|| self.plane("the Nodes say so no more")),
+            None => {
+                let ground = self.ground.get_or_init(|| Ground::new(&self.scene));
+                let fate = pool::fate(&self.scene, ground, claim, row);
+                fate.unwrap_or_else(|| self.plane("the Nodes say so no more"))
+            }
         }
     }
 

@@ -177,11 +177,7 @@ impl State {
                 lines.push(|| format!("{}: seen, but not for long enough to count", finding.id));
             }
         }
-        let fates = Fates {
-            scene: self.scene(now),
-            rows: &self.rows,
-            churn: &self.memory.churn,
-        };
+        let fates = Fates::new(self.scene(now), &self.rows, &self.memory.churn);
         for finding in self.ledger.standing().filter(|finding| finding.stale) {
             lines.push(|| {
                 let why = fates.unseen(&finding.claim);
