@@ -51,6 +51,19 @@ impl Unreadable {
 }
 
 impl Around {
+    /// Forgets what metrics said of instances of kube-controller-manager that are gone, do not run, or have been started
+    /// since: none of it is so any more.
+    pub fn drop_dead_metrics(&mut self) {
+        let managers = &self.managers;
+        self.pool_metrics.retain(|metric| {
+            let instance = managers.get(&metric.manager);
+            instance.is_some_and(|instance| {
+                let same = instance.started_at.is_none_or(|started| started <= metric.read_at);
+                same && instance.down().is_none()
+            })
+        });
+    }
+
     /// Whether this kind is seen whole: what is not there does not exist.
     pub fn complete(&self, resource: Resource) -> bool {
         self.watches.get(&resource).is_some_and(Watched::complete)

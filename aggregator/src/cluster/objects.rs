@@ -158,6 +158,19 @@ pub struct Manager {
     pub started_at: Option<Timestamp>,
 }
 
+impl Manager {
+    /// Why it does not run, in words; `None`: it does.
+    pub fn down(&self) -> Option<String> {
+        match (&self.waiting, &self.last_exit) {
+            (Some(waiting), Some((code, _))) => Some(format!("{waiting}, exit code {code}")),
+            (Some(waiting), None) => Some(waiting.clone()),
+            (None, Some((code, _))) if !self.ready => Some(format!("not ready, last exit code {code}")),
+            (None, None) if !self.ready => Some("not ready".to_owned()),
+            (None, _) => None,
+        }
+    }
+}
+
 /// Somebody's word on what the pod ranges are. Ranked by `resource` (reference H).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeWitness {

@@ -69,8 +69,12 @@ fn not_available<'a>(scene: &Scene<'a>, ground: &Ground<'_>, node: &NodeRecord) 
     (!since).then_some(told)
 }
 
-/// What kube-controller-manager's own books say of a range: full or not; `None`: not asked.
+/// What kube-controller-manager's own books say of a range: full or not; `None`: they cannot be read now. What they said
+/// once shows neither that there is room nor that there is none.
 fn by_metrics(scene: &Scene<'_>, space: &Space) -> Option<bool> {
+    if !scene.plane.around.complete(Resource::ManagerMetrics) {
+        return None;
+    }
     let counted = pool::counted(pool::metric(scene, space.range)?, space.count.capacity)?;
     Some(counted >= space.count.capacity)
 }

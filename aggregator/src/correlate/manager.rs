@@ -60,18 +60,6 @@ pub fn mend(flags: &ManagerFlags) -> &'static str {
     }
 }
 
-/// Why an instance does not run, in words; `None`: it does.
-pub fn down(manager: &Manager) -> Option<String> {
-    let exit = manager.last_exit.as_ref();
-    match (&manager.waiting, exit) {
-        (Some(waiting), Some((code, _))) => Some(format!("{waiting}, exit code {code}")),
-        (Some(waiting), None) => Some(waiting.clone()),
-        (None, Some((code, _))) if !manager.ready => Some(format!("not ready, last exit code {code}")),
-        (None, None) if !manager.ready => Some("not ready".to_owned()),
-        (None, _) => None,
-    }
-}
-
 /// How a node's CIDR fails the check of kube-controller-manager's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
@@ -177,7 +165,7 @@ pub fn flags_evidence(scene: &Scene<'_>, manager: &Manager) -> Evidence {
 
 /// How an instance fares, as evidence.
 pub fn state_evidence(scene: &Scene<'_>, manager: &Manager) -> Option<Evidence> {
-    let mut text = down(manager)?;
+    let mut text = manager.down()?;
     if let Some(words) = last_words(manager) {
         text.push_str(&format!(": \"{words}\""));
     }

@@ -189,7 +189,7 @@ fn claim(scene: &Scene<'_>, node: &NodeRecord, judges: &[Judge<'_>]) -> Option<C
 
 /// It does not run, and nothing shows that a node is not why.
 fn has_exited(manager: &Manager) -> bool {
-    manager::down(manager).is_some() && manager::exits_at_a_node(manager)
+    manager.down().is_some() && manager::exits_at_a_node(manager)
 }
 
 fn rows<'a>(claim: &mut Claim, node: &NodeRecord, outside: impl Iterator<Item = (IpNet, &'a Vec<IpNet>)>) {
@@ -215,9 +215,7 @@ fn exits(node: &NodeRecord, judges: &[Judge<'_>], judge: &Judge<'_>, misfits: &[
     let swapped = misfits
         .iter()
         .all(|misfit| judge.ranges.iter().any(|range| overlap(range, &misfit.cidr)));
-    let down = judge
-        .manager
-        .and_then(|manager| Some((manager, manager::down(manager)?)));
+    let down = judge.manager.and_then(|manager| Some((manager, manager.down()?)));
     claim.summary = match (&down, judge.manager.filter(|_| fine.is_some())) {
         (Some((manager, _)), _) => format!(
             "{name} has {}, outside the pool {pool}: {} exits because of it",
@@ -339,7 +337,7 @@ fn planned(node: &NodeRecord, judge: &Judge<'_>, misfits: &[Misfit], claim: &mut
 
 /// The instance runs with another range than its flags say: it has not been restarted since they were changed.
 fn still_runs(scene: &Scene<'_>, node: &NodeRecord, manager: &Manager) -> Option<Evidence> {
-    if manager::down(manager).is_some() {
+    if manager.down().is_some() {
         return None;
     }
     let metrics = &scene.plane.around.pool_metrics;

@@ -96,7 +96,7 @@ fn why<'a>(scene: &Scene<'a>, node: &NodeRecord, peers: &Peers<'a>, full: Option
     if !around.delegates.cluster_cidrs.is_empty() {
         return Why::ClusterCidrs;
     }
-    if !managers.is_empty() && managers.iter().all(|manager| manager::down(manager).is_some()) {
+    if !managers.is_empty() && managers.iter().all(|manager| manager.down().is_some()) {
         return Why::Down(managers.clone(), because_of(scene, &managers));
     }
     if !managers.is_empty() && allocating.clone().next().is_none() {

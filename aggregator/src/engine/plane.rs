@@ -62,6 +62,7 @@ impl State {
             }
             PlaneEvent::Managers(managers) => {
                 self.plane.around.managers = managers;
+                self.plane.around.drop_dead_metrics();
                 self.around_changed(now);
             }
             PlaneEvent::Ranges(resource, witnesses) => {
@@ -115,6 +116,7 @@ impl State {
             }
             PlaneEvent::PoolMetrics(metrics) => {
                 self.plane.around.pool_metrics = metrics;
+                self.plane.around.drop_dead_metrics();
                 self.around_changed(now);
             }
         }

@@ -163,11 +163,9 @@ fn find(flags: &PoolConfig, around: &Around) -> Option<PoolConfig> {
         return Some(said.clone());
     }
     if !around.managers.is_empty() {
-        // It is visible, and none of its instances allocates.
-        return None;
-    }
-    if let Some(pool) = of_metrics(around) {
-        return Some(pool);
+        // It is visible. If one of its instances allocates though its flags cannot be read, its metrics show from what.
+        let some = around.managers.values().any(|manager| allocates(&manager.flags));
+        return if some { of_metrics(around) } else { None };
     }
     let kinds = SECOND_HAND.iter().filter_map(|kind| around.ranges.get(kind));
     let witness = kinds.flatten().find(|witness| !witness.ranges.is_empty())?;

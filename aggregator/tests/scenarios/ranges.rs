@@ -6,7 +6,7 @@ use cidrift_aggregator::cluster::around::{AllocationEvents, Told};
 use cidrift_aggregator::cluster::objects::{
     ClusterCidr, Delegates, Manager, ManagerFlags, PoolMetric, RangeWitness, Resource, Watched,
 };
-use cidrift_aggregator::cluster::{FlannelAnnotations, NodeRecord, PoolConfig};
+use cidrift_aggregator::cluster::{FlannelAnnotations, NodeRecord, PlaneEvent, PoolConfig};
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{FindingState, Severity};
 use jiff::{SignedDuration, Timestamp};
@@ -199,6 +199,14 @@ fn a_full_pool_where_nobody_waits_is_a_warning_unless_its_own_books_show_room() 
     metric(&mut world, "10.244.0.0/22", 0.75, 4);
     world.publish();
     assert_eq!(of(&world, Code::Pool04), Vec::<String>::new());
+    let silent = Watched::Broken("no answer within 20 s".to_owned());
+    world.around.watches.insert(Resource::ManagerMetrics, silent);
+    world.publish();
+    assert_eq!(
+        of(&world, Code::Pool04),
+        ["POOL04/ipv4 pending"],
+        "what its books showed once is no room now"
+    );
 }
 
 #[test]
@@ -822,6 +830,63 @@ fn an_instance_with_another_range_is_critical_before_it_leads() {
     manager(&mut world, "kcm-3", allocating(&["10.244.0.0/16"]));
     world.publish();
     assert_eq!(of(&world, Code::Pool10), Vec::<String>::new());
+}
+
+#[test]
+fn metrics_of_an_instance_die_with_it_and_with_its_flags() {
+    let mut world = World::bare(Plane::Vxlan, PoolConfig::default());
+    nodes(&mut world, 0, 3, 50);
+    let name = "kube-system/kcm".to_owned();
+    let instance = |started: Timestamp, range: &str| Manager {
+        name: "kube-system/kcm".to_owned(),
+        flags: allocating(&[range]),
+        ready: true,
+        started_at: Some(started),
+        ..Manager::default()
+    };
+    let read = |world: &World| {
+        vec![PoolMetric {
+            manager: name.clone(),
+            range: net("10.244.0.0/16"),
+            usage: Some(0.1),
+            max: Some(256),
+            read_at: world.now,
+        }]
+    };
+    let tell = |world: &mut World, event: PlaneEvent| world.engine.plane_event(event, world.now);
+    let managers = |instances: &[&Manager]| {
+        let instances = instances
+            .iter()
+            .map(|instance| (instance.name.clone(), (*instance).clone()));
+        PlaneEvent::Managers(instances.collect())
+    };
+    world.publish();
+    let before = world.now - SignedDuration::from_hours(1);
+    let first = instance(before, "10.244.0.0/16");
+    tell(&mut world, managers(&[&first]));
+    let metrics = read(&world);
+    tell(&mut world, PlaneEvent::PoolMetrics(metrics));
+    world.pass(SETTLE);
+    let kept = |world: &World| world.engine.read(|state| state.plane().around.pool_metrics.len());
+    assert_eq!(kept(&world), 1);
+    // It is started again with a wider range: what it said before is not so any more.
+    let second = instance(world.now, "10.240.0.0/12");
+    tell(&mut world, managers(&[&second]));
+    world.pass(SETTLE);
+    assert_eq!(
+        (of(&world, Code::Pool10), kept(&world)),
+        (Vec::new(), 0),
+        "it has been restarted"
+    );
+    let metrics = read(&world);
+    tell(&mut world, PlaneEvent::PoolMetrics(metrics.clone()));
+    assert_eq!(kept(&world), 1);
+    let down = Manager { ready: false, ..second };
+    tell(&mut world, managers(&[&down]));
+    assert_eq!(kept(&world), 0, "it does not run");
+    tell(&mut world, managers(&[]));
+    tell(&mut world, PlaneEvent::PoolMetrics(metrics));
+    assert_eq!(kept(&world), 0, "it is gone, and an answer on its way counts no more");
 }
 
 #[test]

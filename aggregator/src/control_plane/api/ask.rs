@@ -185,14 +185,20 @@ async fn ask_config(shared: &Shared, name: &str, word: &mut KubeletWord) -> Resu
 pub(super) async fn managers(shared: &Shared) {
     let mut ticks = tokio::time::interval(EACH);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = false;
     loop {
         ticks.tick().await;
         let names = shared.gathered().managers();
         if names.is_empty() {
+            if std::mem::take(&mut told) {
+                (shared.push)(PlaneEvent::PoolMetrics(Vec::new()));
+                (shared.push)(PlaneEvent::Watch(Resource::ManagerMetrics, Watched::Absent));
+            }
             // Pods may not be listed yet; where there is none, this costs nothing.
             ticks.reset_after(super::AGAIN);
             continue;
         }
+        told = true;
         let (mut round, mut pools) = (Round::default(), Vec::new());
         for key in names {
             let Some((namespace, pod)) = key.split_once('/') else {

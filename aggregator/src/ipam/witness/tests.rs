@@ -158,14 +158,19 @@ fn metrics_name_the_range_and_the_number_of_blocks_the_mask() {
         max,
         read_at: Timestamp::UNIX_EPOCH,
     };
-    let around = Around {
-        pool_metrics: vec![metric("fd00::/48", Some(65_536)), metric("10.244.0.0/16", Some(1_024))],
-        ..Around::default()
-    };
+    let mut unread = manager("a", &[]);
+    unread.flags.odd = vec!["--cluster-cidr=$(POD_CIDRS)".to_owned()];
+    let mut around = managed([unread]);
+    around.pool_metrics = vec![metric("fd00::/48", Some(65_536)), metric("10.244.0.0/16", Some(1_024))];
     let pool = settled(&around);
     assert_eq!(pool.ranges, nets(&["10.244.0.0/16", "fd00::/48"]));
     assert_eq!((pool.mask_v4, pool.mask_v6), (Some(26), Some(64)));
-    assert_eq!(words(&pool, &around, BUILT_IN), ["kcm-metrics settles it"]);
+    assert_eq!(
+        words(&pool, &around, BUILT_IN),
+        ["kube-controller-manager names none", "kcm-metrics settles it"]
+    );
+    around.managers.clear();
+    assert_eq!(settled(&around).ranges, [], "nobody is there to have such metrics");
 }
 
 #[test]
