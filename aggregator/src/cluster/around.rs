@@ -69,10 +69,17 @@ impl Around {
         self.watches.get(&resource).is_some_and(Watched::complete)
     }
 
+    /// Whether this kind is yet to be listed for the first time: a rule to which its absence means something has to wait.
+    pub fn unlisted(&self, resource: Resource) -> bool {
+        matches!(self.watches.get(&resource), Some(Watched::Unlisted(_)))
+    }
+
     /// Why this kind is not seen whole, in words; `None`: it is.
     pub fn unseen(&self, resource: Resource) -> Option<String> {
         match self.watches.get(&resource) {
             Some(Watched::Live(_) | Watched::Absent) => None,
+            Some(Watched::Unlisted(None)) => Some(format!("{resource}: not listed yet")),
+            Some(Watched::Unlisted(Some(why))) => Some(format!("{resource}: not listed yet: {why}")),
             Some(Watched::Refused(why)) => Some(format!("{resource}: not allowed to read: {why}")),
             Some(Watched::Broken(why)) => Some(format!("{resource}: {why}")),
             None => Some(format!("{resource}: not watched by this source")),

@@ -93,6 +93,9 @@ impl fmt::Display for Resource {
 /// How the watch of a kind of object fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
+    /// Its first list is not through yet (450,000 pods take minutes): that nothing is known of it shows nothing. With
+    /// what went wrong, if something did.
+    Unlisted(Option<String>),
     /// Listed and followed; so it was last at that time, aggregator's clock.
     Live(Timestamp),
     /// The API server does not have this kind: nobody uses it here.

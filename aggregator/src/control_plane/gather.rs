@@ -189,6 +189,11 @@ impl Gathered {
         if kind == Kind::Pods {
             self.failures.pods_seen(matches!(watched, Watched::Live(_)));
         }
+        let watched = match watched {
+            // Nodes go their own way.
+            Watched::Broken(why) if kind != Kind::Nodes && !self.known.contains(&kind) => Watched::Unlisted(Some(why)),
+            other => other,
+        };
         self.fares.insert(kind, watched);
         self.fares_changed.extend(kind.resources());
     }
@@ -284,9 +289,10 @@ impl Gathered {
 fn worse(a: Watched, b: Watched) -> Watched {
     let rank = |watched: &Watched| match watched {
         Watched::Refused(_) => 0,
-        Watched::Broken(_) => 1,
-        Watched::Live(_) => 2,
-        Watched::Absent => 3,
+        Watched::Unlisted(_) => 1,
+        Watched::Broken(_) => 2,
+        Watched::Live(_) => 3,
+        Watched::Absent => 4,
     };
     match (&a, &b) {
         (Watched::Live(first), Watched::Live(second)) => Watched::Live(*first.min(second)),

@@ -130,7 +130,7 @@ impl<'a> Scene<'a> {
     pub fn around_evidence(&self, resource: Resource, source: String, text: String) -> Evidence {
         let (observed_at, stale) = match self.plane.around.watches.get(&resource) {
             Some(Watched::Live(at)) => (Some(*at), false),
-            Some(Watched::Refused(_) | Watched::Broken(_)) => (None, true),
+            Some(Watched::Unlisted(_) | Watched::Refused(_) | Watched::Broken(_)) => (None, true),
             Some(Watched::Absent) | None => (self.plane.observed_at, self.plane.problem.is_some()),
         };
         Evidence {

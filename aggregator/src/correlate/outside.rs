@@ -49,6 +49,10 @@ fn marks(manager: &Manager) -> bool {
 
 fn judges<'a>(scene: &Scene<'a>) -> Vec<Judge<'a>> {
     let around = &scene.plane.around;
+    // What its own flags are, only its pods say: until they are listed nobody else's word stands in.
+    if around.unlisted(Resource::ManagerPods) {
+        return Vec::new();
+    }
     let managers = || around.managers.values();
     let mut judges: Vec<Judge<'a>> = managers()
         .filter(|manager| marks(manager))

@@ -79,6 +79,8 @@ pub struct Ground<'a> {
     pub growth: Growth,
     /// Nodes with the IPAM of each, by name.
     pub nodes: Vec<(&'a NodeRecord, Ipam)>,
+    /// Pods of CNI daemons are yet to be listed.
+    unlisted: bool,
 }
 
 impl<'a> Ground<'a> {
@@ -115,6 +117,7 @@ impl<'a> Ground<'a> {
             spaces: spaces(scene),
             growth: arithmetic::growth(created, scene.now),
             nodes,
+            unlisted: scene.plane.around.unlisted(Resource::CniPods),
         }
     }
 
@@ -122,7 +125,8 @@ impl<'a> Ground<'a> {
     /// far as can be seen. Where nothing is seen of any CNI, Nodes that have CIDRs of the pool show it.
     pub fn built_in(&self) -> bool {
         let foreign = self.spaces.iter().any(|space| space.cluster_cidr);
-        let by_peers = self.users.delegated == 0 && self.spaces.iter().any(|space| space.count.used > 0);
+        let nothing = self.users.delegated == 0 && !self.unlisted;
+        let by_peers = nothing && self.spaces.iter().any(|space| space.count.used > 0);
         !foreign && !self.users.gke && (self.users.pod_cidr > self.users.delegated || by_peers)
     }
 

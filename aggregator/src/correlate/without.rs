@@ -153,7 +153,9 @@ fn claim(scene: &Scene<'_>, node: &NodeRecord, ipam: &Ipam, peers: &Peers<'_>, f
     let built_in = !scene.pool.ranges.is_empty() || peers.with > peers.without.saturating_sub(1);
     // The node's own CNI is not known, and its peers' CNIs do not use the field: nor will its own.
     let like_its_peers = !matches!(ipam, Ipam::PodCidr) && peers.delegated > peers.with;
-    if !built_in || like_its_peers {
+    // A daemon that hands out addresses itself may be among the pods that are not listed yet.
+    let open = matches!(ipam, Ipam::Unclear(_)) && scene.plane.around.unlisted(Resource::CniPods);
+    if !built_in || like_its_peers || open {
         return None;
     }
     let name = &node.name;

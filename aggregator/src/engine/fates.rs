@@ -124,6 +124,7 @@ impl<'a> Fates<'a> {
     fn around(&self, resource: Resource, reason: &str) -> Fate {
         match self.scene.plane.around.watches.get(&resource) {
             Some(Watched::Refused(why) | Watched::Broken(why)) => Fate::Unseen(format!("{resource}: {why}")),
+            Some(Watched::Unlisted(_)) => Fate::Unseen(format!("{resource}: not listed yet")),
             Some(Watched::Live(_) | Watched::Absent) | None => self.plane(reason),
         }
     }

@@ -167,6 +167,10 @@ fn find(flags: &PoolConfig, around: &Around) -> Option<PoolConfig> {
         let some = around.managers.values().any(|manager| allocates(&manager.flags));
         return if some { of_metrics(around) } else { None };
     }
+    if around.unlisted(Resource::ManagerPods) {
+        // What was meant at init, or by whoever reads it otherwise, counts only where its own word is not to be had.
+        return None;
+    }
     let kinds = SECOND_HAND.iter().filter_map(|kind| around.ranges.get(kind));
     let witness = kinds.flatten().find(|witness| !witness.ranges.is_empty())?;
     Some(PoolConfig {

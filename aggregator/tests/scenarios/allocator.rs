@@ -381,6 +381,79 @@ fn pods_of_the_manager_that_cannot_be_read_any_more_resolve_nothing() {
 }
 
 #[test]
+fn until_its_pods_are_listed_nobody_elses_range_stands_in_for_its_flags() {
+    let mut world = World::bare(Plane::Vxlan, PoolConfig::default());
+    for name in THREE {
+        world.add(name);
+    }
+    // kubeadm-config was never changed, and flannel has yet another range.
+    for (resource, range) in [
+        (Resource::KubeadmConfig, "10.100.0.0/16"),
+        (Resource::FlannelConfig, "10.244.0.0/16"),
+    ] {
+        let witness = RangeWitness {
+            resource,
+            what: resource.to_string(),
+            ranges: vec![net(range)],
+            service_ranges: Vec::new(),
+            mask_v4: None,
+            mask_v6: None,
+            odd: Vec::new(),
+        };
+        world.around.ranges.insert(resource, vec![witness]);
+    }
+    for resource in [Resource::ManagerPods, Resource::Pods, Resource::CniPods] {
+        world.around.watches.insert(resource, Watched::Unlisted(None));
+    }
+    world.publish();
+    for name in THREE {
+        world.connect(name);
+    }
+    world.pass(SETTLE * 3);
+    assert_eq!(world.standing(), Vec::<String>::new(), "450,000 pods take a while");
+    // They may not be listed at all: then kubeadm's word is the best there is.
+    let mut refused = world.around.clone();
+    let listed = std::mem::take(&mut world.around);
+    for resource in [Resource::ManagerPods, Resource::Pods, Resource::CniPods] {
+        refused
+            .watches
+            .insert(resource, Watched::Refused("forbidden".to_owned()));
+    }
+    world.around = refused;
+    world.publish();
+    assert_eq!(
+        of(&world, &["POOL02", "POOL10"]),
+        [
+            "POOL02/node-a pending",
+            "POOL02/node-b pending",
+            "POOL02/node-c pending",
+            "POOL10/flannel pending"
+        ]
+    );
+    world.around = listed;
+    managers(&mut world, [manager("cp-1", &["10.244.0.0/16"])]);
+    world.publish();
+    assert_eq!(world.finding("POOL02/node-a").claim.severity, Severity::Warning);
+    assert_eq!(of(&world, &["POOL10"]), ["POOL10/kubeadm-config pending"]);
+}
+
+#[test]
+fn a_node_whose_cni_may_be_among_the_pods_to_come_is_not_said_to_lack_a_cidr() {
+    let mut world = World::bare(Plane::Vxlan, pool());
+    for name in THREE {
+        world.add(name).flannel = None;
+    }
+    world.assign("node-c", &[]);
+    world.around.watches.insert(Resource::CniPods, Watched::Unlisted(None));
+    world.publish();
+    world.pass(SETTLE);
+    assert_eq!(of(&world, &["POOL"]), Vec::<String>::new());
+    world.around.watches.insert(Resource::CniPods, Watched::Live(world.now));
+    world.publish();
+    assert_eq!(of(&world, &["POOL"]), ["POOL01/node-c pending"]);
+}
+
+#[test]
 fn node_ipam_controller_does_not_exit_at_a_node_outside_of_its_pools() {
     let mut world = World::healthy(Plane::Vxlan, THREE);
     let mut delegates = cidrift_aggregator::cluster::objects::Delegates::default();

@@ -226,6 +226,24 @@ fn where_pods_cannot_be_seen_failures_end_with_kubelets_silence_and_that_is_said
 }
 
 #[test]
+fn failures_of_pods_that_are_not_listed_yet_may_be_long_over() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    world.around.watches.insert(Resource::Pods, Watched::Unlisted(None));
+    let failures = vec![failing(&world, "web", FULL, 5), failing(&world, "db", FULL, 5)];
+    fail(&mut world, failures);
+    world.around.pods.clear();
+    world.publish();
+    world.pass(SETTLE * 2);
+    assert_eq!(sand(&world), Vec::<String>::new());
+    world.around.watches.insert(Resource::Pods, Watched::Live(world.now));
+    let got = [pod("web", "10.244.2.7", world.now), pod("db", "10.244.2.8", world.now)];
+    pods(&mut world, "node-b", got.to_vec());
+    world.publish();
+    world.pass(SETTLE);
+    assert_eq!(sand(&world), Vec::<String>::new());
+}
+
+#[test]
 fn a_node_that_is_still_getting_its_cni_is_given_five_minutes_unless_something_started_there() {
     let mut world = World::healthy(Plane::HostGw, THREE);
     let late = "open /run/flannel/subnet.env: no such file or directory";

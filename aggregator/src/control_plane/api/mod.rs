@@ -26,7 +26,7 @@ use super::gather::Gathered;
 use super::kind::Kind;
 use super::{Push, Source, SourceError, chain};
 use crate::cluster::PlaneEvent;
-use crate::cluster::objects::Watched;
+use crate::cluster::objects::{Resource, Watched};
 
 use discover::Found;
 
@@ -142,6 +142,12 @@ impl Source for Kubernetes {
     async fn run(self, push: Push, shutdown: CancellationToken) -> Result<(), SourceError> {
         let config = self.config().await?;
         push(PlaneEvent::Source(format!("Kubernetes API {}", config.cluster_url)));
+        // Before anything else is told: what is not known of these is not so for that.
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Nodes);
+        let resources: BTreeSet<Resource> = kinds.flat_map(Kind::resources).copied().collect();
+        for resource in resources {
+            push(PlaneEvent::Watch(resource, Watched::Unlisted(None)));
+        }
         let client = Client::try_from(config).map_err(|error| SourceError::Access(chain(&error)))?;
         let shared = Arc::new(Shared {
             client,

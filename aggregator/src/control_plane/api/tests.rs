@@ -238,8 +238,10 @@ async fn what_may_not_be_read_is_said_in_the_api_servers_words() {
     let mut running = start(&server);
     let mut waiting: std::collections::BTreeMap<Resource, Watched> = Default::default();
     let of = |event| {
-        if let PlaneEvent::Watch(resource, watched) = event {
-            waiting.insert(resource, watched);
+        match event {
+            PlaneEvent::Watch(_, Watched::Unlisted(_)) => {}
+            PlaneEvent::Watch(resource, watched) => _ = waiting.insert(resource, watched),
+            _ => {}
         }
         let wanted = [
             Resource::Pods,
@@ -257,6 +259,40 @@ async fn what_may_not_be_read_is_said_in_the_api_servers_words() {
     assert_eq!(fares[&Resource::CniPods], fares[&Resource::Pods]);
     assert!(matches!(&fares[&Resource::KubeletMetrics], Watched::Refused(why) if why.contains("nodes/proxy")));
     assert!(matches!(fares[&Resource::Events], Watched::Live(_)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn kinds_are_unlisted_before_nodes_are_told_and_until_their_first_list_is_through() {
+    // The second page of Pods fails once: then all of them are listed anew.
+    let server = Server::start(|asked| match (asked.path.as_str(), asked.watch, asked.nth) {
+        (NODES, false, _) => list("5", &[node("a", 1)]),
+        (PODS, false, 1) => status(500, "InternalError", "etcdserver: leader changed"),
+        (PODS, false, nth) if nth != 3 => server::page("5", "more", &[pod("a", 1)]),
+        (PODS, false, _) => list("5", &[pod("b", 1)]),
+        _ => quiet(asked),
+    })
+    .await;
+    let mut running = start(&server);
+    let (mut told, mut pods) = (Vec::new(), false);
+    let of = |event| {
+        match event {
+            PlaneEvent::Nodes(..) => told.push("nodes".to_owned()),
+            PlaneEvent::AllPods(_) => pods = true,
+            PlaneEvent::Watch(Resource::ManagerPods, Watched::Live(_)) => return Some(()),
+            PlaneEvent::Watch(Resource::ManagerPods, watched) => {
+                assert!(!pods, "{watched:?}");
+                told.push(format!("{watched:?}"));
+            }
+            _ => {}
+        }
+        None
+    };
+    running.next("pods", of).await;
+    assert_eq!(told[0], "Unlisted(None)", "{told:?}");
+    assert!(pods && told.iter().any(|line| line == "nodes"), "{told:?}");
+    let failed = |line: &String| line.starts_with("Unlisted(Some(") && line.contains("leader changed");
+    assert!(told.iter().any(failed), "{told:?}");
     running.stop().await;
 }
 
