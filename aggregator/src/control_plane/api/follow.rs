@@ -69,6 +69,8 @@ pub(super) enum Change {
     Gone(Raw),
     /// The watch is open.
     Open,
+    /// It has run its time: until it is open again, nothing is heard.
+    Closed,
 }
 
 /// Why a watch ended.
@@ -95,7 +97,11 @@ pub(super) async fn follow(
     loop {
         let result = match version.clone() {
             None => list(client, target, version, &mut tell).await,
-            Some(from) => watch(client, target, &from, version, &mut tell).await,
+            Some(from) => {
+                let result = watch(client, target, &from, version, &mut tell).await;
+                tell(Change::Closed);
+                result
+            }
         };
         if let Err(trouble) = result {
             if trouble == Trouble::Gone {

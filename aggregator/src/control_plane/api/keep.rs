@@ -60,13 +60,13 @@ pub(super) async fn pass(
     let open = AtomicBool::new(false);
     let mut following = std::pin::pin!(follow(&shared.client, target, version, |change| {
         let opened = matches!(change, Change::Open);
-        let listing = matches!(change, Change::Begin);
+        let closed = matches!(change, Change::Begin | Change::Closed);
         tell(change);
         if opened {
             open.store(true, Ordering::Relaxed);
             backoff.reset();
             alive();
-        } else if listing {
+        } else if closed {
             open.store(false, Ordering::Relaxed);
         }
     }));
@@ -131,7 +131,7 @@ pub(super) async fn keep(shared: &Shared, kind: Kind) {
                 Change::Put(object) => gathered.put(kind, &*object.0),
                 Change::Gone(object) => gathered.gone(kind, &*object.0),
                 Change::Listed => gathered.listed(kind),
-                Change::Open => {}
+                Change::Open | Change::Closed => {}
             }
         };
         let alive = || fares(Watched::Live(Timestamp::now()));

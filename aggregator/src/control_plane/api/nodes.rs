@@ -64,7 +64,7 @@ impl Nodes {
                 let named: Named = object.0.read().unwrap_or_default();
                 Some(PlaneEvent::NodeGone(named.metadata.key()))
             }
-            Change::Open => None,
+            Change::Open | Change::Closed => None,
         }
     }
 }

@@ -131,7 +131,9 @@ async fn nodes_are_told_only_once_all_pages_are_listed_and_then_one_by_one() {
     let of = |event: PlaneEvent| {
         match event {
             PlaneEvent::Source(source) => told.push(source),
-            PlaneEvent::Nodes(nodes) => told.push(format!("all: {}", nodes.into_keys().collect::<Vec<_>>().join(" "))),
+            PlaneEvent::Nodes(nodes, _) => {
+                told.push(format!("all: {}", nodes.into_keys().collect::<Vec<_>>().join(" ")))
+            }
             PlaneEvent::Node(node) => told.push(node.name),
             PlaneEvent::NodeGone(name) => {
                 told.push(format!("{name} gone"));
@@ -164,7 +166,7 @@ async fn a_broken_watch_of_nodes_is_over_only_when_all_are_listed_again() {
     let mut told = Vec::new();
     let of = |event| {
         match event {
-            PlaneEvent::Nodes(_) => told.push("all".to_owned()),
+            PlaneEvent::Nodes(..) => told.push("all".to_owned()),
             PlaneEvent::StillSo => told.push("still so".to_owned()),
             PlaneEvent::Watch(Resource::Nodes, Watched::Broken(why)) => told.push(why),
             _ => {}
@@ -419,6 +421,49 @@ async fn a_server_that_went_and_came_back_is_followed_from_where_it_was() {
     );
     assert_eq!(server.asked(PODS, true).last().unwrap().query["resourceVersion"], "42");
     running.stop().await;
+}
+
+/// A watch of each runs its time, and then the API server answers so when it is to be opened again.
+async fn closed(again: fn() -> Reply) {
+    let server = Server::start(move |asked| match (asked.path.as_str(), asked.watch, asked.nth) {
+        (NODES, false, _) => list("5", &[node("a", 1)]),
+        (NODES | PODS, true, 0) => Reply::Later(Duration::from_millis(1_200), Vec::new()),
+        (NODES | PODS, true, _) => again(),
+        _ => quiet(asked),
+    })
+    .await;
+    let mut running = start(&server);
+    running.live(Resource::Pods).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!server.asked(NODES, true).is_empty() && !server.asked(PODS, true).is_empty());
+    while running.events.try_recv().is_ok() {}
+    // By now it would have been said again, if it could have been.
+    tokio::time::sleep(keep::STILL_SO).await;
+    while let Ok(event) = running.events.try_recv() {
+        let alive = matches!(
+            event,
+            PlaneEvent::StillSo | PlaneEvent::Watch(Resource::Pods, Watched::Live(_))
+        );
+        assert!(!alive, "{event:?}, though nothing is heard");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_still_so_while_a_watch_is_not_open_again_because_the_server_hangs() {
+    closed(|| Reply::Hang).await;
+}
+
+#[tokio::test]
+async fn nothing_is_still_so_while_a_watch_is_not_open_again_because_the_server_is_unavailable() {
+    closed(|| {
+        status(
+            503,
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        )
+    })
+    .await;
 }
 
 #[tokio::test]

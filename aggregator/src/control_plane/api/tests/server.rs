@@ -34,6 +34,8 @@ pub(super) enum Reply {
     Watch(Vec<Value>),
     /// Watch events, and then the end.
     End(Vec<Value>),
+    /// Nothing: the request is taken, and never answered.
+    Hang,
     /// Watch events after a while, and then the end.
     Later(Duration, Vec<Value>),
 }
@@ -174,6 +176,10 @@ async fn handle(
             .header("content-type", "application/json")
             .body(Body::from(body.to_string()))
             .unwrap(),
+        Reply::Hang => {
+            stop.cancelled().await;
+            Response::new(Body::empty())
+        }
         Reply::Text(text) => Response::new(Body::from(text)),
         Reply::Watch(events) => {
             let ends = stop.cancelled_owned();
