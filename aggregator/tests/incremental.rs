@@ -2,7 +2,7 @@
 //! same history, one of them told change by change, the other by whole lists; and a third
 //! one that was told only how it ended agrees on all that history does not matter for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -227,7 +227,7 @@ impl Twins {
         };
         for engine in [&twins.single, &twins.whole] {
             engine.plane_event(PlaneEvent::Source("test".to_owned()), twins.now);
-            engine.plane_event(PlaneEvent::Nodes(BTreeMap::new()), twins.now);
+            engine.plane_event(PlaneEvent::Nodes(BTreeMap::new(), BTreeSet::new()), twins.now);
         }
         twins
     }
@@ -306,7 +306,7 @@ impl Twins {
                 self.both(|engine| engine.plane_event(event.clone(), self.now));
             }
             Op::Listed => {
-                let event = PlaneEvent::Nodes(self.nodes.clone());
+                let event = PlaneEvent::Nodes(self.nodes.clone(), BTreeSet::new());
                 self.both(|engine| engine.plane_event(event.clone(), self.now));
             }
             Op::Connect(host, view, plugin) => {
@@ -438,7 +438,7 @@ proptest! {
         twins.play(Op::Listed);
         let fresh = engine(pool);
         fresh.plane_event(PlaneEvent::Source("test".to_owned()), twins.now);
-        fresh.plane_event(PlaneEvent::Nodes(twins.nodes.clone()), twins.now);
+        fresh.plane_event(PlaneEvent::Nodes(twins.nodes.clone(), BTreeSet::new()), twins.now);
         for (host, name) in NAMES.iter().enumerate() {
             let last = twins.hosts.get(&host).cloned();
             let (_, view, plugin) = last.unwrap_or((0, BTreeMap::new(), "bridge"));

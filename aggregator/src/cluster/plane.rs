@@ -1,6 +1,6 @@
 //! What the control plane says, as plain data, and how it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use cidrift_proto::landing::MacAddress;
@@ -140,8 +140,8 @@ pub enum PlaneEvent {
     Whole(Box<ControlPlane>),
     /// Where the state comes from; sent once, before anything else.
     Source(String),
-    /// All Nodes, listed anew.
-    Nodes(BTreeMap<String, NodeRecord>),
+    /// All Nodes, listed anew; and names of those that are there and could not be read, which stay as they were last known.
+    Nodes(BTreeMap<String, NodeRecord>, BTreeSet<String>),
     /// A Node came or changed.
     Node(Box<NodeRecord>),
     /// A Node is gone.

@@ -167,11 +167,19 @@ impl Gathered {
         self.k3s_changed |= self.k3s.remove(name).is_some();
     }
 
-    /// Only these Nodes are left.
-    pub fn nodes_are(&mut self, nodes: &BTreeMap<String, crate::cluster::NodeRecord>) {
+    /// Only these Nodes are left, and those of which only the names can be read.
+    pub fn nodes_are(&mut self, nodes: &BTreeMap<String, crate::cluster::NodeRecord>, unread: &BTreeSet<String>) {
         let before = self.k3s.len();
-        self.k3s.retain(|name, _| nodes.contains_key(name));
+        self.k3s
+            .retain(|name, _| nodes.contains_key(name) || unread.contains(name));
         self.k3s_changed |= self.k3s.len() != before;
+        if let Some(odd) = self.odd.get_mut(&Kind::Nodes) {
+            let before = odd.len();
+            odd.retain(|name, _| unread.contains(name));
+            if odd.len() != before {
+                self.odd_changed.insert(Kind::Nodes);
+            }
+        }
     }
 
     /// Label keys that ClusterCIDRs select Nodes by.

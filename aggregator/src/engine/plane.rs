@@ -14,7 +14,12 @@ impl State {
                 self.control_plane(*plane, now);
             }
             PlaneEvent::Source(source) => self.plane.source = source,
-            PlaneEvent::Nodes(nodes) => {
+            PlaneEvent::Nodes(mut nodes, unread) => {
+                for name in unread {
+                    if let Some(known) = self.plane.nodes.get(&name) {
+                        nodes.entry(name).or_insert_with(|| known.clone());
+                    }
+                }
                 let mut around = std::mem::take(&mut self.plane.around);
                 around.kubelets.retain(|name, _| nodes.contains_key(name));
                 around.watches.insert(Resource::Nodes, Watched::Live(now));

@@ -1,10 +1,33 @@
 //! PATH03 and POOL12: what is left of nodes that are gone or were made again.
 
+use std::collections::BTreeSet;
+
+use cidrift_aggregator::cluster::PlaneEvent;
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Claim, FindingState, Severity, Trigger};
 use cidrift_proto::landing::{Discard, Landing};
+use cidrift_proto::verdict::Verdict;
 
 use crate::world::*;
+
+#[test]
+fn a_node_that_cannot_be_read_when_all_are_listed_stays_as_it_was_known() {
+    let mut world = World::healthy(Plane::HostGw, &["node-a", "node-b"]);
+    let mut listed = world.nodes.clone();
+    listed.remove("node-b");
+    // One that was never known is not made up.
+    let unread = ["node-b", "node-z"].map(str::to_owned).into();
+    let event = PlaneEvent::Nodes(listed.clone(), unread);
+    world.engine.plane_event(event, world.now);
+    world.pass(SETTLE + HOLD);
+    assert_eq!(world.standing(), Vec::<String>::new());
+    assert_eq!(world.verdict("node-a", "node-b"), Verdict::Delivered);
+    let known = world.engine.read(|state| state.plane().nodes.len());
+    assert_eq!(known, 2);
+    let event = PlaneEvent::Nodes(listed, BTreeSet::new());
+    world.engine.plane_event(event, world.now);
+    assert_eq!(world.engine.read(|state| state.plane().nodes.len()), 1);
+}
 
 const THREE: &[&str] = &["node-a", "node-b", "node-c"];
 

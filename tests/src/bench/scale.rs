@@ -4,6 +4,7 @@
 
 mod cluster;
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -238,7 +239,7 @@ fn control_plane((nodes, pods): (u32, u32)) -> Result<Vec<Row>> {
         move |run| {
             run.engine
                 .plane_event(PlaneEvent::Source("recorded lists".to_owned()), now);
-            run.engine.plane_event(PlaneEvent::Nodes(all), now);
+            run.engine.plane_event(PlaneEvent::Nodes(all, BTreeSet::new()), now);
             run.engine.plane_event(PlaneEvent::AllPods(of_all), now);
             run.engine.tick(now);
         },
@@ -265,7 +266,7 @@ fn agents(nodes: u32) -> Result<Vec<Row>> {
     let all = run.cluster.nodes();
     let now = run.now;
     run.time("the Nodes are listed", None, move |run| {
-        run.engine.plane_event(PlaneEvent::Nodes(all), now);
+        run.engine.plane_event(PlaneEvent::Nodes(all, BTreeSet::new()), now);
     });
     run.time("all agents send their views", None, |run| {
         for node in 0..nodes {

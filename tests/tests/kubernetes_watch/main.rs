@@ -121,7 +121,7 @@ fn while_the_api_server_is_gone_nothing_is_forgotten_and_what_etcd_forgot_meanwh
         match event {
             PlaneEvent::Watch(Resource::Nodes, Watched::Broken(_)) => nodes = true,
             PlaneEvent::Watch(Resource::Pods, Watched::Broken(_)) => pods = true,
-            PlaneEvent::NodeGone(_) | PlaneEvent::Nodes(_) | PlaneEvent::Pods(_) | PlaneEvent::AllPods(_) => {
+            PlaneEvent::NodeGone(_) | PlaneEvent::Nodes(..) | PlaneEvent::Pods(_) | PlaneEvent::AllPods(_) => {
                 lost.push(format!("{event:?}"));
             }
             _ => {}
@@ -136,7 +136,7 @@ fn while_the_api_server_is_gone_nothing_is_forgotten_and_what_etcd_forgot_meanwh
     let (mut nodes, mut pods, mut live) = (None, 2, false);
     watching.next("what is left, and that it is live again", |event| {
         match event {
-            PlaneEvent::Nodes(all) => {
+            PlaneEvent::Nodes(all, _) => {
                 // A server that is starting may never look like a cluster without Nodes.
                 assert!(all.contains_key("stays"), "{all:?}");
                 nodes = Some(all.len());

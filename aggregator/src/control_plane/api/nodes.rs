@@ -1,6 +1,6 @@
 //! Nodes: told one by one, as soon as they change, and whole whenever they were listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use kube::runtime::watcher::DefaultBackoff;
@@ -18,8 +18,8 @@ use crate::control_plane::record::{Named, Object};
 /// Nodes as the watch tells them.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    /// A list that is not complete yet.
-    listing: Option<BTreeMap<String, NodeRecord>>,
+    /// A list that is not complete yet: what could be read, and names of what could not.
+    listing: Option<(BTreeMap<String, NodeRecord>, BTreeSet<String>)>,
 }
 
 impl Nodes {
@@ -28,38 +28,42 @@ impl Nodes {
     pub(super) fn take(
         &mut self,
         change: Change,
-        wanted: &std::collections::BTreeSet<String>,
+        wanted: &BTreeSet<String>,
         unreadable: &mut dyn FnMut(String, String),
     ) -> Option<PlaneEvent> {
         match change {
             Change::Begin => {
-                self.listing = Some(BTreeMap::new());
+                self.listing = Some(Default::default());
                 None
             }
             Change::Put(object) => {
                 let named: Named = object.0.read().unwrap_or_default();
                 let name = named.metadata.key();
                 let read = object.0.read::<Node>();
-                let record = match read.map(|node| node::record(node, wanted, Timestamp::now())) {
-                    Ok(Some(record)) => record,
-                    Ok(None) => {
-                        unreadable(name, "it has no metadata.name".to_owned());
-                        return None;
-                    }
-                    Err(why) => {
-                        unreadable(name, why);
-                        return None;
-                    }
-                };
-                match &mut self.listing {
-                    Some(listing) => {
-                        listing.insert(record.name.clone(), record);
+                let read = read.map(|node| node::record(node, wanted, Timestamp::now()));
+                match (read, &mut self.listing) {
+                    (Ok(Some(record)), Some((listed, _))) => {
+                        listed.insert(record.name.clone(), record);
                         None
                     }
-                    None => Some(PlaneEvent::Node(Box::new(record))),
+                    (Ok(Some(record)), None) => Some(PlaneEvent::Node(Box::new(record))),
+                    (Ok(None), _) => {
+                        unreadable(name, "it has no metadata.name".to_owned());
+                        None
+                    }
+                    (Err(why), listing) => {
+                        if let Some((_, unread)) = listing {
+                            unread.insert(name.clone());
+                        }
+                        unreadable(name, why);
+                        None
+                    }
                 }
             }
-            Change::Listed => self.listing.take().map(PlaneEvent::Nodes),
+            Change::Listed => self
+                .listing
+                .take()
+                .map(|(nodes, unread)| PlaneEvent::Nodes(nodes, unread)),
             Change::Gone(object) => {
                 let named: Named = object.0.read().unwrap_or_default();
                 Some(PlaneEvent::NodeGone(named.metadata.key()))
@@ -118,10 +122,10 @@ pub(super) async fn keep(shared: &Shared) {
 /// What others want to know of Nodes.
 fn note(shared: &Shared, event: &PlaneEvent) {
     match event {
-        PlaneEvent::Nodes(all) => {
+        PlaneEvent::Nodes(all, unread) => {
             *shared.nodes() = all.keys().cloned().collect();
             let mut gathered = shared.gathered();
-            gathered.nodes_are(all);
+            gathered.nodes_are(all, unread);
             for (name, node) in all {
                 gathered.node(name, &node.annotations);
             }

@@ -467,6 +467,35 @@ async fn nothing_is_still_so_while_a_watch_is_not_open_again_because_the_server_
 }
 
 #[tokio::test]
+async fn a_node_that_cannot_be_read_is_named_with_the_list_until_it_is_gone() {
+    let odd = |version: u32| json!({"metadata": {"name": "b", "resourceVersion": version.to_string()}, "spec": {"podCIDRs": 7}});
+    let server = Server::start(move |asked| match (asked.path.as_str(), asked.watch, asked.nth) {
+        (NODES, false, 0) => list("5", &[node("a", 1), node("b", 2)]),
+        (NODES, false, 1) => list("8", &[node("a", 1), odd(7)]),
+        (NODES, false, _) => list("9", &[node("a", 1)]),
+        (NODES, true, 0 | 1) => status(410, "Expired", "too old resource version"),
+        _ => quiet(asked),
+    })
+    .await;
+    let mut running = start(&server);
+    let (mut told, mut unreadable) = (Vec::new(), Vec::new());
+    let of = |event| {
+        match event {
+            PlaneEvent::Nodes(nodes, unread) => told.push((nodes.into_keys().collect::<Vec<_>>(), unread)),
+            PlaneEvent::Unreadable(Resource::Nodes, what) => unreadable.push(what.map_or(0, |what| what.count)),
+            _ => {}
+        }
+        (told.len() == 3 && unreadable.last() == Some(&0)).then_some(())
+    };
+    running.next("lists", of).await;
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(told[0], (names(&["a", "b"]), BTreeSet::new()));
+    assert_eq!(told[1], (names(&["a"]), BTreeSet::from(["b".to_owned()])));
+    assert_eq!(told[2], (names(&["a"]), BTreeSet::new()));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn labels_that_a_cluster_cidr_selects_by_are_kept_of_all_nodes() {
     let server = Server::start(|asked| match (asked.path.as_str(), asked.watch) {
         (NODES, false) => list("5", &[node("a", 1)]),
@@ -481,7 +510,7 @@ async fn labels_that_a_cluster_cidr_selects_by_are_kept_of_all_nodes() {
     .await;
     let mut running = start(&server);
     let of = |event| match event {
-        PlaneEvent::Nodes(nodes) => nodes["a"].labels.contains_key("rack").then_some(()),
+        PlaneEvent::Nodes(nodes, _) => nodes["a"].labels.contains_key("rack").then_some(()),
         _ => None,
     };
     running.next("the label", of).await;
