@@ -98,9 +98,12 @@ impl State {
                 self.around_changed(now);
             }
             PlaneEvent::Pods(changed) => {
+                let mut names = Vec::with_capacity(changed.len());
                 for (node, pods) in changed {
-                    replace(&mut self.plane.around.pods, node, pods);
+                    replace(&mut self.plane.around.pods, node.clone(), pods);
+                    names.push(node);
                 }
+                self.reclassify_nodes(&names, now);
                 self.around_changed(now);
             }
             PlaneEvent::AllPods(pods) => {

@@ -268,6 +268,34 @@ impl State {
         }
     }
 
+    /// The same of these nodes only.
+    pub(super) fn reclassify_nodes(&mut self, names: &[String], now: Timestamp) {
+        let mut differ = BTreeSet::new();
+        for name in names {
+            let Some(node) = self.plane.nodes.get(name) else {
+                continue;
+            };
+            let around = &self.plane.around;
+            let changed = match self.rows.get(name) {
+                Some(row) => {
+                    let host = self.hosts.get(name);
+                    habit::of(node, host, &row.seen, &self.majorities, around) != row.habit
+                }
+                None => {
+                    let class = class(node, around);
+                    let before = self.classes.insert(name.clone(), class);
+                    before.is_some_and(|before| before != class)
+                }
+            };
+            if changed {
+                differ.insert(name.clone());
+            }
+        }
+        if !differ.is_empty() && self.plane.observed_at.is_some() {
+            self.rejudge_nodes(&differ, now);
+        }
+    }
+
     /// Something besides the Nodes changed.
     pub(super) fn around_changed(&mut self, now: Timestamp) {
         if self.plane.observed_at.is_none() {

@@ -1,9 +1,14 @@
 //! POOL01, POOL02, POOL03 and POOL08.
 
-use cidrift_aggregator::cluster::PoolConfig;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cidrift_aggregator::cluster::around::NodePods;
+use cidrift_aggregator::cluster::{PlaneEvent, PoolConfig};
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::{FindingState, Severity};
+use cidrift_proto::landing::Landing;
 use cidrift_proto::verdict::Standing;
 
 use crate::world::*;
@@ -52,6 +57,35 @@ fn a_full_pool_is_named_as_the_cause() {
     assert_eq!(finding.claim.cause, "The pool is full: all 4 node CIDRs are taken.");
     let pool = world.engine.read(|state| state.pool_report());
     assert_eq!((pool.ranges[0].capacity, pool.ranges[0].free), (4, 0));
+}
+
+#[test]
+fn pods_that_show_whose_word_counts_have_their_node_judged_anew() {
+    let verdicts = |tell: fn(BTreeMap<String, Arc<NodePods>>) -> PlaneEvent| {
+        let mut world = World::bare(Plane::HostGw, pool());
+        for name in ["node-a", "node-b"] {
+            world.add(name).flannel = None;
+            // Which CNI it has cannot be seen.
+            world.facts.get_mut(name).expect("it is there").cni.chosen = None;
+        }
+        world.publish();
+        // No route to its own CIDR is right on a node without pods, if it uses the CIDR at all.
+        let nothing = world.entry("10.244.1.0/24", Landing::NoRoute);
+        world.connect_with("node-a", vec![nothing]);
+        world.pass(SETTLE);
+        let before = world.verdict("node-a", "node-a");
+        let pods = NodePods {
+            pods: vec![crate::outlived::pod("web", "10.244.1.7", world.now)],
+        };
+        let all = BTreeMap::from([("node-a".to_owned(), Arc::new(pods))]);
+        world.engine.plane_event(tell(all), world.now);
+        (before, world.verdict("node-a", "node-a"))
+    };
+    let (before, whole) = verdicts(PlaneEvent::AllPods);
+    let (_, single) =
+        verdicts(|all| PlaneEvent::Pods(all.into_iter().map(|(node, pods)| (node, Some(pods))).collect()));
+    assert_ne!(before, whole, "it makes a difference");
+    assert_eq!(single, whole);
 }
 
 #[test]
