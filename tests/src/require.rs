@@ -39,12 +39,18 @@ pub fn have(need: Need) -> bool {
         Need::Containerd => not_root("containerd").or_else(tools::missing_for_containerd),
         Need::Kubernetes => not_root("a real Kubernetes").or_else(tools::missing_for_kubernetes),
     };
-    let Some(missing) = missing else { return true };
+    missing.is_none_or(|missing| {
+        lacks(need, &missing);
+        false
+    })
+}
+
+/// Says what is missing of a need, for what a test alone wants; panics when `CIDRIFT_REQUIRE` names the need.
+pub fn lacks(need: Need, missing: &str) {
     let required = std::env::var("CIDRIFT_REQUIRE").unwrap_or_default();
     let named = required.split(',').any(|word| word.trim() == need.to_string());
     assert!(!named, "CIDRIFT_REQUIRE names {need}, but: {missing}");
     eprintln!("NOT RUN: {missing}");
-    false
 }
 
 /// Mounts, cgroups and pods' devices are not a user namespace's to make.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use cidrift_lab::kubernetes::optional::{CILIUM, start_cilium_operator};
 use cidrift_lab::kubernetes::{Api, Error, Scenario, tools};
-use cidrift_lab::require::{Need, have};
+use cidrift_lab::require::{Need, have, lacks};
 use cidrift_proto::finding::Severity;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -93,6 +93,10 @@ fn ciliums_pool_is_exhausted_and_nodes_without_a_pod_cidr_are_right() {
     if !have(Need::Kubernetes) {
         return;
     }
+    let programs = match tools::build(&CILIUM, &|text| eprintln!("{text}")) {
+        Ok(programs) => programs,
+        Err(error) => return lacks(Need::Kubernetes, &format!("Cilium's operator: {error}")),
+    };
     let scenario = Scenario {
         nodes: 0,
         allocate_node_cidrs: false,
@@ -103,7 +107,6 @@ fn ciliums_pool_is_exhausted_and_nodes_without_a_pod_cidr_are_right() {
     let cluster = stage.cluster();
     let api = cluster.api();
     configure(api);
-    let programs = tools::build(&CILIUM, &|text| eprintln!("{text}")).unwrap();
     let operator = start_cilium_operator(&cluster, &programs, POOL, 24).unwrap();
     let names = ["w1", "w2", "w3", "w4", "w5"];
     // No agent of ours runs on a Node without a machine.
