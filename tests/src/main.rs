@@ -320,7 +320,15 @@ fn bench(what: &[Bench], json: bool) -> anyhow::Result<bool> {
     } else {
         println!("{}", bench::table(&figures));
     }
-    Ok(true)
+    let missed: Vec<&Figure> = figures.iter().filter(|figure| figure.met == Some(false)).collect();
+    for figure in &missed {
+        let aim = figure.aim.as_deref().unwrap_or_default();
+        eprintln!(
+            "MISSED: {}: {:.2} {}, aim {aim}",
+            figure.what, figure.value, figure.unit
+        );
+    }
+    Ok(missed.is_empty())
 }
 
 fn measure_scale(part: bench::scale::Part) -> ExitCode {
