@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::objects::{Daemon, Delegates, KubeletWord, Manager, PoolMetric, RangeWitness, Resource, Watched};
+use super::objects::{Daemon, Delegates, Manager, PoolMetric, RangeWitness, Resource, Watched};
 
 /// Everything that the control plane says besides its Nodes.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +28,6 @@ pub struct Around {
     pub sandboxes: BTreeMap<String, SandboxFailures>,
     /// Pods by node.
     pub pods: BTreeMap<String, Arc<NodePods>>,
-    /// Kubelets' own words by node.
-    pub kubelets: BTreeMap<String, KubeletWord>,
     /// kube-controller-manager's pool metrics.
     pub pool_metrics: Vec<PoolMetric>,
     /// Objects that are there and could not be read, by kind: what they say is not known.

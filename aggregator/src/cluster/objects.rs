@@ -37,8 +37,6 @@ pub enum Resource {
     ClusterCidrs,
     /// `nodenetworkconfigs.acn.azure.com`.
     NodeNetworkConfigs,
-    /// `eniconfigs.crd.k8s.amazonaws.com`.
-    EniConfigs,
     /// `cninodes.vpcresources.k8s.aws`.
     CniNodes,
     /// `networks.config.openshift.io`.
@@ -51,10 +49,6 @@ pub enum Resource {
     CniPods,
     /// `/metrics` of kube-controller-manager.
     ManagerMetrics,
-    /// `/configz` of kubelets.
-    KubeletConfigz,
-    /// `/metrics` of kubelets.
-    KubeletMetrics,
     /// `k3s.io/node-args` on Nodes, and k3s' defaults.
     K3sNodes,
 }
@@ -76,15 +70,12 @@ impl fmt::Display for Resource {
             Self::BlockAffinities => "blockaffinities.crd.projectcalico.org",
             Self::ClusterCidrs => "clustercidrs.networking.x-k8s.io",
             Self::NodeNetworkConfigs => "nodenetworkconfigs.acn.azure.com",
-            Self::EniConfigs => "eniconfigs.crd.k8s.amazonaws.com",
             Self::CniNodes => "cninodes.vpcresources.k8s.aws",
             Self::OpenShiftNetworks => "networks.config.openshift.io",
             Self::ManagerPods => "pods of kube-controller-manager",
             Self::ProxyPods => "pods of kube-proxy",
             Self::CniPods => "pods of CNI daemons",
             Self::ManagerMetrics => "metrics of kube-controller-manager",
-            Self::KubeletConfigz => "configz of kubelets",
-            Self::KubeletMetrics => "metrics of kubelets",
             Self::K3sNodes => "k3s' node arguments",
         })
     }
@@ -223,8 +214,6 @@ pub struct Delegates {
     pub cluster_cidrs: Vec<ClusterCidr>,
     /// NodeNetworkConfigs.
     pub node_network_configs: Vec<NodeNetworkConfig>,
-    /// Names of ENIConfigs.
-    pub eni_configs: Vec<String>,
     /// Names of CNINodes.
     pub cni_nodes: Vec<String>,
 }
@@ -342,23 +331,6 @@ pub struct NodeNetworkConfig {
     pub cidrs: Vec<IpNet>,
     /// Single addresses of `status.networkContainers[].ipAssignments`.
     pub addresses: Vec<IpAddr>,
-}
-
-/// What a kubelet says of itself through the API server's proxy.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KubeletWord {
-    /// When it was asked, aggregator's clock.
-    pub asked_at: Option<Timestamp>,
-    /// `podCIDR` of its configuration: used in standalone mode only (reference C).
-    pub standalone_pod_cidr: Option<String>,
-    /// `maxPods`.
-    pub max_pods: Option<u32>,
-    /// `containerRuntimeEndpoint`.
-    pub runtime_endpoint: Option<String>,
-    /// `kubelet_run_podsandbox_errors_total`, summed over runtime handlers.
-    pub sandbox_errors: Option<u64>,
-    /// Count of `kubelet_run_podsandbox_duration_seconds`: sandboxes tried or made.
-    pub sandbox_runs: Option<u64>,
 }
 
 /// One range as kube-controller-manager's metrics show it (reference A).

@@ -166,8 +166,6 @@ pub enum PlaneEvent {
     Pods(Vec<(String, Option<std::sync::Arc<NodePods>>)>),
     /// All pods anew: nodes that are not named have none.
     AllPods(BTreeMap<String, std::sync::Arc<NodePods>>),
-    /// What a kubelet says of itself through the API server's proxy, in place of what was known.
-    Kubelet(String, Box<super::objects::KubeletWord>),
     /// Labels of kube-controller-manager's pool metrics, as last read, by instance.
     PoolMetrics(Vec<super::objects::PoolMetric>),
     /// Objects of this kind that are there and could not be read, in place of what was known; `None`: none any more.

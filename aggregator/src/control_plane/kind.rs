@@ -35,8 +35,6 @@ pub enum Kind {
     ClusterCidrs,
     /// NodeNetworkConfigs.
     NodeNetworkConfigs,
-    /// ENIConfigs.
-    EniConfigs,
     /// CNINodes.
     CniNodes,
     /// Networks of OpenShift.
@@ -59,7 +57,7 @@ const CALICO: &[&str] = &["crd.projectcalico.org", "projectcalico.org"];
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::Nodes,
         Self::Pods,
         Self::SandboxEvents,
@@ -75,7 +73,6 @@ impl Kind {
         Self::BlockAffinities,
         Self::ClusterCidrs,
         Self::NodeNetworkConfigs,
-        Self::EniConfigs,
         Self::CniNodes,
         Self::OpenShiftNetworks,
     ];
@@ -99,7 +96,6 @@ impl Kind {
             Self::BlockAffinities => Place::Extension(CALICO, "blockaffinities", "BlockAffinity"),
             Self::ClusterCidrs => Place::Extension(&["networking.x-k8s.io"], "clustercidrs", "ClusterCIDR"),
             Self::NodeNetworkConfigs => Place::Extension(&["acn.azure.com"], "nodenetworkconfigs", "NodeNetworkConfig"),
-            Self::EniConfigs => Place::Extension(&["crd.k8s.amazonaws.com"], "eniconfigs", "ENIConfig"),
             Self::CniNodes => Place::Extension(&["vpcresources.k8s.aws"], "cninodes", "CNINode"),
             Self::OpenShiftNetworks => Place::Extension(&["config.openshift.io"], "networks", "Network"),
         }
@@ -126,7 +122,6 @@ impl Kind {
             Self::BlockAffinities => &[Resource::BlockAffinities],
             Self::ClusterCidrs => &[Resource::ClusterCidrs],
             Self::NodeNetworkConfigs => &[Resource::NodeNetworkConfigs],
-            Self::EniConfigs => &[Resource::EniConfigs],
             Self::CniNodes => &[Resource::CniNodes],
             Self::OpenShiftNetworks => &[Resource::OpenShiftNetworks],
         }

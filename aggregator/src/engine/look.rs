@@ -102,7 +102,6 @@ impl State {
                     | Resource::BlockAffinities
                     | Resource::ClusterCidrs
                     | Resource::NodeNetworkConfigs
-                    | Resource::EniConfigs
                     | Resource::CniNodes
                     | Resource::OpenShiftNetworks
             )

@@ -21,7 +21,6 @@ impl State {
                     }
                 }
                 let mut around = std::mem::take(&mut self.plane.around);
-                around.kubelets.retain(|name, _| nodes.contains_key(name));
                 around.watches.insert(Resource::Nodes, Watched::Live(now));
                 let plane = ControlPlane {
                     source: self.plane.source.clone(),
@@ -37,7 +36,6 @@ impl State {
                 self.node_changed(&name, Some(*node), now);
             }
             PlaneEvent::NodeGone(name) => {
-                self.plane.around.kubelets.remove(&name);
                 self.node_changed(&name, None, now);
             }
             PlaneEvent::StillSo => {
@@ -110,10 +108,6 @@ impl State {
                 self.plane.around.pods = pods;
                 self.reclassify(now);
                 self.around_changed(now);
-            }
-            PlaneEvent::Kubelet(node, word) => {
-                // No claim rests on it, so none is made anew: every kubelet is heard of once a minute.
-                self.plane.around.kubelets.insert(node, *word);
             }
             PlaneEvent::Unreadable(resource, unreadable) => {
                 match unreadable {

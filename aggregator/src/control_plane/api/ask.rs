@@ -1,9 +1,7 @@
-//! What kubelets and kube-controller-manager say of themselves, asked through the API server's proxy.
+//! What kube-controller-manager says of itself, asked through the API server's proxy.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 
@@ -11,19 +9,13 @@ use super::Shared;
 use super::follow::{Trouble, trouble};
 use super::keep::{watched, words};
 use crate::cluster::PlaneEvent;
-use crate::cluster::objects::{KubeletWord, Resource, Watched};
-use crate::control_plane::record::kubelet;
+use crate::cluster::objects::{Resource, Watched};
+use crate::control_plane::record::metrics;
 
-/// Each is asked this often at most: what they count is for trends, and a kubelet's text has some 100 KB.
+/// Each is asked this often: what they count changes with Nodes, and matters where it does so for long.
 const EACH: Duration = Duration::from_secs(60);
 
-/// So many kubelets are asked at a time.
-const AT_ONCE: usize = 8;
-
-/// Configuration changes only when a kubelet starts anew: it is asked for in every tenth round, 10 min.
-const CONFIG: u32 = 10;
-
-/// An answer takes no longer than this: kubelets collect their metrics in well below a second.
+/// An answer takes no longer than this: metrics are collected in well below a second.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// The port of kube-controller-manager (`--secure-port`).
@@ -73,114 +65,6 @@ impl Round {
     }
 }
 
-/// Asks kubelets.
-pub(super) async fn kubelets(shared: &Shared) {
-    let mut ticks = tokio::time::interval(EACH);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut known: BTreeMap<String, KubeletWord> = BTreeMap::new();
-    let mut round = 0u32;
-    loop {
-        ticks.tick().await;
-        let mut names: Vec<String> = shared.nodes().iter().cloned().collect();
-        if names.is_empty() {
-            // Nodes are not listed yet: soon they are.
-            ticks.reset_after(super::AGAIN);
-            continue;
-        }
-        known.retain(|name, _| names.binary_search(name).is_ok());
-        let (mut metrics, mut configz) = (Round::default(), Round::default());
-        // What one kubelet may not be asked, none may: the others are not tried in vain.
-        let first = names.remove(0);
-        let rest = {
-            let word = ask(shared, &first, round, &mut known, &mut metrics, &mut configz).await;
-            told(shared, &first, word);
-            if metrics.refused.is_some() && (configz.refused.is_some() || !configz.answered) {
-                Vec::new()
-            } else {
-                names
-            }
-        };
-        let mut answers = futures::stream::iter(rest)
-            .map(|name| {
-                let mut word = known.get(&name).cloned().unwrap_or_default();
-                let want = wants(round, &word);
-                let skip = (metrics.refused.is_some(), configz.refused.is_some());
-                async move {
-                    let metrics = if skip.0 {
-                        None
-                    } else {
-                        Some(ask_metrics(shared, &name, &mut word).await)
-                    };
-                    let config = if skip.1 || !want {
-                        None
-                    } else {
-                        Some(ask_config(shared, &name, &mut word).await)
-                    };
-                    (name, word, metrics, config)
-                }
-            })
-            .buffer_unordered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        for (name, word, said_metrics, said_config) in answers.drain(..) {
-            let any = [
-                said_metrics.and_then(|said| metrics.note(said)),
-                said_config.and_then(|said| configz.note(said)),
-            ];
-            if any.iter().any(Option::is_some) {
-                known.insert(name.clone(), word.clone());
-                told(shared, &name, Some(word));
-            }
-        }
-        metrics.end(Resource::KubeletMetrics, shared);
-        configz.end(Resource::KubeletConfigz, shared);
-        round = round.wrapping_add(1);
-    }
-}
-
-fn wants(round: u32, word: &KubeletWord) -> bool {
-    round.is_multiple_of(CONFIG) || word.runtime_endpoint.is_none()
-}
-
-fn told(shared: &Shared, name: &str, word: Option<KubeletWord>) {
-    if let Some(word) = word {
-        (shared.push)(PlaneEvent::Kubelet(name.to_owned(), Box::new(word)));
-    }
-}
-
-async fn ask(
-    shared: &Shared,
-    name: &str,
-    round: u32,
-    known: &mut BTreeMap<String, KubeletWord>,
-    metrics: &mut Round,
-    configz: &mut Round,
-) -> Option<KubeletWord> {
-    let mut word = known.get(name).cloned().unwrap_or_default();
-    let mut any = metrics.note(ask_metrics(shared, name, &mut word).await).is_some();
-    if wants(round, &word) {
-        any |= configz.note(ask_config(shared, name, &mut word).await).is_some();
-    }
-    any.then(|| {
-        known.insert(name.to_owned(), word.clone());
-        word
-    })
-}
-
-async fn ask_metrics(shared: &Shared, name: &str, word: &mut KubeletWord) -> Result<(), Trouble> {
-    let text = get(&shared.client, format!("/api/v1/nodes/{name}/proxy/metrics")).await?;
-    kubelet::metrics(&text, word);
-    word.asked_at = Some(Timestamp::now());
-    Ok(())
-}
-
-async fn ask_config(shared: &Shared, name: &str, word: &mut KubeletWord) -> Result<(), Trouble> {
-    let text = get(&shared.client, format!("/api/v1/nodes/{name}/proxy/configz")).await?;
-    kubelet::config(&text, word).map_err(Trouble::Broken)?;
-    word.asked_at = Some(Timestamp::now());
-    Ok(())
-}
-
 /// Asks all instances of kube-controller-manager that run as pods.
 pub(super) async fn managers(shared: &Shared) {
     let mut ticks = tokio::time::interval(EACH);
@@ -206,7 +90,7 @@ pub(super) async fn managers(shared: &Shared) {
             };
             let path = format!("/api/v1/namespaces/{namespace}/pods/https:{pod}:{MANAGER_PORT}/proxy/metrics");
             if let Some(text) = round.note(get(&shared.client, path).await) {
-                pools.extend(kubelet::pools(&text, &key, Timestamp::now()));
+                pools.extend(metrics::pools(&text, &key, Timestamp::now()));
             }
         }
         if round.answered {

@@ -67,18 +67,12 @@ struct Shared {
     definitions: Notify,
     /// Label keys that ClusterCIDRs select Nodes by.
     labels: watch::Sender<BTreeSet<String>>,
-    /// Names of Nodes.
-    nodes: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {
     fn gathered(&self) -> MutexGuard<'_, Gathered> {
         // Each change replaces plain data: what a panic left is as whole as before.
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn nodes(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,20 +83,13 @@ enum Task {
     Definitions,
     Discover,
     Tell,
-    Kubelets,
     Managers,
 }
 
 impl Task {
     fn all() -> impl Iterator<Item = Self> {
         let watches = Kind::ALL.into_iter().map(Self::Watch);
-        watches.chain([
-            Self::Definitions,
-            Self::Discover,
-            Self::Tell,
-            Self::Kubelets,
-            Self::Managers,
-        ])
+        watches.chain([Self::Definitions, Self::Discover, Self::Tell, Self::Managers])
     }
 
     async fn run(self, shared: Arc<Shared>) {
@@ -112,7 +99,6 @@ impl Task {
             Self::Definitions => keep::definitions(&shared).await,
             Self::Discover => discovering(&shared).await,
             Self::Tell => telling(&shared).await,
-            Self::Kubelets => ask::kubelets(&shared).await,
             Self::Managers => ask::managers(&shared).await,
         }
     }
@@ -156,7 +142,6 @@ impl Source for Kubernetes {
             found: watch::channel(None).0,
             definitions: Notify::new(),
             labels: watch::channel(BTreeSet::new()).0,
-            nodes: Mutex::default(),
         });
         supervise(&shared, &shutdown).await;
         Ok(())

@@ -123,7 +123,6 @@ pub(super) async fn keep(shared: &Shared) {
 fn note(shared: &Shared, event: &PlaneEvent) {
     match event {
         PlaneEvent::Nodes(all, unread) => {
-            *shared.nodes() = all.keys().cloned().collect();
             let mut gathered = shared.gathered();
             gathered.nodes_are(all, unread);
             for (name, node) in all {
@@ -131,11 +130,9 @@ fn note(shared: &Shared, event: &PlaneEvent) {
             }
         }
         PlaneEvent::Node(node) => {
-            shared.nodes().insert(node.name.clone());
             shared.gathered().node(&node.name, &node.annotations);
         }
         PlaneEvent::NodeGone(name) => {
-            shared.nodes().remove(name);
             shared.gathered().node_gone(name);
         }
         _ => {}

@@ -233,7 +233,6 @@ async fn what_may_not_be_read_is_said_in_the_api_servers_words() {
     let server = Server::start(move |asked| match (asked.path.as_str(), asked.watch) {
         (PODS, false) => refused(words),
         (NODES, false) => list("5", &[node("a", 1)]),
-        ("/api/v1/nodes/a/proxy/metrics", _) => refused("nodes \"a\" is forbidden: cannot get nodes/proxy"),
         _ => quiet(asked),
     })
     .await;
@@ -245,12 +244,7 @@ async fn what_may_not_be_read_is_said_in_the_api_servers_words() {
             PlaneEvent::Watch(resource, watched) => _ = waiting.insert(resource, watched),
             _ => {}
         }
-        let wanted = [
-            Resource::Pods,
-            Resource::CniPods,
-            Resource::Events,
-            Resource::KubeletMetrics,
-        ];
+        let wanted = [Resource::Pods, Resource::CniPods, Resource::Events];
         wanted
             .iter()
             .all(|resource| waiting.contains_key(resource))
@@ -259,7 +253,6 @@ async fn what_may_not_be_read_is_said_in_the_api_servers_words() {
     let fares = running.next("refusals", of).await;
     assert_eq!(fares[&Resource::Pods], Watched::Refused(words.to_owned()));
     assert_eq!(fares[&Resource::CniPods], fares[&Resource::Pods]);
-    assert!(matches!(&fares[&Resource::KubeletMetrics], Watched::Refused(why) if why.contains("nodes/proxy")));
     assert!(matches!(fares[&Resource::Events], Watched::Live(_)));
     running.stop().await;
 }
@@ -518,40 +511,35 @@ async fn labels_that_a_cluster_cidr_selects_by_are_kept_of_all_nodes() {
 }
 
 #[tokio::test]
-async fn kubelets_and_managers_are_asked_where_that_is_allowed() {
-    let manager = json!({"metadata": {"namespace": "kube-system", "name": "kube-controller-manager-a", "labels": {"component": "kube-controller-manager"}},
-        "spec": {"nodeName": "a", "hostNetwork": true, "containers": [{"name": "kube-controller-manager", "command": ["kube-controller-manager"]}]}});
-    let server = Server::start(move |asked| match asked.path.as_str() {
-        NODES if !asked.watch => list("5", &[node("a", 1), node("b", 2)]),
-        PODS if !asked.watch => list("5", std::slice::from_ref(&manager)),
-        "/api/v1/nodes/a/proxy/metrics" | "/api/v1/nodes/b/proxy/metrics" => {
-            Reply::Text("kubelet_run_podsandbox_errors_total{runtime_handler=\"\"} 4\n".to_owned())
-        }
-        "/api/v1/nodes/a/proxy/configz" | "/api/v1/nodes/b/proxy/configz" => Reply::Json(
-            200,
-            json!({"kubeletconfig": {"maxPods": 110, "containerRuntimeEndpoint": "unix:///x"}}),
-        ),
-        "/api/v1/namespaces/kube-system/pods/https:kube-controller-manager-a:10257/proxy/metrics" => {
-            Reply::Text("node_ipam_controller_cidrset_usage_cidrs{clusterCIDR=\"10.244.0.0/16\"} 0.25\n".to_owned())
-        }
-        _ => quiet(asked),
-    })
-    .await;
-    let mut running = start(&server);
-    let (mut words, mut pools) = (BTreeMap::new(), Vec::new());
-    let of = |event| {
-        match event {
-            PlaneEvent::Kubelet(node, word) => _ = words.insert(node, (word.max_pods, word.sandbox_errors)),
-            PlaneEvent::PoolMetrics(read) => pools = read,
-            _ => {}
-        }
-        (words.len() == 2 && pools.len() == 1).then(|| (words.clone(), pools.clone()))
+async fn managers_are_asked_where_that_is_allowed_and_it_is_said_where_not() {
+    let manager = |name: &str| {
+        json!({"metadata": {"namespace": "kube-system", "name": name, "labels": {"component": "kube-controller-manager"}},
+            "spec": {"nodeName": "a", "hostNetwork": true, "containers": [{"name": "kube-controller-manager", "command": ["kube-controller-manager"]}]}})
     };
-    let (words, pools) = running.next("kubelets and pools", of).await;
-    assert_eq!(words["a"], (Some(110), Some(4)));
-    assert_eq!(words["b"], words["a"]);
-    assert_eq!(pools[0].usage, Some(0.25));
-    running.stop().await;
+    for allowed in [true, false] {
+        let server = Server::start(move |asked| match asked.path.as_str() {
+            NODES if !asked.watch => list("5", &[node("a", 1)]),
+            PODS if !asked.watch => list("5", &[manager("kube-controller-manager-a")]),
+            "/api/v1/namespaces/kube-system/pods/https:kube-controller-manager-a:10257/proxy/metrics" if allowed => {
+                Reply::Text("node_ipam_controller_cidrset_usage_cidrs{clusterCIDR=\"10.244.0.0/16\"} 0.25\n".to_owned())
+            }
+            _ => quiet(asked),
+        })
+        .await;
+        let mut running = start(&server);
+        if allowed {
+            let of = |event| match event {
+                PlaneEvent::PoolMetrics(read) => read.first().map(|pool| pool.usage),
+                _ => None,
+            };
+            assert_eq!(running.next("pools", of).await, Some(0.25));
+            running.live(Resource::ManagerMetrics).await;
+        } else {
+            let refused = |watched: &Watched| matches!(watched, Watched::Refused(why) if why.contains("forbidden"));
+            running.fares(Resource::ManagerMetrics, refused).await;
+        }
+        running.stop().await;
+    }
 }
 
 #[tokio::test]

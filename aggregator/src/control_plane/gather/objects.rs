@@ -128,19 +128,9 @@ impl Objects {
                 Says::Block(block) => delegates.blocks.push(block.clone()),
                 Says::ClusterCidr(range) => delegates.cluster_cidrs.push(range.clone()),
                 Says::NetworkConfig(config) => delegates.node_network_configs.push(config.clone()),
-                Says::Name(_) => {}
+                Says::Name(name) => delegates.cni_nodes.push(name.clone()),
             }
         }
-        let names = |kind| {
-            let listed = known.contains(&kind).then(|| self.of(kind));
-            let names = listed.into_iter().flatten().filter_map(|says| match says {
-                Says::Name(name) => Some(name.clone()),
-                _ => None,
-            });
-            names.collect()
-        };
-        delegates.eni_configs = names(Kind::EniConfigs);
-        delegates.cni_nodes = names(Kind::CniNodes);
         delegates
             .blocks
             .sort_by(|a, b| (&a.node, a.cidr).cmp(&(&b.node, b.cidr)));
@@ -173,7 +163,7 @@ fn read(kind: Kind, value: &Value) -> Result<Says, String> {
         Kind::BlockAffinities => Says::Block(calico::block(value)?),
         Kind::ClusterCidrs => Says::ClusterCidr(cluster_cidr::record(value)?),
         Kind::NodeNetworkConfigs => Says::NetworkConfig(azure::record(value)?),
-        Kind::EniConfigs | Kind::CniNodes => Says::Name(aws::name(value)?),
+        Kind::CniNodes => Says::Name(aws::name(value)?),
         Kind::Nodes | Kind::Pods | Kind::SandboxEvents | Kind::NodeEvents => {
             return Err("it is read elsewhere".to_owned());
         }

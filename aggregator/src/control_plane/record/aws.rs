@@ -1,4 +1,4 @@
-//! ENIConfigs and CNINodes of the AWS VPC CNI: that they exist is what matters.
+//! CNINodes of the AWS VPC CNI: that they exist is what matters.
 
 use serde_json::Value;
 

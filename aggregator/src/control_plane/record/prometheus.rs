@@ -1,5 +1,5 @@
 //! The few lines that are wanted of a text of metrics. There is no parser among the well-kept crates
-//! (prometheus-parse is of 2023 and brings three others), and a kubelet's text has 10,000 lines of which three matter.
+//! (prometheus-parse is of 2023 and brings three others), and a component's text has thousands of lines of which a few matter.
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::control_plane::gather::Gathered;
 use crate::control_plane::kind::Kind;
 use crate::control_plane::record::node::{Node, record};
-use crate::control_plane::record::{Object, k3s, kubelet};
+use crate::control_plane::record::{Object, k3s, metrics};
 
 /// Keys that records look at, so that random objects get anywhere.
 const KEYS: &[&str] = &[
@@ -182,9 +182,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_a_reader_panic(text in prop_oneof![".{0,80}", prop::sample::select(TEXTS).prop_map(str::to_owned)]) {
-        let _ = kubelet::config(&text, &mut Default::default());
-        kubelet::metrics(&text, &mut Default::default());
-        let _ = kubelet::pools(&format!("node_ipam_controller_cidrset_usage_cidrs{text}"), "m", jiff::Timestamp::UNIX_EPOCH);
+        let _ = metrics::pools(&format!("node_ipam_controller_cidrset_usage_cidrs{text}"), "m", jiff::Timestamp::UNIX_EPOCH);
         let _ = k3s::record("n", &[("k3s.io/node-args".to_owned(), text)].into());
     }
 }
