@@ -81,7 +81,7 @@ pub struct NodeSummary {
     pub in_control_plane: bool,
     /// The Ready condition is True.
     pub ready: bool,
-    /// Why it is not, as the condition says it; empty: it is Ready, or nobody says why not.
+    /// Why it is not, as the condition says it, or that it is and its network is not; empty: nobody says anything.
     pub not_ready: String,
     /// Its pod CIDRs.
     pub pod_cidrs: Vec<IpNet>,

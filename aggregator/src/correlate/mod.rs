@@ -47,6 +47,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Trigger};
 use jiff::Timestamp;
 
+use crate::cluster::around;
 use crate::cluster::objects::{Resource, Watched};
 use crate::cluster::{ControlPlane, HostState, NodeRecord, PoolConfig};
 use crate::ipam::{self, Ipam};
@@ -114,6 +115,28 @@ impl<'a> Scene<'a> {
             text.push_str(&format!(", InternalIP {}", words::list(&node.internal_ips)));
         }
         self.plane_evidence(format!("Node {}", node.name), text)
+    }
+
+    /// What a cloud's route controller or a CNI says of a node's place in the pod network, where it is not in order: pods
+    /// elsewhere may not reach it though its own routes are right. The condition is not looked at again when routes break
+    /// (reference A), so that it is absent shows nothing.
+    pub fn network_evidence(&self, node: &NodeRecord) -> Vec<Evidence> {
+        let mut rows = Vec::new();
+        if let Some(reason) = &node.network_unavailable {
+            let text = format!("NetworkUnavailable is True: {reason}");
+            rows.push(self.plane_evidence(format!("Node {}", node.name), text));
+        }
+        let events = self.plane.around.allocation.get(&node.name);
+        let told = events.and_then(|events| events.route_failed.as_ref());
+        // Of this Node, and not of one that had its name before.
+        let of_this = |told: &&around::Told| node.created_at.is_none_or(|made| told.last >= Some(made));
+        if let Some(told) = told.filter(|told| pool::recent(told.last, self.now)).filter(of_this) {
+            let source = format!("event FailedToCreateRoute of {} on Node {}", told.component, node.name);
+            let mut row = self.around_evidence(Resource::Events, source, told.message.clone());
+            row.observed_at = told.last;
+            rows.push(row);
+        }
+        rows
     }
 
     /// Something that the control plane says.

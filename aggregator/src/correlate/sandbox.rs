@@ -244,6 +244,7 @@ fn around_it(scene: &Scene<'_>, node: &NodeRecord, claim: &mut Claim) {
             .evidence
             .push(scene.plane_evidence(format!("Node {name}"), format!("not Ready: {why}")));
     }
+    claim.evidence.extend(scene.network_evidence(node));
     let daemons = scene.plane.around.daemons.get(name).into_iter().flatten();
     for daemon in daemons.filter(|daemon| !daemon.ready && daemon.kind != "kube-proxy") {
         let trouble = daemon

@@ -24,10 +24,13 @@ use crate::summary::{Health, NodeDetail, NodeSummary, PoolReport, Status, Tally}
 const UNKNOWNS: usize = 32;
 
 /// Why the node's network is not ready, where its kubelet says so (reference C: "container runtime network not ready:
-/// NetworkReady=false reason:NetworkPluginNotReady message:…"). What else keeps a node from being Ready is not ours.
-fn no_network(node: &NodeRecord) -> Option<&str> {
-    let why = node.not_ready.as_deref()?;
-    why.contains("network not ready").then_some(why)
+/// NetworkReady=false reason:NetworkPluginNotReady message:…"), or a route controller: then the node may be Ready and
+/// reached by nobody. What else keeps a node from being Ready is not ours.
+fn no_network(node: &NodeRecord) -> Option<String> {
+    let unavailable = node.network_unavailable.as_ref();
+    let unavailable = unavailable.map(|reason| format!("NetworkUnavailable is True: {reason}"));
+    let why = node.not_ready.clone().filter(|why| why.contains("network not ready"));
+    why.or(unavailable)
 }
 
 impl State {
@@ -262,7 +265,9 @@ impl State {
             uid: node.map(|node| node.uid.clone()).unwrap_or_default(),
             in_control_plane: node.is_some(),
             ready: node.is_some_and(|node| node.ready == Some(true)),
-            not_ready: node.and_then(|node| node.not_ready.clone()).unwrap_or_default(),
+            not_ready: node
+                .and_then(|node| node.not_ready.clone().or_else(|| no_network(node)))
+                .unwrap_or_default(),
             pod_cidrs: node.map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
             internal_ips: node.map(|node| node.internal_ips.clone()).unwrap_or_default(),
             report,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use cidrift_aggregator::cluster::around::{FailingPod, SandboxFailures, Told};
+use cidrift_aggregator::cluster::around::{AllocationEvents, FailingPod, SandboxFailures, Told};
 use cidrift_aggregator::cluster::objects::{Daemon, Resource, Watched};
+use cidrift_aggregator::summary::Health;
 use cidrift_proto::finding::{FindingState, Severity};
 
 use crate::outlived::{pod, pods};
@@ -223,6 +224,47 @@ fn where_pods_cannot_be_seen_failures_end_with_kubelets_silence_and_that_is_said
     // Nobody can say that it is over; only that nothing more is heard of it.
     world.pass(Duration::from_secs(17 * 60));
     assert_eq!(sand(&world), ["SAND01/node-b open stale"]);
+}
+
+#[test]
+fn a_route_that_a_cloud_could_not_make_is_evidence_and_its_node_is_not_called_healthy() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    let health = |world: &World| {
+        let detail = world.engine.read(|state| state.node("node-b", world.now));
+        let summary = detail.expect("it is there").summary;
+        (summary.health, summary.not_ready)
+    };
+    assert_eq!(health(&world), (Health::Healthy, String::new()));
+    let node = world.nodes.get_mut("node-b").expect("it is there");
+    node.network_unavailable = Some("NoRouteCreated".to_owned());
+    let told = Told {
+        component: "route_controller".to_owned(),
+        message: "Could not create route x 10.244.2.0/24 for node node-b after 29.9s: AmbiguousPolicyEvaluationPaths"
+            .to_owned(),
+        count: 12,
+        first: Some(world.now),
+        last: Some(world.now),
+    };
+    let events = AllocationEvents {
+        route_failed: Some(told),
+        ..AllocationEvents::default()
+    };
+    world.around.allocation.insert("node-b".to_owned(), events);
+    let failures = vec![failing(&world, "web", FULL, 5)];
+    fail(&mut world, failures);
+    let unavailable = "NetworkUnavailable is True: NoRouteCreated";
+    let evidence = world.finding("SAND01/node-b").claim.evidence.clone();
+    let says = |text: &str| evidence.iter().any(|row| row.text.contains(text));
+    assert!(
+        says(unavailable) && says("AmbiguousPolicyEvaluationPaths"),
+        "{evidence:?}"
+    );
+    // It is Ready, and nothing else is wrong with it.
+    world.around.sandboxes.clear();
+    pods(&mut world, "node-b", Vec::new());
+    world.publish();
+    world.pass(SETTLE);
+    assert_eq!(health(&world), (Health::Unknown, unavailable.to_owned()));
 }
 
 #[test]
