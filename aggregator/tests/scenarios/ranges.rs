@@ -580,7 +580,7 @@ fn a_finding_with_many_rows_ends_at_the_price_of_one_look_at_all_nodes() {
     }
     let (change, end) = (changes.iter().min(), ends.iter().min());
     assert!(
-        end < change.map(|change| *change * 8).as_ref(),
+        end < change.map(|change| *change * 2).as_ref(),
         "{end:?} for the end, {change:?} for a change"
     );
 }

@@ -270,10 +270,13 @@ fn a_route_that_a_cloud_could_not_make_is_evidence_and_its_node_is_not_called_he
 #[test]
 fn failures_of_pods_that_are_not_listed_yet_may_be_long_over() {
     let mut world = World::healthy(Plane::HostGw, THREE);
+    world.around.watches.insert(Resource::Events, Watched::Live(world.now));
     world.around.watches.insert(Resource::Pods, Watched::Unlisted(None));
-    let failures = vec![failing(&world, "web", FULL, 5), failing(&world, "db", FULL, 5)];
-    fail(&mut world, failures);
-    world.around.pods.clear();
+    let failures = SandboxFailures {
+        failing: vec![failing(&world, "web", FULL, 5), failing(&world, "db", FULL, 5)],
+        total: 2,
+    };
+    world.around.sandboxes.insert("node-b".to_owned(), failures);
     world.publish();
     world.pass(SETTLE * 2);
     assert_eq!(sand(&world), Vec::<String>::new());
