@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// What an `ipam` block says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Ipam {
+pub(in crate::observe) struct Ipam {
     /// "host-local", "calico-ipam", …
     pub kind: Option<String>,
     /// host-local's ranges; where `rangeStart` and `rangeEnd` narrow a subnet,
@@ -21,7 +21,7 @@ pub(super) struct Ipam {
 
 /// Reads the `ipam` block. Ranges are read of host-local only: other
 /// allocators' pools are not the node's.
-pub(super) fn parse(block: &Value) -> Ipam {
+pub(in crate::observe) fn parse(block: &Value) -> Ipam {
     let mut ipam = Ipam {
         kind: text(block, "type"),
         ..Ipam::default()

@@ -6,7 +6,7 @@
 
 mod config;
 mod flannel;
-mod ipam;
+pub(super) mod ipam;
 mod picker;
 mod programs;
 pub(in crate::observe) mod runtime;
