@@ -21,6 +21,7 @@ pub mod programs;
 pub mod reach;
 pub mod require;
 pub mod route;
+pub mod runtime;
 pub mod show;
 pub mod snapshot;
 pub mod state;

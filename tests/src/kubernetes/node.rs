@@ -28,10 +28,10 @@ use crate::topology::{self, Identity};
 const READY: Duration = Duration::from_secs(30);
 
 /// Where containerd listens, on the node.
-const CONTAINERD: &str = "/run/containerd/containerd.sock";
+pub(crate) const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// Where CNI plugins are, below the node's root. Not in `/opt`, which is the machine's.
-const PLUGINS: &str = "var/lib/cni-plugins";
+pub(crate) const PLUGINS: &str = "var/lib/cni-plugins";
 
 /// A node.
 #[derive(Debug)]
@@ -277,7 +277,7 @@ fn wire(name: &str, identity: &Identity, parts: &Parts<'_>) -> Result<(Netns, Ip
 }
 
 /// containerd's configuration, of the version that 1.6 and 2.x both read.
-fn containerd_files(root: &Path, cni: Cni) -> Result<()> {
+pub(crate) fn containerd_files(root: &Path, cni: Cni) -> Result<()> {
     for directory in [
         "etc/containerd",
         "etc/cni/net.d",
