@@ -26,6 +26,12 @@ pub fn claims(host: &HostState) -> Vec<Claim> {
     claims
 }
 
+/// Codes that an agent may speak of: those that it decides, and what its logs tell of failing sandboxes, which is joined
+/// with what the control plane sees.
+pub fn spoken(code: Code) -> bool {
+    owned(code) || code == Code::Sand01
+}
+
 /// Codes that an agent decides.
 pub fn owned(code: Code) -> bool {
     matches!(

@@ -1,10 +1,11 @@
-//! SAND01, as the control plane sees it: pods of a node that get no sandbox, what kubelet says of it, and
+//! SAND01: pods of a node that get no sandbox, what kubelet says of it through the API and the host by its own logs, and
 //! the other witness: who does get one. A failure that was tried again and went well is nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::{Affected, Claim, Severity};
+use cidrift_proto::finding::{Affected, Claim, ROWS, Severity};
+use cidrift_proto::signature::{Signature, stable};
 use jiff::Timestamp;
 
 use super::{Scene, cap_affected, words};
@@ -12,7 +13,6 @@ use crate::cluster::NodeRecord;
 use crate::cluster::around::{FailingPod, PodRecord, SandboxFailures};
 use crate::cluster::objects::Resource;
 use crate::ipam::Ipam;
-use cidrift_proto::signature::{Signature, stable};
 
 /// Tries of one pod that failed before it counts alone: kubelet tries about every 15 s, so this is most of a
 /// minute. A node where two pods fail and none succeeds need not wait for that.
@@ -28,14 +28,74 @@ const START: i64 = 5 * 60;
 
 /// All of them.
 pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
+    let around = &scene.plane.around;
     // Most of the events are of pods that have their sandboxes by now: which, only the list of pods will say.
-    if scene.plane.around.unlisted(Resource::Pods) {
+    if around.unlisted(Resource::Pods) {
         return Vec::new();
     }
-    let sandboxes = scene.plane.around.sandboxes.iter();
-    sandboxes
-        .filter_map(|(name, failures)| claim(scene, scene.node(name)?, failures))
+    let told: BTreeMap<&String, &Claim> = scene
+        .hosts
+        .keys()
+        .filter_map(|name| Some((name, host_claim(scene, name)?)))
+        .collect();
+    let names: BTreeSet<&String> = around.sandboxes.keys().chain(told.keys().copied()).collect();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let node = scene.node(name)?;
+            let seen = around.sandboxes.get(name);
+            let seen = seen.and_then(|failures| claim(scene, node, failures));
+            join(scene, node, seen, told.get(name).copied())
+        })
         .collect()
+}
+
+/// What a host's own logs tell of failing sandboxes.
+fn host_claim<'a>(scene: &Scene<'a>, name: &str) -> Option<&'a Claim> {
+    let claims = &scene.host(name)?.claims;
+    claims.iter().find(|claim| claim.code == Code::Sand01)
+}
+
+/// Both halves as one. Who sees events and pods knows which pods still want a sandbox, so that the host's logs are
+/// further evidence there; where either cannot be seen, they stand for themselves.
+fn join(scene: &Scene<'_>, node: &NodeRecord, seen: Option<Claim>, told: Option<&Claim>) -> Option<Claim> {
+    let Some(told) = told else { return seen };
+    if let Some(mut claim) = seen {
+        let logs = told.evidence.iter().filter(|row| row.source.ends_with(&on(&node.name)));
+        claim.evidence.extend(logs.cloned());
+        claim.evidence.truncate(ROWS);
+        return Some(claim);
+    }
+    let around = &scene.plane.around;
+    let unseen: Vec<String> = [Resource::Events, Resource::Pods]
+        .into_iter()
+        .filter_map(|resource| around.unseen(resource))
+        .collect();
+    if unseen.is_empty() || matches!(scene.ipam(node), Ipam::NoDataPlane(_)) {
+        return None;
+    }
+    let mut claim = told.clone();
+    claim.subject.clone_from(&node.name);
+    claim.nodes = vec![node.name.clone()];
+    claim.evidence.truncate(ROWS);
+    claim.affected.truncate(ROWS);
+    claim.unseen.extend(unseen);
+    claim.unseen.truncate(ROWS);
+    Some(claim)
+}
+
+/// How the source of what a host's logs tell ends.
+fn on(node: &str) -> String {
+    format!(" on {node}")
+}
+
+/// Whether a host whose logs showed this still reports and tells of no failing pods any more.
+pub fn host_recovered(scene: &Scene<'_>, claim: &Claim) -> bool {
+    let end = on(&claim.subject);
+    let mut logs = claim.evidence.iter();
+    logs.any(|row| row.source.ends_with(&end))
+        && scene.host(&claim.subject).is_some()
+        && host_claim(scene, &claim.subject).is_none()
 }
 
 /// When claims may change by time alone: when a node is young no more, or kubelet has been silent for long where pods

@@ -145,6 +145,11 @@ impl<'a> Fates<'a> {
         }
         let around = &self.scene.plane.around;
         if let Some(Watched::Refused(why) | Watched::Broken(why)) = around.watches.get(&Resource::Events) {
+            if sandbox::host_recovered(&self.scene, claim) {
+                return self.host(name, |_| {
+                    format!("the logs of {name} tell of no pod that fails any more")
+                });
+            }
             return Fate::Unseen(format!("{}: {why}", Resource::Events));
         }
         if sandbox::still_fails(&self.scene, name) {

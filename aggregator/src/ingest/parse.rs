@@ -99,8 +99,8 @@ pub(super) fn claims(node: &str, max: usize, wire: &[v1::Claim]) -> Result<Vec<C
     let claims = wire.iter().map(Claim::try_from).collect::<Result<Vec<_>, _>>()?;
     let mut seen = HashSet::new();
     for claim in &claims {
-        let why = if !crate::correlate::host::owned(claim.code) {
-            "an agent makes HOST claims and SEEN02 only"
+        let why = if !crate::correlate::host::spoken(claim.code) {
+            "an agent makes HOST claims, SAND01 and SEEN02 only"
         } else if claim.subject != node || claim.nodes.iter().any(|named| named != node) {
             "a host speaks of itself only"
         } else if !seen.insert(claim.code) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use cidrift_aggregator::cluster::around::{AllocationEvents, FailingPod, SandboxFailures, Told};
 use cidrift_aggregator::cluster::objects::{Daemon, Resource, Watched};
 use cidrift_aggregator::summary::Health;
-use cidrift_proto::finding::{FindingState, Severity};
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::{Claim, Evidence, FindingState, Severity, Trigger};
 
 use crate::outlived::{pod, pods};
 use crate::world::*;
@@ -308,6 +309,105 @@ fn a_node_that_is_still_getting_its_cni_is_given_five_minutes_unless_something_s
     here.push(pod("earlier", "10.244.2.9", before - Duration::from_secs(10)));
     pods(&mut world, "node-b", here);
     world.publish();
+    world.pass(SETTLE);
+    assert_eq!(sand(&world), ["SAND01/node-b open"]);
+}
+
+/// What the agent of node-b makes of its runtime's log.
+fn logs(world: &World) -> Claim {
+    Claim {
+        code: Code::Sand01,
+        subject: "node-b".to_owned(),
+        severity: Severity::Error,
+        nodes: vec!["node-b".to_owned()],
+        summary: "2 pods of node-b get no sandbox: the node's address range is used up".to_owned(),
+        affected: Vec::new(),
+        affected_total: 0,
+        evidence: vec![Evidence {
+            source: "/var/log/containerd.log on node-b".to_owned(),
+            text: format!("containerd: {FULL}"),
+            observed_at: Some(world.now),
+            stale: false,
+        }],
+        unseen: Vec::new(),
+        cause: "All addresses are given out.".to_owned(),
+        remedy: "Look at HOST05.".to_owned(),
+        changed_at: Some(world.now),
+        trigger: Trigger::Host,
+    }
+}
+
+fn tell(world: &mut World, claims: Vec<Claim>) {
+    world.delta_with("node-b", vec![], vec![], None, Some(claims));
+}
+
+#[test]
+fn the_hosts_own_log_is_evidence_beside_kubelets_events() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    let failures = vec![failing(&world, "web", FULL, 1), failing(&world, "db", FULL, 1)];
+    fail(&mut world, failures);
+    let told = logs(&world);
+    tell(&mut world, vec![told]);
+    world.pass(SETTLE);
+    assert_eq!(sand(&world), ["SAND01/node-b open"]);
+    let sources: Vec<String> = world
+        .finding("SAND01/node-b")
+        .claim
+        .evidence
+        .iter()
+        .map(|row| row.source.clone())
+        .collect();
+    assert!(
+        sources.contains(&"/var/log/containerd.log on node-b".to_owned()),
+        "{sources:?}"
+    );
+    assert!(
+        sources
+            .iter()
+            .any(|source| source.starts_with("event FailedCreatePodSandBox")),
+        "{sources:?}"
+    );
+}
+
+#[test]
+fn where_events_and_pods_are_seen_a_log_alone_is_nothing() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    fail(&mut world, Vec::new());
+    world.around.watches.insert(Resource::Pods, Watched::Live(world.now));
+    world.publish();
+    let told = logs(&world);
+    tell(&mut world, vec![told]);
+    world.pass(SETTLE);
+    assert_eq!(sand(&world), Vec::<String>::new());
+}
+
+#[test]
+fn where_events_may_not_be_read_the_hosts_log_stands_for_itself() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    let refused = Watched::Refused("events is forbidden".to_owned());
+    world.around.watches.insert(Resource::Events, refused);
+    world.publish();
+    let told = logs(&world);
+    tell(&mut world, vec![told]);
+    world.pass(SETTLE);
+    assert_eq!(sand(&world), ["SAND01/node-b open"]);
+    let unseen = world.finding("SAND01/node-b").claim.unseen.join("; ");
+    assert!(unseen.contains("events is forbidden"), "{unseen}");
+    tell(&mut world, Vec::new());
+    assert_eq!(sand(&world), Vec::<String>::new());
+    assert_eq!(world.resolved(), ["SAND01/node-b"]);
+}
+
+#[test]
+fn a_host_speaks_of_its_own_sandboxes_only() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    let refused = Watched::Refused("events is forbidden".to_owned());
+    world.around.watches.insert(Resource::Events, refused);
+    world.publish();
+    let mut told = logs(&world);
+    told.subject = "node-c".to_owned();
+    told.nodes = vec!["node-c".to_owned()];
+    tell(&mut world, vec![told]);
     world.pass(SETTLE);
     assert_eq!(sand(&world), ["SAND01/node-b open"]);
 }
