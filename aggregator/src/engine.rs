@@ -13,6 +13,7 @@ mod marks;
 pub mod memory;
 mod node;
 mod plane;
+mod programs;
 mod row;
 mod state;
 mod time;

@@ -51,6 +51,8 @@ pub enum Resource {
     ManagerMetrics,
     /// `k3s.io/node-args` on Nodes, and k3s' defaults.
     K3sNodes,
+    /// Processes and static pod manifests that agents find on hosts.
+    HostPrograms,
 }
 
 impl fmt::Display for Resource {
@@ -77,6 +79,7 @@ impl fmt::Display for Resource {
             Self::CniPods => "pods of CNI daemons",
             Self::ManagerMetrics => "metrics of kube-controller-manager",
             Self::K3sNodes => "k3s' node arguments",
+            Self::HostPrograms => "programs on hosts",
         })
     }
 }

@@ -60,7 +60,8 @@ fn reference<'a>(ground: &'a Ground<'_>) -> Option<&'a Witness> {
 fn evidence(scene: &Scene<'_>, witness: &Witness) -> Evidence {
     let mut row = scene.plane_evidence(witness.who.clone(), list(&witness.ranges));
     if let Some(resource) = witness.resource {
-        row.stale |= !scene.plane.around.complete(resource);
+        // A host's last word stands until it says otherwise.
+        row.stale |= resource != Resource::HostPrograms && !scene.plane.around.complete(resource);
     }
     row
 }
@@ -183,6 +184,15 @@ fn harm(kind: &str, outside: bool, pool: &str) -> (Severity, String, String) {
                 "Compare its --cluster-cidr with {pool}. Do not restart it before a range that holds every node's CIDR stands there (POOL02)."
             ),
         ),
+        "kcm-process" => text(
+            Severity::Warning,
+            "A kube-controller-manager on that host was started with another range than the rest knows: its manifest was changed \
+             and it has not restarted, or it is not this cluster's.",
+            format!(
+                "Compare its --cluster-cidr with {pool} before it restarts, or before the leader changes: a range that does not hold \
+                 every node's CIDR makes it exit (POOL02)."
+            ),
+        ),
         "k3s" => text(
             Severity::Error,
             "Servers with different --cluster-cidr allocate from different ranges, whichever leads.",
@@ -222,6 +232,8 @@ pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim) -> Fate {
         "kube-proxy" => &[Resource::KubeProxyConfig, Resource::ProxyPods],
         "kubeadm-config" => &[Resource::KubeadmConfig],
         "k3s" => &[Resource::K3sNodes],
+        // What no host's agent tells any more is gone.
+        "kcm-process" => &[],
         _ => &[Resource::CniPods],
     };
     match kinds.iter().find_map(|kind| scene.plane.around.unseen(*kind)) {

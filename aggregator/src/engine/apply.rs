@@ -127,5 +127,5 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
 
 /// Facts say the same, whenever they were read.
 fn same_facts(a: &HostFacts, b: &HostFacts) -> bool {
-    a.links == b.links && a.cni == b.cni && a.gaps == b.gaps
+    a.links == b.links && a.cni == b.cni && a.gaps == b.gaps && a.programs == b.programs
 }

@@ -18,6 +18,7 @@ use super::memory::Memory;
 use super::row::{Row, Why};
 use super::time::Agenda;
 use crate::cluster::around::Around;
+use crate::cluster::objects::RangeWitness;
 use crate::cluster::{ControlPlane, Expectation, HostEvent, HostState, NodeRecord, PoolConfig, ReportState};
 use crate::correlate::book::Book;
 use crate::correlate::{Scene, explain, habit};
@@ -55,6 +56,8 @@ pub struct State {
     /// What each Node's IPAM was taken for, condensed, without what its host says.
     pub(super) classes: HashMap<String, u64>,
     pub(super) agenda: Agenda,
+    /// What each host's programs say of pod ranges.
+    pub(super) programs: BTreeMap<String, Vec<RangeWitness>>,
     /// The newest time that was handed in: what a look without a time is made for.
     pub(super) clock: Timestamp,
 }
@@ -76,6 +79,7 @@ impl State {
             told_strangers: false,
             ripens: Ripens::default(),
             classes: HashMap::new(),
+            programs: BTreeMap::new(),
             agenda: Agenda::default(),
             clock: Timestamp::UNIX_EPOCH,
         }
@@ -131,6 +135,9 @@ impl State {
         } else if !self.rows.contains_key(node) {
             self.rows.insert(node.to_owned(), Row::default());
         }
+        if touched.facts {
+            self.hear_programs(node, now);
+        }
         let woke = self.reported(node, now);
         self.rejudge_host(node, touched, woke, now);
     }
@@ -154,6 +161,7 @@ impl State {
         let nodes_same = plane.nodes == self.plane.nodes;
         let problem_same = plane.problem.is_some() == self.plane.problem.is_some();
         let old = std::mem::replace(&mut self.plane, plane);
+        self.place_programs();
         let started = self.expectations.started();
         if nodes_same && started && pool_same {
             if problem_same {

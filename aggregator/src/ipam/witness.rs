@@ -25,6 +25,7 @@ const OTHERS: &[Resource] = &[
     Resource::CniPods,
     Resource::OpenShiftNetworks,
     Resource::AntreaConfig,
+    Resource::HostPrograms,
 ];
 
 /// What a witness's word is to the pool as it is judged by.
@@ -370,6 +371,7 @@ fn kind(resource: Resource) -> &'static str {
         Resource::K3sNodes => "k3s",
         Resource::OpenShiftNetworks => "openshift",
         Resource::AntreaConfig => "antrea",
+        Resource::HostPrograms => "kcm-process",
         _ => "cni",
     }
 }
@@ -396,7 +398,7 @@ fn measure(witness: &RangeWitness, users: Users, around: &Around) -> Measure {
         return not("no node's CNI uses spec.podCIDR");
     }
     match witness.resource {
-        Resource::KubeadmConfig | Resource::K3sNodes => Measure::Same,
+        Resource::KubeadmConfig | Resource::K3sNodes | Resource::HostPrograms => Measure::Same,
         Resource::FlannelConfig if !users.flannel => not("no node uses flannel"),
         _ => Measure::Covers,
     }

@@ -9,6 +9,7 @@ mod missing;
 mod odd;
 mod outlived;
 mod pools;
+mod processes;
 mod ranges;
 mod rivals;
 mod sandboxes;
