@@ -62,7 +62,7 @@ enum Command {
     Down,
     /// Measure what the programs cost beside what the kernel alone costs. Build with --release.
     Bench {
-        /// What to measure: dump, latency, rss, scale. All, if none is named.
+        /// What to measure: dump, latency, rss, footprint, scale. All, if none is named.
         what: Vec<Bench>,
         /// Print JSON instead of a table.
         #[arg(long)]
@@ -180,6 +180,8 @@ enum Bench {
     Latency,
     /// The agent's memory at 5,000 routes.
     Rss,
+    /// A real agent that looks at a real runtime with a full node's pods, while nothing happens.
+    Footprint,
     /// The aggregator with 15,000 Nodes and 450,000 Pods, and with 1,000 reporting hosts.
     Scale,
 }
@@ -309,6 +311,10 @@ fn bench(what: &[Bench], json: bool) -> anyhow::Result<bool> {
     if chosen(Bench::Rss) {
         let directory = tempfile::tempdir()?;
         figures.extend(bench::rss::run(programs()?, directory.path(), 5_000)?);
+    }
+    if chosen(Bench::Footprint) {
+        let directory = tempfile::tempdir()?;
+        figures.extend(bench::footprint::run(directory.path())?);
     }
     if chosen(Bench::Scale) {
         figures.extend(bench::scale::run()?);

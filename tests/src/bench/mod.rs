@@ -2,6 +2,7 @@
 //! same run: figures of different machines can then be compared.
 
 pub mod dump;
+pub mod footprint;
 pub mod latency;
 pub mod raw;
 pub mod rss;

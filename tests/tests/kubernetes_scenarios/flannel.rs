@@ -88,7 +88,7 @@ fn reborn(name: &'static str, backend: Backend) {
 
     // n2 and n3 follow at once. n1 does not, and its flanneld makes a route for its own new CIDR, back to itself.
     swap(&cluster, "n1", net("10.244.101.0/24"));
-    let reborn = ["HOST01/n1", "HOST02/n1", "HOST04/n1", "POOL12/n1"];
+    let reborn = ["HOST01/n1", "HOST02/n1", "HOST03/n1", "HOST04/n1", "POOL12/n1"];
     stage.open(
         "HOST04/n1",
         &Says {

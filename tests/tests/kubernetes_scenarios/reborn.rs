@@ -86,7 +86,14 @@ fn a_node_reborn_under_another_cidr_is_told_while_its_pods_run_on_with_the_old_o
         ..Says::default()
     };
     stage.open("PATH03/n2", &says);
-    let open = ["HOST01/n1", "HOST02/n1", "PATH03/n2", "POOL12/n1"];
+    let says = Says {
+        summary: &["2 pods"],
+        evidence: &[("containerd.sock on n1", "default/old")],
+        explained_by: why,
+        ..Says::default()
+    };
+    stage.open("HOST03/n1", &says);
+    let open = ["HOST01/n1", "HOST02/n1", "HOST03/n1", "PATH03/n2", "POOL12/n1"];
     stage.only(&open);
     stage.mark("found");
     // A fresh aggregator has not seen the first Node: the pods that are older than the second show it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cidrift_lab::kubernetes::Scenario;
 use cidrift_lab::kubernetes::cni::{CONFLIST, bridge, write_conflist};
 use cidrift_lab::require::{Need, have};
+use cidrift_proto::finding::Severity;
 
 use crate::node::{RANGES, delete_bridge, net};
 use crate::stage::{PATIENCE, Says, Stage};
@@ -87,27 +88,41 @@ fn a_range_with_fewer_addresses_than_pods() {
         "SAND01/n1",
         &Says {
             summary: &["2 pods of n1 get no sandbox: the node's address range is used up"],
-            evidence: &[(
-                "event FailedCreatePodSandBox of kubelet on Pod default/p",
-                "no IP addresses available in range set",
-            )],
+            evidence: &[
+                (
+                    "event FailedCreatePodSandBox of kubelet on Pod default/p",
+                    "no IP addresses available in range set",
+                ),
+                // The host's own log says the same.
+                ("on n1", "containerd: "),
+            ],
             cause: &["All addresses of n1's range are given out"],
             remedy: &["/var/lib/cni/networks/"],
+            explained_by: Some(&["HOST05/n1"]),
+            ..Says::default()
+        },
+    );
+    stage.open(
+        "HOST05/n1",
+        &Says {
+            severity: Some(Severity::Error),
             explained_by: Some(&[]),
             ..Says::default()
         },
     );
-    stage.only(&["SAND01/n1"]);
+    let own_range = ["HOST05/n1", "SAND01/n1"];
+    stage.only(&own_range);
     stage.mark("SAND01 in its own range");
-    stage.crash(&["SAND01/n1"]);
+    stage.crash(&own_range);
     make_room(&stage);
-    stage.only(&[]);
+    // The range is as small as before, and full again.
+    stage.only(&["HOST05/n1"]);
 
     // One that is not its own: the same, and why.
     delete_all(&stage);
     delete_bridge(stage.cluster().node("n1").unwrap());
     exhaust(&stage, "10.244.77.0/29");
-    let all = ["HOST01/n1", "HOST02/n1", "SAND01/n1"];
+    let all = ["HOST01/n1", "HOST02/n1", "HOST03/n1", "HOST05/n1", "SAND01/n1"];
     stage.only(&all);
     stage.open(
         "HOST01/n1",
@@ -121,7 +136,7 @@ fn a_range_with_fewer_addresses_than_pods() {
     stage.open(
         "SAND01/n1",
         &Says {
-            explained_by: Some(&["HOST01/n1"]),
+            explained_by: Some(&["HOST01/n1", "HOST05/n1"]),
             ..Says::default()
         },
     );

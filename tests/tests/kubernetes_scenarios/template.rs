@@ -106,7 +106,7 @@ fn three_cidrs_on_one_node_whose_template_is_rendered_once() {
         .wait_log("skip generating cni config from template", PATIENCE)
         .unwrap();
     assert!(conflist(&stage).contains("10.244.0.0/24"));
-    stage.only(&["HOST01/n1", "HOST02/n1", "POOL12/n1"]);
+    stage.only(&["HOST01/n1", "HOST02/n1", "HOST03/n1", "POOL12/n1"]);
 
     // Half of the remedy, and then the next CIDR: the bridge is the oldest now, and no pod starts any more.
     render_anew(&stage, "10.244.7.0/24");
@@ -119,7 +119,7 @@ fn three_cidrs_on_one_node_whose_template_is_rendered_once() {
         let told = "failed to set bridge addr: \"cni0\" already has an IP address different from 10.244.7.1/24";
         assert!(message.contains(told), "{message}");
     }
-    let all = ["HOST01/n1", "HOST02/n1", "POOL12/n1", "SAND01/n1"];
+    let all = ["HOST01/n1", "HOST02/n1", "HOST03/n1", "POOL12/n1", "SAND01/n1"];
     stage.only(&all);
     three_cidrs_are_named(&stage);
     stage.mark("three CIDRs");

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use cidrift_lab::client;
 use cidrift_lab::kubernetes::Scenario;
 use cidrift_lab::require::{Need, have};
+use cidrift_proto::finding::Severity;
 use cidrift_proto::v1::Health;
 
 use crate::node::RANGES;
-use crate::stage::{PATIENCE, Stage};
+use crate::stage::{PATIENCE, Says, Stage};
 
 /// kubelet's and containerd's words for it.
 const WORDS: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
@@ -19,7 +20,7 @@ fn nobody_calls_it_healthy(stage: &Stage) {
     let cluster = stage.cluster();
     let underlay = &cluster.plane().netns;
     let status = client::status(underlay).unwrap();
-    assert_eq!(status.health(), Health::Unknown, "{status:?}");
+    assert_eq!(status.health(), Health::Findings, "{status:?}");
     assert!(
         status
             .unknowns
@@ -28,7 +29,7 @@ fn nobody_calls_it_healthy(stage: &Stage) {
         "{status:?}"
     );
     let n1 = client::node(underlay, "n1").unwrap().summary.unwrap();
-    assert_eq!((n1.ready, n1.health()), (false, Health::Unknown), "{n1:?}");
+    assert_eq!((n1.ready, n1.health()), (false, Health::Findings), "{n1:?}");
     assert!(n1.not_ready.contains(WORDS), "{n1:?}");
     let n2 = client::node(underlay, "n2").unwrap().summary.unwrap();
     assert_eq!(
@@ -85,10 +86,17 @@ fn a_node_whose_cni_configuration_is_gone() {
         "{event:?}"
     );
 
-    stage.only(&[]);
+    let says = Says {
+        severity: Some(Severity::Error),
+        evidence: &[("containerd.sock on n1", "cni plugin not initialized")],
+        explained_by: Some(&[]),
+        ..Says::default()
+    };
+    stage.open("HOST06/n1", &says);
+    stage.only(&["HOST06/n1"]);
     nobody_calls_it_healthy(&stage);
     stage.mark("not Ready");
-    stage.crash(&[]);
+    stage.crash(&["HOST06/n1"]);
     nobody_calls_it_healthy(&stage);
 
     cluster.sync_bridge().unwrap();
@@ -96,5 +104,5 @@ fn a_node_whose_cni_configuration_is_gone() {
     api.wait_running("waits", PATIENCE).unwrap();
     stage.only(&[]);
     wait_healthy(&stage);
-    stage.end(&[]);
+    stage.end(&["HOST06/n1"]);
 }
