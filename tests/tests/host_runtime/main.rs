@@ -4,6 +4,7 @@
 // Helpers of tests may unwrap as tests may; clippy knows only the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod check;
 mod failing;
 mod hanging;
 mod leftover;

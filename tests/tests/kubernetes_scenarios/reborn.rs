@@ -87,7 +87,7 @@ fn a_node_reborn_under_another_cidr_is_told_while_its_pods_run_on_with_the_old_o
     };
     stage.open("PATH03/n2", &says);
     let says = Says {
-        summary: &["2 pods"],
+        summary: &["2 running pods have addresses outside 10.244.7.0/24"],
         evidence: &[("containerd.sock on n1", "default/old")],
         explained_by: why,
         ..Says::default()

@@ -88,14 +88,10 @@ fn a_range_with_fewer_addresses_than_pods() {
         "SAND01/n1",
         &Says {
             summary: &["2 pods of n1 get no sandbox: the node's address range is used up"],
-            evidence: &[
-                (
-                    "event FailedCreatePodSandBox of kubelet on Pod default/p",
-                    "no IP addresses available in range set",
-                ),
-                // The host's own log says the same.
-                ("on n1", "containerd: "),
-            ],
+            evidence: &[(
+                "event FailedCreatePodSandBox of kubelet on Pod default/p",
+                "no IP addresses available in range set",
+            )],
             cause: &["All addresses of n1's range are given out"],
             remedy: &["/var/lib/cni/networks/"],
             explained_by: Some(&["HOST05/n1"]),
