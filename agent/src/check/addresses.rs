@@ -172,7 +172,18 @@ impl Wrong<'_> {
             return None;
         }
         if !self.low.is_empty() && cause.is_empty() {
-            let (why, what) = if account.sandboxes.is_some() && !account.unmatched {
+            let most = |sandboxes: Sandboxes<'_>| {
+                let given: u128 = self.low.iter().map(|set| set.taken).sum();
+                sandboxes.ready() as u128 * 2 >= given
+            };
+            let listed = account.sandboxes.filter(|_| !account.unmatched);
+            let (why, what) = if listed.is_some_and(|sandboxes| !most(sandboxes)) {
+                (
+                    "Far more addresses are given out than pods run: pods that came and went just now, or addresses that were \
+                     never released.",
+                    "Wait some minutes: what nobody has then is named here as leaked.",
+                )
+            } else if listed.is_some() {
                 (
                     "As many pods run here as the range has room for.",
                     "Move pods to other nodes, and set maxPods of the kubelet to what the range holds.",

@@ -8,6 +8,7 @@ use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
 use super::{Input, Judged, Lookup, Ranges, list, model};
+use crate::view::host::{Process, Program};
 use crate::view::{Link, Missing, Observed};
 
 /// Addresses that are named; of more, only how many there are is said.
@@ -189,10 +190,31 @@ fn unknown<T>(what: &str, observed: &Observed<T>, table: &mut Table<'_>) {
 
 fn kubelet(input: &Input<'_>, table: &mut Table<'_>) {
     let observed = &input.host.kubelet;
-    let Some(told) = observed.get() else {
-        return unknown("kubelet", observed, table);
+    let runs = |process: &Process| process.program == Program::Kubelet && process.pid != 0;
+    let told = match &observed.value {
+        Ok(told) => told,
+        // A kubelet runs and does not show it: its log was rotated away, or there is none.
+        Err(Missing::Absent(why)) if input.host.processes.get().is_some_and(|all| all.iter().any(runs)) => {
+            return table.add("kubelet", format!("unknown: {why}"), &observed.source, Agrees::Unknown);
+        }
+        Err(_) => return unknown("kubelet", observed, table),
     };
-    let agrees = table.agrees(Code::Host08, |_| true);
+    let mut cidrs = told.cidrs.clone();
+    cidrs.sort();
+    let wanted = input
+        .expectation
+        .filter(|expected| expected.node_known)
+        .map(|expected| {
+            let mut wanted = expected.pod_cidrs.clone();
+            wanted.sort();
+            wanted
+        });
+    let agrees = match (wanted, table.agrees(Code::Host08, |_| true)) {
+        (Some(wanted), _) if wanted == cidrs => Agrees::Yes,
+        // It differs, and may be about to follow.
+        (Some(_), Agrees::Yes) | (None, _) => Agrees::Unknown,
+        (Some(_), other) => other,
+    };
     table.add("kubelet", list(&told.cidrs), &observed.source, agrees);
 }
 
@@ -217,8 +239,11 @@ fn record(input: &Input<'_>, table: &mut Table<'_>) {
     let Some(leases) = observed.get() else {
         return unknown("CNI's record", observed, table);
     };
-    let network = input.cni.chosen.as_ref().map(|config| config.network.as_str());
-    let leases = leases.iter().filter(|lease| Some(lease.network.as_str()) == network);
+    let Some(network) = input.cni.chosen.as_ref().map(|config| config.network.as_str()) else {
+        let why = "unknown: no CNI configuration names its network".to_owned();
+        return table.add("CNI's record", why, &observed.source, Agrees::Unknown);
+    };
+    let leases = leases.iter().filter(|lease| lease.network == network);
     let addresses: Vec<IpAddr> = leases.map(|lease| lease.address).collect();
     let agrees = match (
         addresses.is_empty(),

@@ -1,4 +1,4 @@
-//! SEEN02 agent-restricted: something that is there may not be read, so that what rests on it is unknown.
+//! SEEN02 agent-restricted: something that is there cannot be read, so that what rests on it is unknown.
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Evidence};
@@ -15,8 +15,8 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
         return;
     }
     let summary = match rows.as_slice() {
-        [(what, _)] => format!("the agent of {} may not read {what}", input.node),
-        more => format!("the agent of {} may not read {} things", input.node, more.len()),
+        [(what, _)] => format!("the agent of {} cannot read {what}", input.node),
+        more => format!("the agent of {} cannot read {} things", input.node, more.len()),
     };
     let affected = rows.iter().map(|(what, why)| Affected {
         prefix: None,
@@ -34,11 +34,11 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
         affected: affected.collect(),
         evidence: evidence.collect(),
         unseen: Vec::new(),
-        cause: "The agent runs without a right or a mount that it needs, or what it asks hangs or is damaged; the text beside \
-                each says which."
+        cause: "Each text says why: a right or a mount that the agent lacks, something that hangs, that is damaged, or that is \
+                larger than what is read of it."
             .to_owned(),
-        remedy: "Give the agent what the text asks for: the host's directories mounted read-only below --host-root, and root as \
-                 its user. What rests on it is unknown until then."
+        remedy: "Mend what the text names. Where it is a right: run the agent as root, with the host's directories below \
+                 --host-root. What rests on it is unknown until then."
             .to_owned(),
     };
     judged.claims.push(input.claim(CODE, says, None));

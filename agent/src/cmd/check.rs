@@ -39,7 +39,7 @@ const CONFIRMATIONS: usize = 3;
 #[command(after_help = "Exit status: 0 all judged and healthy, 1 findings, 2 something could not be judged.")]
 pub struct CheckArgs {
     /// Name of this host's Node [default: the host name]
-    #[arg(long, env = "NODE_NAME")]
+    #[arg(long, env = "CIDRIFT_NODE_NAME")]
     pub node_name: Option<String>,
 
     /// Where the host's filesystem is mounted

@@ -330,7 +330,11 @@ impl Loop {
 
     fn tell(&mut self, diff: Diff, observed_at: Timestamp) {
         let (kernel, at) = match &self.kernel {
-            Some(observer) => (observer.watcher.kernel(), observer.watcher.verified_at()),
+            // What has changed since the last dump was told by the kernel itself.
+            Some(observer) => (
+                observer.watcher.kernel(),
+                observer.watcher.verified_at().max(observed_at),
+            ),
             None => (&self.dark, observed_at),
         };
         let seen = Seen { kernel, at };

@@ -32,7 +32,10 @@ impl Touched {
 
 /// Applies an event to the host's state.
 pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> Touched {
-    host.heard_at = now;
+    // That its stream ended is no word of the agent's.
+    if !matches!(event, HostEvent::Disconnected) {
+        host.heard_at = now;
+    }
     let mut touched = Touched {
         stream: matches!(
             event,

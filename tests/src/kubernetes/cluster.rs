@@ -84,6 +84,10 @@ impl Cluster {
         for id in place::remove_stale(&base)? {
             progress(&format!("removed what cluster {id} had left"));
         }
+        if matches!(scenario.cni, Cni::Flannel(_)) && scenario.has_ipv6() {
+            let why = "the bench's flannel speaks IPv4 only: leave --dual-stack out, or take another --cni";
+            return Err(Error::Malformed(why.to_owned()));
+        }
         let kubernetes = tools::build(&tools::KUBERNETES, progress)?;
         let containerd = match scenario.containerd {
             Containerd::Debian => None,

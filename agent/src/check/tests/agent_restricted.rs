@@ -14,7 +14,7 @@ fn what_is_there_and_may_not_be_read_is_told_with_its_reason() {
     let claim = judged.claims.iter().find(|claim| claim.code == Code::Seen02).unwrap();
     assert_eq!(
         claim.summary,
-        "the agent of node-a may not read /run/containerd/containerd.sock"
+        "the agent of node-a cannot read /run/containerd/containerd.sock"
     );
     assert_eq!(
         claim.affected[0].detail,

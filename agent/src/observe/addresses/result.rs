@@ -61,9 +61,12 @@ pub(super) fn parse(bytes: &[u8], made_at: Option<Timestamp>) -> Result<CachedRe
         return Err(ResultError::Kind(cached.kind));
     }
     let config = cached.config.and_then(|text| BASE64_STANDARD.decode(text).ok());
+    let mut addresses = addresses(&cached.result)?;
+    // containerd keeps a result of every sandbox's `lo` too: nobody's but the pod's own.
+    addresses.retain(|address| !address.addr().is_loopback());
     Ok(CachedResult {
         pod: pod(cached.cni_args.as_deref().unwrap_or_default()),
-        addresses: addresses(&cached.result)?,
+        addresses,
         ranges: config.as_deref().map(ranges).unwrap_or_default(),
         network: cached.network_name,
         container: cached.container_id,
@@ -215,6 +218,12 @@ pub(super) mod tests {
         ] {
             assert_eq!(parse(bytes, None).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn the_addresses_of_a_pods_lo_are_left_out() {
+        let text = r#"{"kind":"cniCacheV1","containerId":"3f2a","ifName":"lo","networkName":"cni-loopback","result":{"ips":[{"address":"127.0.0.1/8"},{"address":"::1/128"}]}}"#;
+        assert_eq!(parse(text.as_bytes(), None).unwrap().addresses, []);
     }
 
     proptest! {

@@ -14,7 +14,7 @@ use super::plugins::PluginReader;
 use super::process::ProcessReader;
 use super::root::HostRoot;
 use super::setting::SettingReader;
-use crate::view::Host;
+use crate::view::{Host, Missing, Observed};
 
 pub use self::watch::HostWatcher;
 
@@ -72,11 +72,14 @@ impl HostReader {
             return Host::default();
         };
         (host.runtime, host.sandboxes) = self.cri.look(&host.processes, now).await;
+        hidden(&mut host);
         let second = tokio::task::spawn_blocking(move || {
             let given = slow.addresses.look(&config, now);
             (host.ranges, host.leases, host.results) = (given.ranges, given.leases, given.results);
             host.plugins = slow.plugins.look(&config, &host.runtime, now);
-            (host.failures, host.kubelet) = slow.logs.look(&host.processes, now);
+            if host.processes.get().is_some() {
+                (host.failures, host.kubelet) = slow.logs.look(&host.processes, now);
+            }
             host.managers = slow.managers.look(&config, now);
             (slow, host)
         });
@@ -85,5 +88,80 @@ impl HostReader {
         };
         self.slow = Some(slow);
         host
+    }
+}
+
+/// A runtime that answers runs somewhere: where not one program of Kubernetes is to be seen, it is that this agent sees
+/// only its own processes, and not that there are none.
+fn hidden(host: &mut Host) {
+    let none = host
+        .processes
+        .get()
+        .is_some_and(|all| all.iter().all(|process| process.pid == 0));
+    if none && host.runtime.get().is_some() {
+        let why = format!(
+            "a runtime answers at {}, and none of its processes is to be seen here: run the agent with the host's pid \
+             namespace, or with the host's /proc below --host-root",
+            host.runtime.source
+        );
+        host.processes.value = Err(Missing::Unreadable(why));
+    }
+    // Logs are those of the processes that run here.
+    if let Some(why) = host.processes.unreadable().map(str::to_owned) {
+        let (at, source) = (host.processes.at, host.processes.source.clone());
+        host.failures = Observed::missing(at, source.clone(), Missing::Unreadable(why.clone()));
+        host.kubelet = Observed::missing(at, source, Missing::Unreadable(why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::host::{Process, Program, Runtime};
+
+    fn host(processes: Vec<Process>, runtime: bool) -> Host {
+        let at = Timestamp::UNIX_EPOCH;
+        let mut host = Host::bare(at);
+        host.processes = Observed::seen(at, "/proc", processes);
+        if runtime {
+            let runtime = Runtime {
+                name: "containerd".into(),
+                version: "2.4.2".into(),
+                runtime_ready: None,
+                network_ready: None,
+                networks: Vec::new(),
+                load_problem: None,
+                template: None,
+                plugin_dirs: Vec::new(),
+            };
+            host.runtime = Observed::seen(at, "/run/containerd/containerd.sock", runtime);
+        }
+        hidden(&mut host);
+        host
+    }
+
+    fn process(pid: u32) -> Process {
+        Process {
+            program: Program::Containerd,
+            embedded_in: None,
+            pid,
+            started_at: None,
+            settings: Default::default(),
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_answers_from_nowhere_shows_that_processes_are_hidden() {
+        let why = host(vec![], true).processes.unreadable().map(str::to_owned);
+        assert!(why.unwrap().contains("containerd.sock"));
+        // A static pod's manifest is no process.
+        assert!(host(vec![process(0)], true).processes.unreadable().is_some());
+    }
+
+    #[test]
+    fn processes_that_are_seen_and_a_host_without_a_runtime_are_as_they_are() {
+        assert_eq!(host(vec![process(7)], true).processes.unreadable(), None);
+        assert_eq!(host(vec![], false).processes.unreadable(), None);
     }
 }
