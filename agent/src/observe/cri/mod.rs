@@ -1,7 +1,7 @@
 //! The container runtime over CRI: is it ready, and which pod sandboxes does it have.
 //!
 //! Only four calls are made, none of which changes anything; `proto/cri/runtime.proto` has no others. A list of
-//! sandboxes is whole or it is not told: see [`sandboxes`].
+//! sandboxes is whole or it is not told: see `sandboxes`.
 
 mod client;
 mod info;
