@@ -246,7 +246,8 @@ pub(super) mod tests {
                 IpNet::new(IpAddr::V6(v6.into()), length).unwrap(),
             ];
             let result = json!({"ips": nets.map(|net| json!({"address": net.to_string()}))});
-            prop_assert_eq!(parse(&file("n", "c", "p", &result), None).unwrap().addresses, nets);
+            let kept: Vec<IpNet> = nets.into_iter().filter(|net| !net.addr().is_loopback()).collect();
+            prop_assert_eq!(parse(&file("n", "c", "p", &result), None).unwrap().addresses, kept);
         }
     }
 }
