@@ -66,6 +66,7 @@ impl State {
             PlaneEvent::Managers(managers) => {
                 self.plane.around.managers = managers;
                 self.plane.around.drop_dead_metrics();
+                self.place_programs();
                 self.around_changed(now);
             }
             PlaneEvent::Ranges(resource, witnesses) => {

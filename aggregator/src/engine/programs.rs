@@ -32,14 +32,27 @@ impl State {
         self.around_changed(now);
     }
 
-    /// Puts the hosts' words beside what the control plane says.
+    /// Puts the hosts' words beside what the control plane says. An instance whose pod says the same is one witness, not
+    /// two.
     pub(super) fn place_programs(&mut self) {
-        let ranges = &mut self.plane.around.ranges;
-        if self.programs.is_empty() {
-            ranges.remove(&Resource::HostPrograms);
+        let around = &mut self.plane.around;
+        let managers = &around.managers;
+        let by_its_pod = |node: &String, word: &RangeWitness| {
+            let mut here = managers.values().filter(|manager| manager.node.as_ref() == Some(node));
+            here.any(|manager| manager.flags.cluster_cidr == word.ranges)
+        };
+        let words = self
+            .programs
+            .iter()
+            .flat_map(|(node, words)| words.iter().map(move |word| (node, word)));
+        let all: Vec<RangeWitness> = words
+            .filter(|(node, word)| !by_its_pod(node, word))
+            .map(|(_, word)| word.clone())
+            .collect();
+        if all.is_empty() {
+            around.ranges.remove(&Resource::HostPrograms);
         } else {
-            let all = self.programs.values().flatten().cloned().collect();
-            ranges.insert(Resource::HostPrograms, all);
+            around.ranges.insert(Resource::HostPrograms, all);
         }
     }
 }

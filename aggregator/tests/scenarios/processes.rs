@@ -1,5 +1,6 @@
 //! kube-controller-manager as agents find it on their hosts: a further word on the pod range.
 
+use cidrift_aggregator::cluster::objects::{Manager, ManagerFlags, Resource, Watched};
 use cidrift_proto::facts::{HostFacts, ProgramFact, SettingFact};
 use cidrift_proto::finding::Severity;
 
@@ -61,6 +62,45 @@ fn one_with_another_range_than_the_pool_contradicts_until_it_has_the_same() {
     tell(&mut world, told);
     world.pass(SETTLE);
     assert_eq!(standing(&world), Vec::<String>::new());
+}
+
+#[test]
+fn an_instance_whose_pod_says_the_same_is_one_witness() {
+    let mut world = World::healthy(Plane::HostGw, TWO);
+    let instance = |range: &str| Manager {
+        name: "kube-system/kube-controller-manager-node-a".to_owned(),
+        node: Some("node-a".to_owned()),
+        flags: ManagerFlags {
+            allocate_node_cidrs: Some(true),
+            cluster_cidr: vec![net(range)],
+            ..ManagerFlags::default()
+        },
+        ready: true,
+        ..Manager::default()
+    };
+    let place = |world: &mut World, range: &str| {
+        let manager = instance(range);
+        world.around.managers = [(manager.name.clone(), manager)].into();
+        for resource in [Resource::ManagerPods, Resource::Events, Resource::Pods] {
+            world.around.watches.insert(resource, Watched::Live(world.now));
+        }
+        world.publish();
+    };
+    place(&mut world, "10.100.0.0/16");
+    let told = with_manager(&world, "node-a", "10.100.0.0/16", "true");
+    tell(&mut world, told);
+    world.pass(SETTLE);
+    let words = standing(&world);
+    assert!(
+        !words.iter().any(|id| id.starts_with("POOL10/kcm-process")),
+        "{words:?}"
+    );
+    // Its manifest is changed, and it has not restarted: the pod still says the old.
+    let told = with_manager(&world, "node-a", "10.101.0.0/16", "true");
+    tell(&mut world, told);
+    world.pass(2 * SETTLE);
+    let words = standing(&world);
+    assert!(words.contains(&"POOL10/kcm-process open".to_owned()), "{words:?}");
 }
 
 #[test]

@@ -55,13 +55,13 @@ async fn measure(aggregator: &Path, directory: &Path) -> Result<Vec<Figure>> {
     let api = server::serve(Arc::clone(&world)).await?;
     let (grpc, http) = (free_port()?, free_port()?);
     let program = start(aggregator, directory, api, grpc, http)?;
-    let mut events = subscribe(grpc).await?;
+    let mut events = Events::subscribe(grpc).await?;
     let pods = u64::from(NODES - 1) * u64::from(objects::PODS_EACH);
     let label = |what: &str| format!("{NODES} Nodes, {pods} Pods over HTTP, {what}");
 
     // The last Pod names the range: only who has read everything can say this.
     let outside = format!("POOL02/{}", objects::name(NODES - 1));
-    let found = arrival(&mut events, &outside).await?;
+    let found = events.arrival(&outside).await?;
     let listed = world.listed().context("it was found before the last page was served")?;
     let begun = world.begun().context("nothing was asked for")?;
     let mut figures = vec![
@@ -92,7 +92,7 @@ async fn measure(aggregator: &Path, directory: &Path) -> Result<Vec<Figure>> {
         let object = objects::node(node, NODES, 2_000_000 + at as u64, false);
         let sent = Instant::now();
         world.node_event("ADDED", &object);
-        let seen = arrival(&mut events, &format!("POOL01/{}", objects::name(node))).await?;
+        let seen = events.arrival(&format!("POOL01/{}", objects::name(node))).await?;
         samples.push(ms(seen.duration_since(sent)));
     }
     figures.extend([
@@ -127,8 +127,6 @@ fn start(aggregator: &Path, directory: &Path, api: SocketAddr, grpc: SocketAddr,
     let log = std::fs::File::create(directory.join("aggregator.log")).context("make a log")?;
     let child = Command::new(aggregator)
         .args(["--listen", &grpc.to_string(), "--http-listen", &http.to_string()])
-        // No agent reports here, and thousands of findings that say so are not what is measured.
-        .args(["--silence", "1h"])
         .arg("--kubeconfig")
         .arg(&path)
         .stdin(Stdio::null())
@@ -139,39 +137,49 @@ fn start(aggregator: &Path, directory: &Path, api: SocketAddr, grpc: SocketAddr,
     Ok(Program(child))
 }
 
-async fn subscribe(grpc: SocketAddr) -> Result<Streaming<v1::FindingEvent>> {
-    let start = Instant::now();
-    loop {
-        let channel = Channel::from_shared(format!("http://{grpc}"))?.connect().await;
-        match channel {
-            Ok(channel) => {
-                let mut client = QueryServiceClient::new(channel);
-                return Ok(client
-                    .watch_findings(v1::WatchFindingsRequest::default())
-                    .await?
-                    .into_inner());
-            }
-            Err(error) if start.elapsed() > Duration::from_secs(10) => bail!("the aggregator does not listen: {error}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
+/// The findings as a subscriber hears them.
+struct Events {
+    grpc: SocketAddr,
+    stream: Streaming<v1::FindingEvent>,
 }
 
-/// When this finding is told, pending or open.
-async fn arrival(events: &mut Streaming<v1::FindingEvent>, id: &str) -> Result<Instant> {
-    let told = async {
-        while let Some(event) = events.message().await? {
-            match event.kind {
-                Some(Kind::Finding(finding)) if finding.id == id => return Ok(Instant::now()),
-                Some(Kind::Lagged(count)) => bail!("{count} changes were left out while waiting for {id}"),
-                _ => {}
+impl Events {
+    async fn subscribe(grpc: SocketAddr) -> Result<Self> {
+        let start = Instant::now();
+        loop {
+            let channel = Channel::from_shared(format!("http://{grpc}"))?.connect().await;
+            match channel {
+                Ok(channel) => {
+                    let mut client = QueryServiceClient::new(channel);
+                    let answer = client.watch_findings(v1::WatchFindingsRequest::default()).await?;
+                    let stream = answer.into_inner();
+                    return Ok(Self { grpc, stream });
+                }
+                Err(error) if start.elapsed() > Duration::from_secs(10) => {
+                    bail!("the aggregator does not listen: {error}")
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
-        bail!("the stream of findings ended")
-    };
-    tokio::time::timeout(PATIENCE, told)
-        .await
-        .with_context(|| format!("{id} was not told within {} s", PATIENCE.as_secs()))?
+    }
+
+    /// When this finding is told, pending or open.
+    async fn arrival(&mut self, id: &str) -> Result<Instant> {
+        let told = async {
+            loop {
+                let event = self.stream.message().await?.context("the stream of findings ended")?;
+                match event.kind {
+                    Some(Kind::Finding(finding)) if finding.id == id => return Ok(Instant::now()),
+                    // Every node is silent, and that is told of all of them at once: what stands is told first anew.
+                    Some(Kind::Lagged(_)) => *self = Self::subscribe(self.grpc).await?,
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told)
+            .await
+            .with_context(|| format!("{id} was not told within {} s", PATIENCE.as_secs()))?
+    }
 }
 
 fn memory(program: &Program, key: &str) -> Result<f64> {
