@@ -6,6 +6,7 @@
 mod apply;
 pub mod churn;
 mod claims;
+mod classify;
 mod expect;
 mod fates;
 mod look;
@@ -14,6 +15,7 @@ pub mod memory;
 mod node;
 mod plane;
 mod programs;
+mod rejudge;
 mod row;
 mod state;
 mod time;

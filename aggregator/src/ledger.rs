@@ -26,8 +26,12 @@ pub enum Group {
     Row(String),
     /// What one agent says of its host (HOST…).
     Host(String),
-    /// Pool and overlap rules.
+    /// What concerns one Node by itself, as the control plane has it (POOL02, POOL08 … of it) or by its host's interfaces.
+    Node(String),
+    /// What concerns the pool and the Nodes together.
     Pool,
+    /// Objects of CNI allocators.
+    Delegates,
     /// Nodes that come and go.
     Churn,
     /// A node that was reborn.
@@ -112,6 +116,15 @@ impl Ledger {
         // Rows are the first kind in the groups' order.
         self.groups.keys().map_while(|group| match group {
             Group::Row(name) => Some(name),
+            _ => None,
+        })
+    }
+
+    /// Nodes of which findings of [`Group::Node`] stand.
+    pub fn nodes(&self) -> impl Iterator<Item = &String> {
+        let from = Group::Node(String::new());
+        self.groups.range(from..).map_while(|(group, _)| match group {
+            Group::Node(name) => Some(name),
             _ => None,
         })
     }

@@ -3,10 +3,13 @@
 //! one that was told only how it ended agrees on all that history does not matter for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cidrift_aggregator::cluster::around::{
+    AllocationEvents, FailingPod, NodePods, PodAddresses, PodRecord, SandboxFailures, Told,
+};
 use cidrift_aggregator::cluster::objects::{Resource, Watched};
 use cidrift_aggregator::cluster::{Expectation, FlannelAnnotations, HostEvent, NodeRecord, PlaneEvent, PoolConfig};
 use cidrift_aggregator::engine::{Config, Engine};
@@ -62,6 +65,9 @@ enum Op {
     Facts(usize, &'static str),
     Lost(usize),
     Leave(usize),
+    Pods(usize, Vec<(u8, u8)>),
+    Allocation(usize, bool, bool),
+    Sandboxes(usize, u32),
     Pass(u64),
 }
 
@@ -137,7 +143,10 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (host.clone(), view(), removed).prop_map(|(host, view, removed)| Op::Delta(host, view, removed)),
         1 => (host.clone(), plugin()).prop_map(|(host, plugin)| Op::Facts(host, plugin)),
         1 => host.clone().prop_map(Op::Lost),
-        1 => host.prop_map(Op::Leave),
+        1 => host.clone().prop_map(Op::Leave),
+        2 => (host.clone(), proptest::collection::vec((0u8..10, 0u8..3), 0..4)).prop_map(|(host, pods)| Op::Pods(host, pods)),
+        1 => (host.clone(), any::<bool>(), any::<bool>()).prop_map(|(host, full, failed)| Op::Allocation(host, full, failed)),
+        1 => (host, 0u32..3).prop_map(|(host, pods)| Op::Sandboxes(host, pods)),
         3 => prop_oneof![Just(300u64), Just(2_000), Just(40_000), Just(700_000)].prop_map(Op::Pass),
     ]
 }
@@ -289,6 +298,30 @@ impl Twins {
         self.tell(host, &event);
     }
 
+    fn pod(&self, at: usize, range: u8, age: u8) -> PodRecord {
+        let since = self.now.as_second() - i64::from(age) * 400;
+        PodRecord {
+            name: format!("shop/web-{at}").into(),
+            uid: format!("uid-{at}").into(),
+            addresses: PodAddresses {
+                v4: Some(Ipv4Addr::new(10, 244, range, 7)),
+                v6: None,
+            },
+            sandbox_since: if age == 0 { 0 } else { since },
+            created: since,
+        }
+    }
+
+    fn told(&self, message: &str) -> Told {
+        Told {
+            component: "test".to_owned(),
+            message: message.to_owned(),
+            count: 5,
+            first: Some(self.now),
+            last: Some(self.now),
+        }
+    }
+
     fn play(&mut self, op: Op) {
         self.now += Duration::from_millis(10);
         match op {
@@ -328,6 +361,35 @@ impl Twins {
             Op::Leave(host) => {
                 self.hosts.remove(&host);
                 self.tell(host, &HostEvent::Disconnected);
+            }
+            Op::Pods(host, pods) => {
+                let pods = pods
+                    .iter()
+                    .enumerate()
+                    .map(|(at, (range, age))| self.pod(at, *range, *age))
+                    .collect();
+                let pods = Some(Arc::new(NodePods { pods }));
+                self.change(PlaneEvent::Pods(vec![(NAMES[host].to_owned(), pods)]));
+            }
+            Op::Allocation(host, full, failed) => {
+                let events = AllocationEvents {
+                    not_available: full.then(|| self.told("CIDRNotAvailable")),
+                    assignment_failed: failed.then(|| self.told("CIDRAssignmentFailed")),
+                    ..AllocationEvents::default()
+                };
+                self.change(PlaneEvent::Allocation(NAMES[host].to_owned(), Some(Box::new(events))));
+            }
+            Op::Sandboxes(host, total) => {
+                let failing = (0..total).map(|at| FailingPod {
+                    pod: format!("shop/web-{at}"),
+                    uid: format!("uid-{at}"),
+                    told: self.told("failed to setup network for sandbox"),
+                });
+                let failures = SandboxFailures {
+                    failing: failing.collect(),
+                    total,
+                };
+                self.change(PlaneEvent::Sandboxes(NAMES[host].to_owned(), Some(failures)));
             }
             Op::Pass(time) => self.now += Duration::from_millis(time),
         }
@@ -398,7 +460,7 @@ fn timeless(engine: &Engine, now: Timestamp) -> Vec<String> {
         let of_plane = findings.iter().filter(|finding| {
             matches!(
                 finding.claim.code,
-                Code::Pool01 | Code::Pool02 | Code::Pool03 | Code::Pool08 | Code::Seen01
+                Code::Pool01 | Code::Pool02 | Code::Pool03 | Code::Pool08 | Code::Pool11 | Code::Seen01
             )
         });
         let mut answers = vec![
@@ -439,6 +501,14 @@ proptest! {
         let fresh = engine(pool);
         fresh.plane_event(PlaneEvent::Source("test".to_owned()), twins.now);
         fresh.plane_event(PlaneEvent::Nodes(twins.nodes.clone(), BTreeSet::new()), twins.now);
+        let around = twins.single.read(|state| state.plane().around.clone());
+        fresh.plane_event(PlaneEvent::AllPods(around.pods), twins.now);
+        for (node, events) in around.allocation {
+            fresh.plane_event(PlaneEvent::Allocation(node, Some(Box::new(events))), twins.now);
+        }
+        for (node, failures) in around.sandboxes {
+            fresh.plane_event(PlaneEvent::Sandboxes(node, Some(failures)), twins.now);
+        }
         for (host, name) in NAMES.iter().enumerate() {
             let last = twins.hosts.get(&host).cloned();
             let (_, view, plugin) = last.unwrap_or((0, BTreeMap::new(), "bridge"));

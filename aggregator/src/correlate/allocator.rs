@@ -19,13 +19,13 @@ const WRITER: &str = "kube-controller-manager";
 
 /// Whether somebody else is known to write spec.podCIDR: node-ipam-controller, Antrea's own node IPAM, or
 /// the controller that gave the youngest node its CIDR. Nodes made by hand or by a swap show no allocator.
-fn another(scene: &Scene<'_>, ground: &Ground<'_>) -> bool {
+fn another(scene: &Scene<'_>) -> bool {
     let around = &scene.plane.around;
     let antrea = around.ranges.get(&Resource::AntreaConfig).into_iter().flatten();
     if !around.delegates.cluster_cidrs.is_empty() || antrea.into_iter().any(|witness| !witness.ranges.is_empty()) {
         return true;
     }
-    let with = ground.nodes.iter().map(|(node, _)| *node);
+    let with = scene.plane.nodes.values();
     let by_controller = |node: &&NodeRecord| node.cidr_writers.iter().any(|writer| is_allocator(writer));
     let with = with.filter(|node| !node.pod_cidrs.is_empty()).filter(by_controller);
     let youngest = with.max_by_key(|node| node.created_at);
@@ -33,7 +33,7 @@ fn another(scene: &Scene<'_>, ground: &Ground<'_>) -> bool {
 }
 
 /// The one claim.
-pub fn claim(scene: &Scene<'_>, ground: &Ground<'_>) -> Option<Claim> {
+pub fn claim(scene: &Scene<'_>, ground: &Ground) -> Option<Claim> {
     let around = &scene.plane.around;
     let off: Vec<&Manager> = around
         .managers
@@ -41,14 +41,11 @@ pub fn claim(scene: &Scene<'_>, ground: &Ground<'_>) -> Option<Claim> {
         .filter(|manager| !allocates(&manager.flags))
         .collect();
     // Where no instance can be seen, as on managed control planes and k3s, nothing is known of it.
-    if off.is_empty() || ground.users.pod_cidr == 0 || ground.users.gke || another(scene, ground) {
+    if off.is_empty() || ground.users.pod_cidr == 0 || ground.users.gke || another(scene) {
         return None;
     }
-    let waiting: Vec<&NodeRecord> = ground.waiting().collect();
-    let by_it = ground
-        .nodes
-        .iter()
-        .any(|(node, _)| node.cidr_writers.iter().any(|writer| writer == WRITER));
+    let waiting: Vec<&NodeRecord> = ground.waiting(scene).collect();
+    let by_it = scene.census.allocators().any(|writer| writer == WRITER);
     // A cloud-controller-manager may allocate in its place, and nodes may get their CIDRs by hand:
     // then only a node that waits shows that nobody does.
     let external = off
@@ -132,7 +129,7 @@ fn evidence(scene: &Scene<'_>, manager: &Manager) -> Evidence {
 }
 
 /// What became of it.
-pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, row: Option<&Affected>) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground, row: Option<&Affected>) -> Fate {
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     let around = &scene.plane.around;
     if let Some(name) = row.and_then(|row| row.node.as_deref()) {
@@ -153,10 +150,10 @@ pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, row: Option<&Affected>) -> F
     if around.managers.values().all(|manager| allocates(&manager.flags)) {
         return over("every instance allocates".to_owned());
     }
-    if another(scene, ground) {
+    if another(scene) {
         return over("another allocator gives nodes their CIDRs".to_owned());
     }
-    if row.is_none() && ground.waiting().next().is_none() {
+    if row.is_none() && ground.waiting(scene).next().is_none() {
         return Fate::Unseen("whether anybody allocates cannot be told while no node waits".to_owned());
     }
     Fate::Unseen("whether nodes rely on spec.podCIDR cannot be told now".to_owned())

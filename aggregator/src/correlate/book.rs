@@ -49,6 +49,8 @@ pub struct Book {
     pub by_owner: BTreeMap<String, Vec<usize>>,
     /// Names of the nodes that own an underlay address (InternalIPs and flannel's public-ip), sorted.
     addresses: HashMap<IpAddr, Vec<String>>,
+    /// Slots that others claim too.
+    contests: usize,
 }
 
 /// Underlay addresses of a node.
@@ -162,6 +164,7 @@ impl Book {
     /// Takes a slot out; `rest` are the positions of its owner's other slots, which `by_owner` does not have now.
     fn remove(&mut self, at: usize, rest: &mut [usize]) -> IpNet {
         let gone = self.slots.swap_remove(at);
+        self.contests -= usize::from(!gone.contested.is_empty());
         let last = self.slots.len();
         if let Some(places) = self.by_net.get_mut(gone.cidr) {
             places.retain(|place| *place != at);
@@ -190,7 +193,14 @@ impl Book {
             .collect();
         others.sort();
         others.dedup();
-        self.slots[at].contested = others;
+        self.contests += usize::from(!others.is_empty());
+        let before = std::mem::replace(&mut self.slots[at].contested, others);
+        self.contests -= usize::from(!before.is_empty());
+    }
+
+    /// Whether any two nodes claim the same address.
+    pub fn contested(&self) -> bool {
+        self.contests > 0
     }
 
     /// Every slot, by node name and then in the Node's order.

@@ -12,17 +12,26 @@ use crate::cluster::NodeRecord;
 use crate::cluster::objects::{ClusterCidr, Resource};
 use crate::ipam::Ipam;
 
-/// All of them; none in a cluster without ClusterCIDRs.
+/// Those of the ClusterCIDRs themselves.
 pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let pools = &scene.plane.around.delegates.cluster_cidrs;
-    if pools.is_empty() {
-        return Vec::new();
+    short(scene, &scene.plane.around.delegates.cluster_cidrs)
+}
+
+/// The labels that nodes have, where selectors of ClusterCIDRs are held against them.
+pub fn keys<'a>(scene: &Scene<'a>) -> BTreeSet<&'a str> {
+    match scene.plane.around.delegates.cluster_cidrs.is_empty() {
+        true => BTreeSet::new(),
+        false => selector::keys(scene.plane.nodes.values()),
     }
-    let keys = selector::keys(scene.plane.nodes.values());
-    let nodes = scene.plane.nodes.values().filter(|node| !node.deleting);
-    let mut claims: Vec<Claim> = nodes.filter_map(|node| of_node(scene, node, pools, &keys)).collect();
-    claims.extend(short(scene, pools));
-    claims
+}
+
+/// The claim of one node; none in a cluster without ClusterCIDRs.
+pub fn claim(scene: &Scene<'_>, node: &NodeRecord, keys: &BTreeSet<&str>) -> Option<Claim> {
+    let pools = &scene.plane.around.delegates.cluster_cidrs;
+    if pools.is_empty() || node.deleting {
+        return None;
+    }
+    of_node(scene, node, pools, keys)
 }
 
 fn ranges(pool: &ClusterCidr) -> impl Iterator<Item = IpNet> {

@@ -14,7 +14,7 @@ use crate::ipam::witness::{Stance, Witness};
 use crate::ledger::Fate;
 
 /// One claim for each kind of witness that contradicts.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+pub fn claims(scene: &Scene<'_>, ground: &Ground) -> Vec<Claim> {
     // The best witness may be yet to come.
     if scene.plane.around.unlisted(Resource::ManagerPods) {
         return Vec::new();
@@ -34,22 +34,24 @@ pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
 }
 
 /// CIDRs of nodes that rely on them and that these ranges do not hold, in the families that they name.
-fn outside<'a>(ground: &Ground<'a>, ranges: &[IpNet]) -> Vec<(&'a str, IpNet)> {
-    let nodes = ground.nodes.iter().filter(|(_, ipam)| ground.relies(ipam));
-    let cidrs = nodes.flat_map(|(node, _)| node.pod_cidrs.iter().map(|cidr| (node.name.as_str(), *cidr)));
+fn outside<'a>(scene: &Scene<'a>, ground: &Ground, ranges: &[IpNet]) -> Vec<(&'a str, IpNet)> {
+    let nodes = scene.plane.nodes.values();
+    let cidrs = nodes.flat_map(|node| node.pod_cidrs.iter().map(move |cidr| (node, *cidr)));
     cidrs
-        .filter(|(_, cidr)| {
+        .filter(|(node, cidr)| {
             let mut family = ranges
                 .iter()
                 .filter(|range| range.addr().is_ipv4() == cidr.addr().is_ipv4())
                 .peekable();
-            family.peek().is_some() && !family.any(|range| range.contains(cidr))
+            let outside = family.peek().is_some() && !family.any(|range| range.contains(cidr));
+            outside && ground.relies(&scene.ipam(node))
         })
+        .map(|(node, cidr)| (node.name.as_str(), cidr))
         .collect()
 }
 
 /// What is held against: the witness that settles the pool, or the first that could be compared.
-fn reference<'a>(ground: &'a Ground<'_>) -> Option<&'a Witness> {
+fn reference(ground: &Ground) -> Option<&Witness> {
     let settles = ground
         .witnesses
         .iter()
@@ -66,7 +68,7 @@ fn evidence(scene: &Scene<'_>, witness: &Witness) -> Evidence {
     row
 }
 
-fn claim(scene: &Scene<'_>, ground: &Ground<'_>, kind: &str, witnesses: &[&Witness]) -> Claim {
+fn claim(scene: &Scene<'_>, ground: &Ground, kind: &str, witnesses: &[&Witness]) -> Claim {
     let mut claim = pool::claim(Code::Pool10, kind);
     let first = witnesses
         .first()
@@ -86,7 +88,7 @@ fn claim(scene: &Scene<'_>, ground: &Ground<'_>, kind: &str, witnesses: &[&Witne
     };
     let short: Vec<(&str, IpNet)> = witnesses
         .iter()
-        .flat_map(|witness| outside(ground, &witness.ranges))
+        .flat_map(|witness| outside(scene, ground, &witness.ranges))
         .collect();
     claim.affected = short
         .iter()
@@ -104,7 +106,7 @@ fn claim(scene: &Scene<'_>, ground: &Ground<'_>, kind: &str, witnesses: &[&Witne
     claim
         .evidence
         .extend(witnesses.iter().take(8).map(|witness| evidence(scene, witness)));
-    let truly = truth.map(|witness| outside(ground, &witness.ranges).len());
+    let truly = truth.map(|witness| outside(scene, ground, &witness.ranges).len());
     let likely = match (short.len(), truly) {
         (0, Some(0)) => "Both hold every node's CIDR.".to_owned(),
         (_, Some(0)) => format!("Every node's CIDR is inside {against}: that range is in force."),
@@ -207,7 +209,7 @@ fn harm(kind: &str, outside: bool, pool: &str) -> (Severity, String, String) {
 }
 
 /// What became of it: the same witness agrees, or does not exist.
-pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground, claim: &Claim) -> Fate {
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     let of_kind: Vec<&Witness> = ground
         .witnesses

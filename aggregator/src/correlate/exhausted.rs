@@ -17,8 +17,8 @@ use crate::ledger::Fate;
 const UNKNOWN: &str = "pool";
 
 /// One claim for each family that is exhausted.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
-    let waiting: Vec<&NodeRecord> = ground.waiting().collect();
+pub fn claims(scene: &Scene<'_>, ground: &Ground) -> Vec<Claim> {
+    let waiting: Vec<&NodeRecord> = ground.waiting(scene).collect();
     let told: Vec<(&NodeRecord, &Told)> = waiting
         .iter()
         .filter_map(|node| Some((*node, not_available(scene, ground, node)?)))
@@ -52,7 +52,7 @@ pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
 
 /// The event that says so of a node that waits: of the last hour, of this Node and not of one
 /// that had its name before, and with no Node that got a CIDR since.
-fn not_available<'a>(scene: &Scene<'a>, ground: &Ground<'_>, node: &NodeRecord) -> Option<&'a Told> {
+fn not_available<'a>(scene: &Scene<'a>, ground: &Ground, node: &NodeRecord) -> Option<&'a Told> {
     let told = scene.plane.around.allocation.get(&node.name)?.not_available.as_ref()?;
     let last = told.last.filter(|last| pool::recent(Some(*last), scene.now))?;
     // Creation times have whole seconds, and the two clocks may be a few apart.
@@ -63,8 +63,9 @@ fn not_available<'a>(scene: &Scene<'a>, ground: &Ground<'_>, node: &NodeRecord) 
     {
         return None;
     }
-    let since = ground.nodes.iter().any(|(other, ipam)| {
-        !other.pod_cidrs.is_empty() && ground.relies(ipam) && other.created_at.is_some_and(|created| created > last)
+    let since = scene.plane.nodes.values().any(|other| {
+        let later = other.created_at.is_some_and(|created| created > last);
+        later && !other.pod_cidrs.is_empty() && ground.relies(&scene.ipam(other))
     });
     (!since).then_some(told)
 }
@@ -281,9 +282,9 @@ fn unknown_range(scene: &Scene<'_>, told: &[(&NodeRecord, &Told)]) -> Option<Cla
 }
 
 /// What became of it: events expire, which shows nothing.
-pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim, row: Option<&Affected>) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground, claim: &Claim, row: Option<&Affected>) -> Fate {
     let node = row.and_then(|row| row.node.as_deref());
-    let waits = node.is_some_and(|name| ground.waiting().any(|node| node.name == name));
+    let waits = node.is_some_and(|name| ground.waiting(scene).any(|node| node.name == name));
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     if let (Some(name), false) = (node, waits) {
         return over(match scene.node(name) {

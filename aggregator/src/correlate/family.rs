@@ -10,32 +10,23 @@ use crate::cluster::NodeRecord;
 use crate::ledger::Fate;
 
 /// How many nodes have one family and how many both, of those that rely on the field.
-fn families(ground: &Ground<'_>) -> (usize, usize) {
-    let mut counts = (0, 0);
-    for (node, ipam) in &ground.nodes {
-        match (ground.relies(ipam), node.pod_cidrs.len()) {
-            (true, 1) => counts.0 += 1,
-            (true, 2..) if both(node) => counts.1 += 1,
-            _ => {}
-        }
+fn families(scene: &Scene<'_>, ground: &Ground) -> (usize, usize) {
+    let (users, unclear) = (scene.census.pod_cidr(), scene.census.unclear());
+    match ground.built_in() {
+        true => (users.one + unclear.one, users.both + unclear.both),
+        false => (users.one, users.both),
     }
-    counts
-}
-
-fn both(node: &NodeRecord) -> bool {
-    let v4 = |cidr: &ipnet::IpNet| cidr.addr().is_ipv4();
-    node.pod_cidrs.iter().any(v4) && !node.pod_cidrs.iter().all(v4)
 }
 
 /// Whether the cluster is dual-stack, and who says so: the pool, or most nodes where the pool is not known.
-fn dual(scene: &Scene<'_>, ground: &Ground<'_>) -> Option<(String, String)> {
+fn dual(scene: &Scene<'_>, ground: &Ground) -> Option<(String, String)> {
     let pool = &scene.pool.ranges;
     if !pool.is_empty() {
         let v4 = pool.iter().filter(|range| range.addr().is_ipv4()).count();
         return (v4 > 0 && v4 < pool.len())
             .then(|| (scene.pool.witness.clone(), format!("the pool is {}", list(pool))));
     }
-    let (one, two) = families(ground);
+    let (one, two) = families(scene, ground);
     (two > 1 && two > one).then(|| {
         (
             "Nodes".to_owned(),
@@ -45,18 +36,19 @@ fn dual(scene: &Scene<'_>, ground: &Ground<'_>) -> Option<(String, String)> {
 }
 
 /// A claim for each such node.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+pub fn claims(scene: &Scene<'_>, ground: &Ground) -> Vec<Claim> {
     let Some((source, text)) = dual(scene, ground) else {
         return Vec::new();
     };
-    let (one, two) = families(ground);
+    let (one, two) = families(scene, ground);
     let single = |node: &NodeRecord| node.pod_cidrs.len() == 1 && node.pod_cidrs_raw.len() == 1 && !node.deleting;
-    let nodes = ground
-        .nodes
-        .iter()
-        .filter(|(node, ipam)| single(node) && ground.relies(ipam));
+    // Who owns exactly one, by the index: most Nodes are not looked at.
+    let owners = scene.book.by_owner.iter().filter(|(_, slots)| slots.len() == 1);
+    let nodes = owners
+        .filter_map(|(name, _)| scene.node(name))
+        .filter(|node| single(node) && ground.relies(&scene.ipam(node)));
     nodes
-        .filter_map(|(node, _)| {
+        .filter_map(|node| {
             let has = *node.pod_cidrs.first()?;
             let missing = if has.addr().is_ipv4() { "IPv6" } else { "IPv4" };
             let other = if has.addr().is_ipv4() { "ipv6" } else { "ipv4" };

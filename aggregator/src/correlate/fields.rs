@@ -7,14 +7,8 @@ use ipnet::IpNet;
 use super::Scene;
 use crate::cluster::NodeRecord;
 
-/// All of them.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let nodes = scene.plane.nodes.values();
-    nodes.filter_map(|node| fields_differ(scene, node)).collect()
-}
-
-/// POOL08: the API server keeps the two fields equal, so this comes from a foreign writer.
-fn fields_differ(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
+/// The claim of one node: the API server keeps the two fields equal, so this comes from a foreign writer.
+pub fn claim(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
     let single = node.pod_cidr.as_deref().filter(|cidr| !cidr.is_empty());
     let first = node.pod_cidrs_raw.first().map(String::as_str);
     if single == first {

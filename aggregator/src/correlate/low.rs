@@ -26,7 +26,7 @@ struct Room {
     days: Option<u64>,
 }
 
-fn room(ground: &Ground<'_>, spaces: &[&Space]) -> Room {
+fn room(ground: &Ground, spaces: &[&Space]) -> Room {
     let sum = |of: fn(&Space) -> u64| spaces.iter().fold(0u64, |sum, space| sum.saturating_add(of(space)));
     let used = sum(|space| space.count.used);
     // Leaks are not taken off: metrics are read now and then, and Nodes that went since would look like one.
@@ -58,7 +58,7 @@ fn judge(room: &Room, growth: &Growth) -> Option<Severity> {
 }
 
 /// One claim for each family that is short.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+pub fn claims(scene: &Scene<'_>, ground: &Ground) -> Vec<Claim> {
     if !ground.built_in() {
         return Vec::new();
     }
@@ -66,7 +66,7 @@ pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
     families.filter_map(|family| of_family(scene, ground, family)).collect()
 }
 
-fn of_family(scene: &Scene<'_>, ground: &Ground<'_>, family: &str) -> Option<Claim> {
+fn of_family(scene: &Scene<'_>, ground: &Ground, family: &str) -> Option<Claim> {
     let spaces: Vec<&Space> = ground.of_family(family).collect();
     let room = room(ground, &spaces);
     let severity = judge(&room, &ground.growth)?;
@@ -120,7 +120,7 @@ fn of_family(scene: &Scene<'_>, ground: &Ground<'_>, family: &str) -> Option<Cla
 }
 
 /// What became of it, by figures.
-pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground, claim: &Claim) -> Fate {
     if ground.spaces.is_empty() {
         return Fate::Unseen("how much room is left cannot be told: the pool is not known".to_owned());
     }

@@ -13,7 +13,7 @@ use crate::cluster::NodeRecord;
 use crate::ledger::Fate;
 
 /// One claim for each family.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+pub fn claims(scene: &Scene<'_>, ground: &Ground) -> Vec<Claim> {
     if !ground.built_in() {
         return Vec::new();
     }
@@ -21,14 +21,22 @@ pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
     families.filter_map(|family| of_family(scene, ground, family)).collect()
 }
 
-fn of_family(scene: &Scene<'_>, ground: &Ground<'_>, family: &str) -> Option<Claim> {
+fn of_family(scene: &Scene<'_>, ground: &Ground, family: &str) -> Option<Claim> {
     let spaces: Vec<&Space> = ground.of_family(family).filter(|space| space.stated).collect();
     let mut rows = Vec::new();
     let mut odd: Vec<&NodeRecord> = Vec::new();
     let mut right: Vec<&NodeRecord> = Vec::new();
     let mut longer = 0usize;
-    for (node, ipam) in &ground.nodes {
-        if !ground.relies(ipam) || pool::on_gke(node) || node.deleting {
+    // The Nodes themselves are looked at only where some CIDR may differ.
+    let lengths = scene.census.lengths(family == "ipv4");
+    if spaces
+        .iter()
+        .all(|space| lengths.keys().all(|length| *length == space.mask))
+    {
+        return None;
+    }
+    for node in scene.plane.nodes.values() {
+        if !ground.relies(&scene.ipam(node)) || pool::on_gke(node) || node.deleting {
             continue;
         }
         for cidr in &node.pod_cidrs {
@@ -150,7 +158,7 @@ fn shared_blocks(spaces: &[&Space], rows: &[Affected]) -> usize {
 }
 
 /// What became of one node's CIDR.
-pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, row: Option<&Affected>) -> Fate {
+pub fn fate(scene: &Scene<'_>, ground: &Ground, row: Option<&Affected>) -> Fate {
     let over = |what: String| Fate::Gone(format!("{}: {what}", scene.plane.source));
     let Some((name, cidr)) = row.and_then(|row| Some((row.node.as_deref()?, row.prefix?))) else {
         return over("every node has the mask that is asked for".to_owned());

@@ -8,11 +8,13 @@
 
 pub mod allocator;
 pub mod book;
+pub mod census;
 pub mod churn;
 pub mod cluster_cidr;
 pub mod coverage;
 pub mod delegate;
 pub mod disagree;
+pub mod dossier;
 pub mod exhausted;
 pub mod explain;
 pub mod family;
@@ -52,6 +54,7 @@ use crate::cluster::objects::{Resource, Watched};
 use crate::cluster::{ControlPlane, HostState, NodeRecord, PoolConfig};
 use crate::ipam::{self, Ipam};
 use book::Book;
+use census::Census;
 
 /// All that a rule may look at.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +63,8 @@ pub struct Scene<'a> {
     pub plane: &'a ControlPlane,
     /// Who owns what, of that.
     pub book: &'a Book,
+    /// What is counted of its Nodes.
+    pub census: &'a Census,
     /// What is known of the pool.
     pub pool: &'a PoolConfig,
     /// What the hosts see, by node name.
@@ -85,6 +90,9 @@ impl<'a> Scene<'a> {
 
     /// What the IPAM of a node makes of its `spec.podCIDR`.
     pub fn ipam(&self, node: &NodeRecord) -> Ipam {
+        if let Some(ipam) = self.census.ipam(&node.name) {
+            return ipam.clone();
+        }
         let facts = self.hosts.get(&node.name).and_then(|host| host.facts.as_ref());
         ipam::classify(node, facts, &self.plane.around)
     }

@@ -12,7 +12,8 @@ use crate::cluster::objects::{Manager, Resource};
 use crate::netmap::overlap;
 
 /// Somebody's ranges that a node's CIDRs have to be inside of.
-struct Judge<'a> {
+#[derive(Debug)]
+pub struct Judge<'a> {
     /// The instance, where it is one.
     manager: Option<&'a Manager>,
     /// It is a plan that no instance follows yet: kubeadm-config.
@@ -23,14 +24,12 @@ struct Judge<'a> {
     evidence: Evidence,
 }
 
-/// All of them.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let judges = judges(scene);
-    if judges.is_empty() {
-        return Vec::new();
-    }
-    let nodes = scene.plane.nodes.values();
-    nodes.filter_map(|node| claim(scene, node, &judges)).collect()
+/// Whether the order of the pool's ranges counts where nobody but the Nodes shows it: their number decides, so that it may
+/// change for all with one of them.
+pub fn by_place(scene: &Scene<'_>) -> bool {
+    judges(scene)
+        .iter()
+        .any(|judge| judge.manager.is_none() && judge.by_place)
 }
 
 /// Why nobody's range can be held against the nodes now; `None`: somebody's can.
@@ -47,7 +46,8 @@ fn marks(manager: &Manager) -> bool {
     manager::allocates(flags) && manager::by_range(flags) && !flags.cluster_cidr.is_empty()
 }
 
-fn judges<'a>(scene: &Scene<'a>) -> Vec<Judge<'a>> {
+/// Everybody whose ranges count; the same for all nodes.
+pub fn judges<'a>(scene: &Scene<'a>) -> Vec<Judge<'a>> {
     let around = &scene.plane.around;
     // What its own flags are, only its pods say: until they are listed nobody else's word stands in.
     if around.unlisted(Resource::ManagerPods) {
@@ -92,7 +92,12 @@ fn judges<'a>(scene: &Scene<'a>) -> Vec<Judge<'a>> {
 /// The pool as somebody told it, where no instance can be seen. Its order counts only where the nodes bear it out.
 fn of_pool<'a>(scene: &Scene<'a>) -> Judge<'a> {
     let ranges = scene.pool.ranges.clone();
-    let both = scene.plane.nodes.values().filter(|node| node.pod_cidrs.len() > 1);
+    // By the index: most Nodes have one and are not looked at.
+    let owners = match scene.census.several() {
+        0 => None,
+        _ => Some(scene.book.by_owner.iter().filter(|(_, slots)| slots.len() > 1)),
+    };
+    let both = owners.into_iter().flatten().filter_map(|(name, _)| scene.node(name));
     let (mut fit, mut not) = (0u32, 0u32);
     for node in both {
         match manager::misfits(&ranges, node).is_empty() {
@@ -134,7 +139,8 @@ impl Judge<'_> {
     }
 }
 
-fn claim(scene: &Scene<'_>, node: &NodeRecord, judges: &[Judge<'_>]) -> Option<Claim> {
+/// The claim of one node.
+pub fn claim(scene: &Scene<'_>, node: &NodeRecord, judges: &[Judge<'_>]) -> Option<Claim> {
     // GKE's allocator hands out several ranges that no flag names.
     if pool::on_gke(node) || node.pod_cidrs.is_empty() {
         return None;
@@ -144,6 +150,10 @@ fn claim(scene: &Scene<'_>, node: &NodeRecord, judges: &[Judge<'_>]) -> Option<C
         .map(|judge| (judge, judge.exits(node)))
         .filter(|(_, misfits)| !misfits.is_empty())
         .collect();
+    // Nearly all nodes end here.
+    if against.is_empty() && judges.iter().all(|judge| judge.planned || judge.wider(node).is_empty()) {
+        return None;
+    }
     let mut acting: Vec<_> = against.iter().filter(|(judge, _)| !judge.planned).collect();
     // What has happened before what will.
     acting.sort_by_key(|(judge, _)| judge.manager.is_none_or(|manager| !has_exited(manager)));

@@ -78,15 +78,26 @@ impl fmt::Display for Subject {
     }
 }
 
-/// All overlaps.
+/// Overlaps within what the control plane says.
 pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
     let mut clashes = Vec::new();
     between_nodes(scene, &mut clashes);
     with_services(scene, &mut clashes);
     with_node_network(scene, &mut clashes);
-    for host in scene.hosts.values().filter(|host| scene.host(&host.node).is_some()) {
+    told(clashes)
+}
+
+/// Overlaps with the interfaces of one host.
+pub fn of_host(scene: &Scene<'_>, name: &str) -> Vec<Claim> {
+    let mut clashes = Vec::new();
+    if let Some(host) = scene.host(name) {
         with_interfaces(scene, host, &mut clashes);
     }
+    told(clashes)
+}
+
+/// One claim for each subject.
+fn told(clashes: Vec<Clash>) -> Vec<Claim> {
     let mut by_subject: BTreeMap<Subject, Claim> = BTreeMap::new();
     for clash in clashes {
         merge(&mut by_subject, clash);
@@ -169,6 +180,9 @@ fn row(slot: &Slot, detail: String) -> Affected {
 }
 
 fn between_nodes(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
+    if !scene.book.contested() {
+        return;
+    }
     let slots: Vec<&Slot> = scene
         .book
         .in_order()
@@ -240,6 +254,9 @@ fn with_services(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
 }
 
 fn with_node_network(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
+    if !scene.census.address_inside() {
+        return;
+    }
     for node in scene.plane.nodes.values() {
         for address in &node.internal_ips {
             for slot in scene.book.overlapping((*address).into()) {

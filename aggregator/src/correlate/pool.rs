@@ -68,7 +68,7 @@ pub fn family(net: &IpNet) -> &'static str {
 
 /// What the rules about the range share, made once for all of them.
 #[derive(Debug)]
-pub struct Ground<'a> {
+pub struct Ground {
     /// Who relies on spec.podCIDR.
     pub users: Users,
     /// Everybody who names a range.
@@ -77,46 +77,19 @@ pub struct Ground<'a> {
     pub spaces: Vec<Space>,
     /// Growth.
     pub growth: Growth,
-    /// Nodes with the IPAM of each, by name.
-    pub nodes: Vec<(&'a NodeRecord, Ipam)>,
     /// Pods of CNI daemons are yet to be listed.
     unlisted: bool,
 }
 
-impl<'a> Ground<'a> {
-    /// Looks at all Nodes once.
-    pub fn new(scene: &Scene<'a>) -> Self {
-        let nodes: Vec<(&NodeRecord, Ipam)> = scene
-            .plane
-            .nodes
-            .values()
-            .map(|node| (node, scene.ipam(node)))
-            .collect();
-        let mut users = Users::default();
-        for (node, ipam) in &nodes {
-            match ipam {
-                Ipam::PodCidr => users.pod_cidr += 1,
-                Ipam::Delegated(_) => users.delegated += 1,
-                Ipam::Unclear(_) => users.unclear += 1,
-                Ipam::NoDataPlane(_) => {}
-            }
-            users.gke |= on_gke(node);
-            users.flannel |= node.flannel.is_some();
-        }
-        users.flannel |= scene
-            .plane
-            .around
-            .daemons
-            .values()
-            .flatten()
-            .any(|daemon| daemon.kind == "flannel");
-        let created = nodes.iter().map(|(node, _)| node.created_at);
+impl Ground {
+    /// From what is counted of the Nodes.
+    pub fn new(scene: &Scene<'_>) -> Self {
+        let users = scene.census.users();
         Self {
             users,
             witnesses: witness::witnesses(scene.pool, &scene.plane.around, users, &supernet(scene)),
             spaces: spaces(scene),
-            growth: arithmetic::growth(created, scene.now),
-            nodes,
+            growth: growth_of(scene),
             unlisted: scene.plane.around.unlisted(Resource::CniPods),
         }
     }
@@ -139,16 +112,10 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Nodes that rely on a CIDR and have none.
-    pub fn waiting(&self) -> impl Iterator<Item = &'a NodeRecord> {
-        let without = |node: &NodeRecord| {
-            node.pod_cidrs_raw.is_empty() && node.pod_cidr.as_deref().unwrap_or_default().is_empty() && !node.deleting
-        };
-        let nodes = self
-            .nodes
-            .iter()
-            .filter(move |(node, ipam)| without(node) && self.relies(ipam));
-        nodes.map(|(node, _)| *node)
+    /// Nodes that rely on a CIDR and have none, by name.
+    pub fn waiting<'a>(&self, scene: &Scene<'a>) -> impl Iterator<Item = &'a NodeRecord> {
+        let waiting = scene.census.waiting().filter_map(|name| scene.node(name));
+        waiting.filter(|node| self.relies(&scene.ipam(node)))
     }
 
     /// kube-controller-manager's own ranges of one family.
@@ -160,7 +127,7 @@ impl<'a> Ground<'a> {
 }
 
 /// All claims about the range: POOL04 to POOL07, POOL09 and POOL10.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
+pub fn claims(scene: &Scene<'_>, ground: &Ground) -> Vec<Claim> {
     let mut claims = exhausted::claims(scene, ground);
     claims.extend(low::claims(scene, ground));
     claims.extend(families::claims(scene, ground));
@@ -171,7 +138,7 @@ pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
 }
 
 /// What became of a claim about the range that is not made any more; `None`: it is not one of [`claims`].
-pub fn fate(scene: &Scene<'_>, ground: &Ground<'_>, claim: &Claim, row: Option<&Affected>) -> Option<Fate> {
+pub fn fate(scene: &Scene<'_>, ground: &Ground, claim: &Claim, row: Option<&Affected>) -> Option<Fate> {
     Some(match claim.code {
         Code::Pool04 => exhausted::fate(scene, ground, claim, row),
         Code::Pool05 => low::fate(scene, ground, claim),
@@ -218,19 +185,17 @@ pub fn counted(metric: &PoolMetric, capacity: u64) -> Option<u64> {
     (max == capacity).then(|| (ratio * max as f64).round() as u64)
 }
 
+fn growth_of(scene: &Scene<'_>) -> Growth {
+    let (created, undated) = scene.census.created();
+    arithmetic::growth(created, undated, scene.now)
+}
+
 /// Smallest range of each family that holds every node's CIDR.
 fn supernet(scene: &Scene<'_>) -> Vec<IpNet> {
-    let mut found: BTreeMap<bool, IpNet> = BTreeMap::new();
-    for slot in &scene.book.slots {
-        let net = found.entry(slot.cidr.addr().is_ipv6()).or_insert(slot.cidr);
-        while !net.contains(&slot.cidr) {
-            match net.supernet() {
-                Some(wider) => *net = wider,
-                None => break,
-            }
-        }
-    }
-    found.into_values().collect()
+    [true, false]
+        .into_iter()
+        .filter_map(|v4| scene.census.supernet(v4))
+        .collect()
 }
 
 /// Service ranges of which no node gets a block.
@@ -243,14 +208,13 @@ fn services<'a>(scene: &Scene<'a>, cluster_cidr: bool) -> &'a [IpNet] {
 
 fn spaces(scene: &Scene<'_>) -> Vec<Space> {
     let counted = |range: IpNet, mask, stated, witness, cluster_cidr| {
-        let cidrs = scene.book.slots.iter().map(|slot| slot.cidr);
         let services = services(scene, cluster_cidr);
         Space {
             range,
             witness,
             mask,
             stated,
-            count: arithmetic::count(range, mask, cidrs, services),
+            count: count_of(scene, range, mask, services),
             cluster_cidr,
         }
     };
@@ -279,8 +243,38 @@ fn spaces(scene: &Scene<'_>) -> Vec<Space> {
     spaces
 }
 
+/// Counts a range in blocks of `mask`.
+fn count_of(scene: &Scene<'_>, range: IpNet, mask: u8, services: &[IpNet]) -> Count {
+    let v4 = range.addr().is_ipv4();
+    let lengths = scene.census.lengths(v4);
+    let inside = scene.census.supernet(v4).is_none_or(|net| range.contains(&net));
+    let apart = || {
+        services
+            .iter()
+            .all(|service| scene.book.overlapping(*service).next().is_none())
+    };
+    // As in nearly every cluster, each node's CIDR is one block of its own: how many there are is known.
+    if inside && lengths.keys().all(|length| *length == mask) && apart() {
+        let used = lengths.values().map(|count| *count as u64).sum();
+        let others = arithmetic::count(range, mask, std::iter::empty(), services);
+        return Count {
+            used,
+            free: others.free.saturating_sub(used),
+            ..others
+        };
+    }
+    arithmetic::count(range, mask, scene.census.cidrs(), services)
+}
+
 /// The mask that more than half of the nodes' CIDRs of this range have.
 fn usual_mask(scene: &Scene<'_>, range: &IpNet) -> Option<u8> {
+    let v4 = range.addr().is_ipv4();
+    let mut lengths = scene.census.lengths(v4).keys();
+    if let (Some(only), None) = (lengths.next(), lengths.next())
+        && scene.census.supernet(v4).is_some_and(|net| range.contains(&net))
+    {
+        return Some(*only);
+    }
     let mut masks: BTreeMap<u8, usize> = BTreeMap::new();
     for slot in scene.book.slots.iter().filter(|slot| range.contains(&slot.cidr)) {
         *masks.entry(slot.cidr.prefix_len()).or_default() += 1;
@@ -314,7 +308,7 @@ pub fn report(scene: &Scene<'_>) -> PoolReport {
     }
 }
 
-fn unknown(scene: &Scene<'_>, ground: &Ground<'_>) -> String {
+fn unknown(scene: &Scene<'_>, ground: &Ground) -> String {
     let around = &scene.plane.around;
     let mut text = if !around.managers.is_empty() {
         "no instance of kube-controller-manager allocates node CIDRs".to_owned()
@@ -345,7 +339,7 @@ pub fn left(scene: &Scene<'_>, space: &Space) -> u64 {
     space.count.free.saturating_sub(leaked(scene, space).unwrap_or(0))
 }
 
-fn range(scene: &Scene<'_>, ground: &Ground<'_>, space: &Space) -> PoolRange {
+fn range(scene: &Scene<'_>, ground: &Ground, space: &Space) -> PoolRange {
     let count = space.count;
     let leaked = leaked(scene, space);
     let free = left(scene, space);
@@ -376,7 +370,7 @@ fn range(scene: &Scene<'_>, ground: &Ground<'_>, space: &Space) -> PoolRange {
 }
 
 /// Growth in words.
-pub fn growth(ground: &Ground<'_>) -> String {
+pub fn growth(ground: &Ground) -> String {
     let days = arithmetic::WINDOW_DAYS;
     match &ground.growth {
         Growth::Unknown(why) => format!("unknown: {why}"),

@@ -9,14 +9,8 @@ use crate::cluster::NodeRecord;
 use crate::cluster::objects::Resource;
 use crate::ipam::Ipam;
 
-/// All of them.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
-    let told = scene.plane.around.allocation.keys();
-    told.filter_map(|name| claim(scene, scene.node(name)?)).collect()
-}
-
-/// `CIDRNotAvailable` that a CIDR followed is nothing at all: an allocator that had none left found one.
-fn claim(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
+/// The claim of one node. `CIDRNotAvailable` that a CIDR followed is nothing at all: an allocator that had none left found one.
+pub fn claim(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
     let told = scene
         .plane
         .around

@@ -1,7 +1,7 @@
 //! SAND01: pods of a node that get no sandbox, what kubelet says of it through the API and the host by its own logs, and
 //! the other witness: who does get one. A failure that was tried again and went well is nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Claim, ROWS, Severity};
@@ -26,28 +26,17 @@ const QUIET: i64 = 15 * 60;
 /// long for a node to come up (max-node-provision-time).
 const START: i64 = 5 * 60;
 
-/// All of them.
-pub fn claims(scene: &Scene<'_>) -> Vec<Claim> {
+/// The claim of one node.
+pub fn claim(scene: &Scene<'_>, node: &NodeRecord) -> Option<Claim> {
     let around = &scene.plane.around;
     // Most of the events are of pods that have their sandboxes by now: which, only the list of pods will say.
     if around.unlisted(Resource::Pods) {
-        return Vec::new();
+        return None;
     }
-    let told: BTreeMap<&String, &Claim> = scene
-        .hosts
-        .keys()
-        .filter_map(|name| Some((name, host_claim(scene, name)?)))
-        .collect();
-    let names: BTreeSet<&String> = around.sandboxes.keys().chain(told.keys().copied()).collect();
-    names
-        .into_iter()
-        .filter_map(|name| {
-            let node = scene.node(name)?;
-            let seen = around.sandboxes.get(name);
-            let seen = seen.and_then(|failures| claim(scene, node, failures));
-            join(scene, node, seen, told.get(name).copied())
-        })
-        .collect()
+    let told = host_claim(scene, &node.name);
+    let seen = around.sandboxes.get(&node.name);
+    let seen = seen.and_then(|failures| by_events(scene, node, failures));
+    join(scene, node, seen, told)
 }
 
 /// What a host's own logs tell of failing sandboxes.
@@ -101,15 +90,20 @@ pub fn host_recovered(scene: &Scene<'_>, claim: &Claim) -> bool {
 /// When claims may change by time alone: when a node is young no more, or kubelet has been silent for long where pods
 /// cannot be seen.
 pub fn ripens(scene: &Scene<'_>) -> Option<Timestamp> {
+    let names = scene.plane.around.sandboxes.keys();
+    names.filter_map(|name| ripens_of(scene, name)).min()
+}
+
+/// The same of one node.
+pub fn ripens_of(scene: &Scene<'_>, name: &str) -> Option<Timestamp> {
     let after = |at: Timestamp, seconds: i64| at.checked_add(jiff::SignedDuration::from_secs(seconds)).ok();
-    let sandboxes = || scene.plane.around.sandboxes.iter();
-    let young = sandboxes().filter_map(|(name, _)| after(scene.node(name)?.created_at?, START));
+    let failures = scene.plane.around.sandboxes.get(name)?;
+    let made = scene.node(name).and_then(|node| node.created_at);
+    let young = made.and_then(|made| after(made, START));
     let unseen = !scene.plane.around.complete(Resource::Pods);
-    let pods = sandboxes()
-        .filter(|_| unseen)
-        .flat_map(|(_, failures)| &failures.failing);
+    let pods = failures.failing.iter().filter(|_| unseen);
     let silent = pods.filter_map(|pod| after(pod.told.last?, QUIET));
-    young.chain(silent).filter(|at| *at > scene.now).min()
+    young.into_iter().chain(silent).filter(|at| *at > scene.now).min()
 }
 
 /// A node that is still getting its CNI: it is young, nothing has ever started on it, and what fails is what is not there yet.
@@ -191,7 +185,7 @@ pub fn still_fails(scene: &Scene<'_>, node: &str) -> bool {
     now.is_some_and(|now| !now.success)
 }
 
-fn claim(scene: &Scene<'_>, node: &NodeRecord, failures: &SandboxFailures) -> Option<Claim> {
+fn by_events(scene: &Scene<'_>, node: &NodeRecord, failures: &SandboxFailures) -> Option<Claim> {
     let name = &node.name;
     if matches!(scene.ipam(node), Ipam::NoDataPlane(_)) {
         return None;

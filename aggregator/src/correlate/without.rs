@@ -16,44 +16,59 @@ use crate::ipam::Ipam;
 /// How many nodes use the field, and how.
 #[derive(Debug, Default)]
 struct Peers<'a> {
-    with: u32,
-    without: u32,
-    delegated: u32,
+    with: usize,
+    without: usize,
+    delegated: usize,
     /// Controllers that wrote nodes' CIDRs.
     allocators: BTreeSet<&'a str>,
 }
 
-/// All of them.
-pub fn claims(scene: &Scene<'_>, ground: &Ground<'_>) -> Vec<Claim> {
-    let waiting: Vec<&(&NodeRecord, Ipam)> = ground
-        .nodes
-        .iter()
-        .filter(|(node, _)| lacks(node) && !node.deleting)
-        .filter(|(_, ipam)| !matches!(ipam, Ipam::Delegated(_) | Ipam::NoDataPlane(_)))
-        .collect();
-    if waiting.is_empty() {
-        return Vec::new();
-    }
-    let mut peers = Peers::default();
-    for (node, ipam) in &ground.nodes {
-        match ipam {
-            Ipam::NoDataPlane(_) => {}
-            Ipam::Delegated(_) => peers.delegated += 1,
-            _ if lacks(node) => peers.without += 1,
-            _ => peers.with += 1,
-        }
-        let writers = node.cidr_writers.iter().map(String::as_str);
-        peers
-            .allocators
-            .extend(writers.filter(|writer| manager::is_allocator(writer)));
-    }
-    let full = full(scene, &ground.spaces);
-    let claim = |(node, ipam): &(&NodeRecord, Ipam)| claim(scene, node, ipam, &peers, full.as_deref());
-    waiting.into_iter().filter_map(claim).collect()
+/// Up to this many nodes that wait are told again at once when the counts that their evidence quotes change.
+const FEW: usize = 32;
+
+/// What these claims rest on besides their own Node; where it changes, so may all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Footing {
+    /// In words, if the pool is full.
+    full: Option<String>,
+    /// More nodes have a CIDR than have none, one that waits left out.
+    most_have: bool,
+    /// More nodes are delegated than have a CIDR.
+    most_delegated: bool,
+    allocators: Vec<String>,
+    /// Nodes with a CIDR and without, as evidence quotes them; while many wait they are made anew in their turn instead.
+    counts: Option<(usize, usize)>,
 }
 
-fn lacks(node: &NodeRecord) -> bool {
-    node.pod_cidrs_raw.is_empty() && node.pod_cidr.as_ref().is_none_or(String::is_empty)
+fn peers<'a>(scene: &Scene<'a>) -> Peers<'a> {
+    let (users, unclear) = (scene.census.pod_cidr(), scene.census.unclear());
+    let without = users.without + unclear.without;
+    Peers {
+        with: users.all + unclear.all - without,
+        without,
+        delegated: scene.census.delegated().all,
+        allocators: scene.census.allocators().collect(),
+    }
+}
+
+/// What all of them rest on now.
+pub fn footing(scene: &Scene<'_>, ground: &Ground) -> Footing {
+    let peers = peers(scene);
+    Footing {
+        full: full(scene, &ground.spaces),
+        most_have: peers.with > peers.without.saturating_sub(1),
+        most_delegated: peers.delegated > peers.with,
+        allocators: peers.allocators.iter().map(|writer| (*writer).to_owned()).collect(),
+        counts: (scene.census.waiting().len() <= FEW).then_some((peers.with, peers.without)),
+    }
+}
+
+/// The claim of one node.
+pub fn claim(scene: &Scene<'_>, node: &NodeRecord, footing: &Footing) -> Option<Claim> {
+    if !scene.census.waits(&node.name) {
+        return None;
+    }
+    claim_of(scene, node, &scene.ipam(node), &peers(scene), footing.full.as_deref())
 }
 
 /// In words, if no CIDR is left of some family: kube-controller-manager assigns all families or none.
@@ -149,7 +164,7 @@ fn because_of(scene: &Scene<'_>, managers: &[&Manager]) -> Option<(String, Optio
     })
 }
 
-fn claim(scene: &Scene<'_>, node: &NodeRecord, ipam: &Ipam, peers: &Peers<'_>, full: Option<&str>) -> Option<Claim> {
+fn claim_of(scene: &Scene<'_>, node: &NodeRecord, ipam: &Ipam, peers: &Peers<'_>, full: Option<&str>) -> Option<Claim> {
     let built_in = !scene.pool.ranges.is_empty() || peers.with > peers.without.saturating_sub(1);
     // The node's own CNI is not known, and its peers' CNIs do not use the field: nor will its own.
     let like_its_peers = !matches!(ipam, Ipam::PodCidr) && peers.delegated > peers.with;

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 
 use super::State;
 use super::fates::Fates;
+use crate::correlate::dossier::Dossiers;
 use crate::correlate::{
-    Scene, churn, cluster_cidr, delegate, fields, host, oneway, outside, overlap, pool, raced, reborn, routes, sandbox,
-    silent, stale, without,
+    Scene, churn, cluster_cidr, delegate, host, oneway, overlap, pool, reborn, routes, sandbox, silent, stale, without,
 };
 use crate::ledger::Group;
 use crate::netmap::overlap as meet;
@@ -26,7 +26,7 @@ impl State {
                 Group::Row(name) => _ = names.insert(name.clone()),
                 Group::Host(name) => _ = hosts.insert(name.clone()),
                 Group::Reborn(name) | Group::Silent(name) => _ = nodes.insert(name.clone()),
-                Group::Pool | Group::Churn => {}
+                Group::Node(_) | Group::Pool | Group::Delegates | Group::Churn => {}
             }
         }
         for name in names {
@@ -49,6 +49,7 @@ impl State {
         let scene = Scene {
             plane: &self.plane,
             book: &self.book,
+            census: &self.census,
             pool: &self.pool,
             hosts: &self.hosts,
             now,
@@ -110,32 +111,90 @@ impl State {
         self.replace(Group::Host(name.to_owned()), claims, now);
     }
 
-    /// What is claimed of the whole cluster, or looks at all of it. Single changes only set
-    /// [`super::time::Agenda::pool`], and the next tick comes here.
+    /// What is claimed of the pool, of the Nodes together and of each by itself: all of it, looking at every Node once.
+    /// Single changes have [`Self::claim_nodes`] and [`Self::claim_cluster`] look at what they can have changed.
     pub(super) fn claim_pool(&mut self, now: Timestamp) {
         (self.agenda.pool, self.agenda.pool_at) = (false, now);
+        self.ripens.pool = sandbox::ripens(&self.scene(now));
+        self.claim_delegates(now);
+        self.claim_cluster(now);
+        self.agenda.nodes.clear();
+        let names: Vec<String> = self.plane.nodes.keys().cloned().collect();
+        self.claim_nodes(&names, now);
+        let gone = self.ledger.nodes().filter(|name| !self.plane.nodes.contains_key(*name));
+        let gone: Vec<String> = gone.cloned().collect();
+        self.claim_nodes(&gone, now);
+    }
+
+    /// What is claimed of the pool and of the Nodes together. It rests on what is counted of them ([`crate::correlate::census`])
+    /// and looks at those only that the figures point to.
+    pub(super) fn claim_cluster(&mut self, now: Timestamp) {
+        self.agenda.cluster = false;
         let scene = self.scene(now);
         let ground = pool::Ground::new(&scene);
-        let mut claims = without::claims(&scene, &ground);
-        claims.extend(outside::claims(&scene));
-        claims.extend(overlap::claims(&scene));
-        claims.extend(fields::claims(&scene));
+        let mut claims = overlap::claims(&scene);
         claims.extend(pool::claims(&scene, &ground));
-        claims.extend(raced::claims(&scene));
         claims.extend(cluster_cidr::claims(&scene));
-        claims.extend(delegate::claims(&scene, &self.memory.churn));
-        claims.extend(sandbox::claims(&scene));
-        let left = delegate::ripens(&scene, &self.memory.churn);
-        self.ripens.pool = sandbox::ripens(&scene).into_iter().chain(left).min();
+        let footing = without::footing(&scene, &ground);
+        if footing != self.footing {
+            self.footing = footing;
+            self.agenda.nodes.extend(self.census.waiting().cloned());
+        }
         self.replace(Group::Pool, claims, now);
+    }
+
+    /// What objects of CNI allocators show.
+    pub(super) fn claim_delegates(&mut self, now: Timestamp) {
+        self.agenda.delegates = false;
+        let scene = self.scene(now);
+        let claims = delegate::claims(&scene, &self.memory.churn);
+        let ripens = delegate::ripens(&scene, &self.memory.churn);
+        self.ripens.pool = [self.ripens.pool, ripens].into_iter().flatten().min();
+        self.replace(Group::Delegates, claims, now);
+    }
+
+    /// What is claimed of each of these Nodes by itself.
+    pub(super) fn claim_nodes<'n>(&mut self, names: impl IntoIterator<Item = &'n String>, now: Timestamp) {
+        let names: Vec<&String> = names.into_iter().collect();
+        let scene = self.scene(now);
+        let mut claims = Dossiers::new(&scene, &self.footing).of_each(names.iter().copied());
+        let ripens = names.iter().filter_map(|name| sandbox::ripens_of(&scene, name)).min();
+        for name in names {
+            if !claims.contains_key(name) && self.ledger.has(&Group::Node(name.clone())) {
+                claims.insert(name.clone(), Vec::new());
+            }
+        }
+        self.ripens.pool = [self.ripens.pool, ripens].into_iter().flatten().min();
+        for (name, claims) in claims {
+            self.replace(Group::Node(name), claims, now);
+        }
+    }
+
+    /// What single changes have put on the agenda, once they are applied.
+    pub(super) fn claim_due(&mut self, now: Timestamp) {
+        if self.plane.observed_at.is_none() {
+            return;
+        }
+        if self.agenda.cluster {
+            self.claim_cluster(now);
+        }
+        if !self.agenda.nodes.is_empty() {
+            let names = std::mem::take(&mut self.agenda.nodes);
+            self.claim_nodes(&names, now);
+        }
+    }
+
+    /// Nodes that come and go.
+    pub(super) fn claim_churn(&mut self, now: Timestamp) {
+        let churn = churn::claim(&self.scene(now), &self.memory.churn);
+        self.ripens.reborn = self.memory.churn.ripens(now);
+        self.replace(Group::Churn, churn.into_iter().collect(), now);
     }
 
     /// What rests on what is remembered: of every node that had another CIDR before, and churn.
     pub(super) fn claim_reborn(&mut self, now: Timestamp) {
         (self.agenda.reborn, self.agenda.reborn_at) = (false, now);
-        let churn = churn::claim(&self.scene(now), &self.memory.churn);
-        self.ripens.reborn = self.memory.churn.ripens(now);
-        self.replace(Group::Churn, churn.into_iter().collect(), now);
+        self.claim_churn(now);
         let mut names: BTreeSet<String> = self.ledger.reborn().cloned().collect();
         // Pods may show an earlier life that nobody remembers.
         names.extend(self.plane.nodes.keys().cloned());

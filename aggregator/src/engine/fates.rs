@@ -28,7 +28,7 @@ pub(super) struct Fates<'a> {
     rows: &'a BTreeMap<String, Row>,
     churn: &'a Churn,
     /// What rules about the range share: it takes a look at all Nodes, so it is made for the first row that needs it.
-    ground: OnceCell<Ground<'a>>,
+    ground: OnceCell<Ground>,
 }
 
 /// A row about one address, which is a pod's: no node CIDR is that long.

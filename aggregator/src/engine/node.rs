@@ -12,8 +12,8 @@ use super::State;
 use super::row::Why;
 use super::state::{owns_same, same_record};
 use crate::cluster::{HostState, NodeRecord, PoolConfig};
-use crate::correlate::Scene;
 use crate::correlate::book::{Book, addresses, always_aggregate};
+use crate::correlate::{Scene, outside};
 use crate::netmap::overlap;
 
 impl State {
@@ -44,10 +44,11 @@ impl State {
         match (&before, self.plane.nodes.get(name)) {
             (Some(before), Some(after)) if owns_same(before, after) => {
                 self.rejudge_nodes(&BTreeSet::from([name.to_owned()]), now);
-                self.agenda.pool = true;
+                self.agenda.nodes.insert(name.to_owned());
             }
             _ => self.owner_changed(name, (before.as_ref(), seen), now),
         }
+        self.claim_due(now);
     }
 
     /// A Node came, went, or owns something else than before.
@@ -94,11 +95,28 @@ impl State {
             self.claim_reborn(now);
         } else {
             self.claim_reborn_of(name, &change.cidrs, now);
-            // Churn is about the whole cluster.
-            self.agenda.reborn = true;
+            self.claim_churn(now);
         }
         self.claim_silent(name, now);
-        self.agenda.pool = true;
+        // Interfaces of any host may have addresses of these CIDRs.
+        let concerned = self.with_addresses_in(&change.cidrs);
+        self.agenda.nodes.extend(concerned);
+        self.agenda.nodes.insert(name.to_owned());
+        (self.agenda.cluster, self.agenda.delegates) = (true, true);
+        let by_place = outside::by_place(&self.scene(now));
+        if std::mem::replace(&mut self.by_place, by_place) != by_place {
+            self.agenda.pool = true;
+        }
+    }
+
+    /// Hosts with an interface that has an address of one of these CIDRs.
+    pub(super) fn with_addresses_in(&self, cidrs: &[IpNet]) -> BTreeSet<String> {
+        let has = |host: &&HostState| {
+            let links = host.facts.iter().flat_map(|facts| &facts.links);
+            let mut addresses = links.flat_map(|link| &link.addresses);
+            addresses.any(|net| cidrs.iter().any(|cidr| cidr.contains(&net.addr())))
+        };
+        self.hosts.values().filter(has).map(|host| host.node.clone()).collect()
     }
 
     /// Has every host's row follow; gives those whose claims may differ.
@@ -115,6 +133,7 @@ impl State {
         let scene = Scene {
             plane: &self.plane,
             book: &self.book,
+            census: &self.census,
             pool: &self.pool,
             hosts: &self.hosts,
             now,

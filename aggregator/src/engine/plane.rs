@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::State;
+use super::time::FEW;
 use crate::cluster::objects::{Resource, Watched};
 use crate::cluster::{ControlPlane, PlaneEvent};
 
@@ -89,12 +90,19 @@ impl State {
                 self.around_changed(now);
             }
             PlaneEvent::Allocation(node, events) => {
-                replace(&mut self.plane.around.allocation, node, events.map(|events| *events));
-                self.around_changed(now);
+                replace(
+                    &mut self.plane.around.allocation,
+                    node.clone(),
+                    events.map(|events| *events),
+                );
+                self.agenda.nodes.insert(node);
+                self.agenda.cluster = true;
+                self.claim_due(now);
             }
             PlaneEvent::Sandboxes(node, failures) => {
-                replace(&mut self.plane.around.sandboxes, node, failures);
-                self.around_changed(now);
+                replace(&mut self.plane.around.sandboxes, node.clone(), failures);
+                self.agenda.nodes.insert(node);
+                self.claim_due(now);
             }
             PlaneEvent::Pods(changed) => {
                 let mut names = Vec::with_capacity(changed.len());
@@ -103,7 +111,15 @@ impl State {
                     names.push(node);
                 }
                 self.reclassify_nodes(&names, now);
-                self.around_changed(now);
+                self.agenda.nodes.extend(names.iter().cloned());
+                // Who gets a sandbox elsewhere is evidence where pods get none; while many nodes fail each waits for its turn.
+                if self.plane.around.sandboxes.len() <= FEW {
+                    self.agenda.nodes.extend(self.plane.around.sandboxes.keys().cloned());
+                }
+                self.claim_due(now);
+                for name in &names {
+                    self.claim_reborn_of(name, &[], now);
+                }
             }
             PlaneEvent::AllPods(pods) => {
                 self.plane.around.pods = pods;

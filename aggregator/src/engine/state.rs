@@ -1,28 +1,27 @@
 //! All state, and how it changes: an event goes in, the rows that depend on it are
 //! judged anew, and their claims go to the ledger.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cidrift_proto::finding::Finding;
-use cidrift_proto::verdict::Verdict;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Config;
-use super::apply::{Touched, apply};
+use super::apply::apply;
 use super::expect::{Expectations, STRANGERS};
 use super::memory::Memory;
-use super::row::{Row, Why};
+use super::row::Row;
 use super::time::Agenda;
-use crate::cluster::around::Around;
 use crate::cluster::objects::RangeWitness;
 use crate::cluster::{ControlPlane, Expectation, HostEvent, HostState, NodeRecord, PoolConfig, ReportState};
 use crate::correlate::book::Book;
+use crate::correlate::census::Census;
+use crate::correlate::without::Footing;
 use crate::correlate::{Scene, explain, habit};
-use crate::ipam::{self, witness};
+use crate::ipam::witness;
 use crate::ledger::Ledger;
 
 /// When claims may change by time alone.
@@ -42,6 +41,8 @@ pub struct State {
     /// What is known of the pool, of all who name it.
     pub(super) pool: PoolConfig,
     pub(super) book: Book,
+    /// What is counted of the Nodes.
+    pub(super) census: Census,
     pub(super) hosts: BTreeMap<String, HostState>,
     /// The Nodes whose agents have reported; the others have nothing to be judged.
     pub(super) rows: BTreeMap<String, Row>,
@@ -53,9 +54,11 @@ pub struct State {
     pub(super) ripens: Ripens,
     pub(super) reports: BTreeMap<String, ReportState>,
     pub(super) told_strangers: bool,
-    /// What each Node's IPAM was taken for, condensed, without what its host says.
-    pub(super) classes: HashMap<String, u64>,
     pub(super) agenda: Agenda,
+    /// What claims of nodes without a CIDR were last made on.
+    pub(super) footing: Footing,
+    /// What [`outside::by_place`](crate::correlate::outside::by_place) was last.
+    pub(super) by_place: bool,
     /// What each host's programs say of pod ranges.
     pub(super) programs: BTreeMap<String, Vec<RangeWitness>>,
     /// The newest time that was handed in: what a look without a time is made for.
@@ -70,6 +73,7 @@ impl State {
             config,
             plane: ControlPlane::default(),
             book: Book::default(),
+            census: Census::default(),
             hosts: BTreeMap::new(),
             rows: BTreeMap::new(),
             expectations: Expectations::default(),
@@ -78,9 +82,10 @@ impl State {
             reports: BTreeMap::new(),
             told_strangers: false,
             ripens: Ripens::default(),
-            classes: HashMap::new(),
             programs: BTreeMap::new(),
             agenda: Agenda::default(),
+            footing: Footing::default(),
+            by_place: false,
             clock: Timestamp::UNIX_EPOCH,
         }
     }
@@ -89,6 +94,7 @@ impl State {
         Scene {
             plane: &self.plane,
             book: &self.book,
+            census: &self.census,
             pool: &self.pool,
             hosts: &self.hosts,
             now,
@@ -136,6 +142,9 @@ impl State {
             self.rows.insert(node.to_owned(), Row::default());
         }
         if touched.facts {
+            if self.plane.nodes.contains_key(node) {
+                self.note_class(node);
+            }
             self.hear_programs(node, now);
         }
         let woke = self.reported(node, now);
@@ -164,6 +173,7 @@ impl State {
         self.place_programs();
         let started = self.expectations.started();
         if nodes_same && started && pool_same {
+            self.reclassify(now);
             if problem_same {
                 self.claim_pool(now);
                 self.claim_reborn(now);
@@ -172,18 +182,12 @@ impl State {
             }
             return;
         }
+        self.note_classes();
         if let Some(changed) = in_place(&old, &self.plane).filter(|_| started && pool_same) {
-            for name in &changed {
-                self.note_class(name);
-            }
             self.rejudge_nodes(&changed, now);
             self.claim_pool(now);
             return;
         }
-        let nodes = self.plane.nodes.iter();
-        self.classes = nodes
-            .map(|(name, node)| (name.clone(), class(node, &self.plane.around)))
-            .collect();
         self.memory.note(&old, &self.plane, now);
         let book = Book::new(&self.plane);
         let from = moved(&self.book, &book);
@@ -209,6 +213,7 @@ impl State {
         let scene = Scene {
             plane: &self.plane,
             book: &self.book,
+            census: &self.census,
             pool: &self.pool,
             hosts: &self.hosts,
             now,
@@ -231,79 +236,6 @@ impl State {
         }
     }
 
-    /// Keeps what a Node's IPAM is taken for.
-    pub(super) fn note_class(&mut self, name: &str) {
-        match self.plane.nodes.get(name) {
-            Some(node) => _ = self.classes.insert(name.to_owned(), class(node, &self.plane.around)),
-            None => _ = self.classes.remove(name),
-        }
-    }
-
-    /// What shows which IPAM nodes have changed: where it says something else now, everything is judged anew.
-    pub(super) fn reclassify(&mut self, now: Timestamp) {
-        let Self {
-            plane,
-            hosts,
-            rows,
-            majorities,
-            classes,
-            ..
-        } = self;
-        let mut changed = false;
-        for (name, row) in rows.iter_mut() {
-            if let Some(node) = plane.nodes.get(name) {
-                changed |= row.expect(node, hosts.get(name), majorities, &plane.around);
-            }
-        }
-        // Nodes whose hosts do not report count as owners.
-        let mut differ = Vec::new();
-        let mut new = HashMap::new();
-        for (name, node) in plane.nodes.iter().filter(|(name, _)| !rows.contains_key(*name)) {
-            let class = class(node, &plane.around);
-            if classes.get(name).is_some_and(|before| *before != class) {
-                differ.push(name.clone());
-            }
-            new.insert(name.clone(), class);
-        }
-        classes.extend(new);
-        if (changed || !differ.is_empty()) && self.plane.observed_at.is_some() {
-            if !self.rows.is_empty() {
-                self.judge_everything(now);
-            }
-            for name in differ {
-                self.claim_silent(&name, now);
-            }
-        }
-    }
-
-    /// The same of these nodes only.
-    pub(super) fn reclassify_nodes(&mut self, names: &[String], now: Timestamp) {
-        let mut differ = BTreeSet::new();
-        for name in names {
-            let Some(node) = self.plane.nodes.get(name) else {
-                continue;
-            };
-            let around = &self.plane.around;
-            let changed = match self.rows.get(name) {
-                Some(row) => {
-                    let host = self.hosts.get(name);
-                    habit::of(node, host, &row.seen, &self.majorities, around) != row.habit
-                }
-                None => {
-                    let class = class(node, around);
-                    let before = self.classes.insert(name.clone(), class);
-                    before.is_some_and(|before| before != class)
-                }
-            };
-            if changed {
-                differ.insert(name.clone());
-            }
-        }
-        if !differ.is_empty() && self.plane.observed_at.is_some() {
-            self.rejudge_nodes(&differ, now);
-        }
-    }
-
     /// Something besides the Nodes changed.
     pub(super) fn around_changed(&mut self, now: Timestamp) {
         if self.plane.observed_at.is_none() {
@@ -318,209 +250,6 @@ impl State {
             self.agenda.pool = true;
             self.agenda.reborn = true;
         }
-    }
-
-    /// Judges what depends on Nodes that changed in what they say of themselves only.
-    /// The claims about the whole cluster are the caller's.
-    pub(super) fn rejudge_nodes(&mut self, changed: &BTreeSet<String>, now: Timestamp) {
-        let Self {
-            config,
-            plane,
-            pool,
-            book,
-            hosts,
-            rows,
-            expectations,
-            majorities,
-            ..
-        } = self;
-        let scene = Scene {
-            plane,
-            book,
-            pool,
-            hosts,
-            now,
-            silence: config.silence,
-        };
-        let since = |cidr: IpNet| expectations.since(cidr);
-        let columns = changed.iter().filter_map(|name| book.by_owner.get(name));
-        let columns: BTreeSet<usize> = columns.flatten().copied().collect();
-        let mut dirty = changed.clone();
-        dirty.extend(self.ledger.rows().cloned());
-        for (name, row) in rows.iter_mut() {
-            let Some(node) = plane.nodes.get(name) else { continue };
-            let own = changed.contains(name) && row.expect(node, scene.hosts.get(name), majorities, &plane.around);
-            let judged = if own {
-                row.judge(&scene, node, 0..book.slots.len(), Why::Else, &since)
-            } else {
-                let broken = row.broken.keys().filter_map(|cidr| book.by_net.get(*cidr)?.first());
-                let slots: BTreeSet<usize> = broken.chain(&columns).copied().collect();
-                row.judge(&scene, node, slots.into_iter(), Why::Else, &since)
-            };
-            if judged {
-                dirty.insert(name.clone());
-            }
-        }
-        for name in dirty {
-            self.claim_row(&name, now);
-        }
-        for name in changed {
-            self.claim_reborn_of(name, &[], now);
-            self.claim_silent(name, now);
-        }
-    }
-
-    /// Judges what depends on one host.
-    pub(super) fn rejudge_host(&mut self, name: &str, touched: Touched, woke: bool, now: Timestamp) {
-        if !woke && touched.nothing() {
-            return;
-        }
-        let why = Why::Host(touched.seen);
-        let mut dirty: BTreeSet<String> = BTreeSet::new();
-        let all = touched.all || woke;
-        let Self {
-            config,
-            plane,
-            pool,
-            book,
-            hosts,
-            rows,
-            expectations,
-            majorities,
-            ..
-        } = self;
-        let scene = Scene {
-            plane,
-            book,
-            pool,
-            hosts,
-            now,
-            silence: config.silence,
-        };
-        let since = |cidr: IpNet| expectations.since(cidr);
-        let mut programs_changed = false;
-        if let (Some(node), Some(row)) = (plane.nodes.get(name), rows.get_mut(name)) {
-            let host = scene.hosts.get(name);
-            let programmed = row.habit.programs.is_some();
-            if let Some(host) = host {
-                if touched.all {
-                    row.read_all(&scene, host);
-                }
-                for prefix in &touched.prefixes {
-                    row.read(&scene, host, *prefix);
-                }
-            }
-            let habit = row.expect(node, host, majorities, &plane.around);
-            programs_changed = habit || programmed != row.habit.programs.is_some();
-            let changed = if all || habit || touched.facts {
-                row.judge(&scene, node, 0..book.slots.len(), why, &since)
-            } else {
-                let slots = touching(book, &touched.prefixes);
-                row.judge(&scene, node, slots.into_iter(), why, &since)
-            };
-            let strays = touched
-                .prefixes
-                .iter()
-                .any(|prefix| book.overlapping(*prefix).next().is_none());
-            if changed || all || habit || touched.facts || strays || touched.claims {
-                dirty.insert(name.to_owned());
-            }
-        }
-        // Packets that others misdeliver to this node go on from here.
-        let own_slots = book.by_owner.get(name).cloned().unwrap_or_default();
-        let column = touched.all || touched.facts || woke;
-        for (other, row) in rows.iter_mut().filter(|(other, _)| *other != name) {
-            let Some(node) = plane.nodes.get(other) else { continue };
-            if row.broken.is_empty() && !(column && row.blind.is_none()) {
-                continue;
-            }
-            let by_way: BTreeSet<usize> = row
-                .broken
-                .iter()
-                .filter(|(_, pair)| leads_to(&pair.verdict, name))
-                .filter_map(|(cidr, _)| book.by_net.get(*cidr)?.first().copied())
-                .collect();
-            let slots: BTreeSet<usize> = if column && row.blind.is_none() {
-                by_way.into_iter().chain(own_slots.iter().copied()).collect()
-            } else {
-                by_way
-            };
-            if !slots.is_empty() && row.judge(&scene, node, slots.into_iter(), Why::Else, &since) {
-                dirty.insert(other.clone());
-            }
-            // Whether it is one-way depends on this node's row. When all break at once that
-            // concerns everybody each time, so it is looked at together.
-            if dirty.contains(name) && row.broken.values().any(|pair| pair.owner == name) {
-                self.agenda.rows.insert(other.clone());
-            }
-        }
-        if programs_changed {
-            for other in count_majorities(&self.rows, &mut self.majorities) {
-                self.judge_row(&other, now);
-                dirty.insert(other);
-            }
-        }
-        for other in dirty {
-            self.claim_row(&other, now);
-        }
-        if touched.claims || woke {
-            self.claim_host(name, now);
-        }
-        // Whom the others route a CIDR of two nodes to is told with the overlap.
-        let routes_twins = |prefix: &IpNet| self.book.overlapping(*prefix).any(|slot| !slot.contested.is_empty());
-        if touched.all || touched.prefixes.iter().any(routes_twins) {
-            self.agenda.pool = true;
-        }
-        if touched.facts || touched.claims || woke {
-            // At once for one host; where many tell something between two ticks, the rest wait for the next.
-            self.agenda.pool = true;
-            if (touched.facts || touched.claims) && !std::mem::replace(&mut self.agenda.spent, true) {
-                self.claim_pool(now);
-            }
-        }
-        if woke {
-            self.claim_silent(name, now);
-        }
-        if woke || touched.all {
-            self.claim_reborn(now);
-        } else if !touched.prefixes.is_empty() {
-            self.claim_reborn_of(name, &touched.prefixes, now);
-        }
-    }
-
-    fn judge_row(&mut self, name: &str, now: Timestamp) {
-        let Self {
-            config,
-            plane,
-            pool,
-            book,
-            hosts,
-            rows,
-            expectations,
-            majorities,
-            ..
-        } = self;
-        let scene = Scene {
-            plane,
-            book,
-            pool,
-            hosts,
-            now,
-            silence: config.silence,
-        };
-        if let (Some(node), Some(row)) = (plane.nodes.get(name), rows.get_mut(name)) {
-            row.expect(node, scene.hosts.get(name), majorities, &plane.around);
-            let since = |cidr: IpNet| expectations.since(cidr);
-            row.judge(&scene, node, 0..book.slots.len(), Why::Else, &since);
-        }
-    }
-
-    fn judge_everything(&mut self, now: Timestamp) {
-        let names: Vec<String> = self.rows.keys().cloned().collect();
-        for name in &names {
-            self.judge_row(name, now);
-        }
-        self.claim_everything(now);
     }
 }
 
@@ -560,13 +289,6 @@ fn in_place(old: &ControlPlane, new: &ControlPlane) -> Option<BTreeSet<String>> 
     Some(changed)
 }
 
-/// What a Node's IPAM is taken for, condensed.
-fn class(node: &NodeRecord, around: &Around) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    ipam::classify(node, None, around).hash(&mut hasher);
-    hasher.finish()
-}
-
 /// The same Node owns the same CIDRs and addresses.
 pub(super) fn owns_same(before: &NodeRecord, after: &NodeRecord) -> bool {
     let public = |node: &NodeRecord| node.flannel.as_ref().and_then(|flannel| flannel.public_ip);
@@ -590,23 +312,4 @@ fn moved(old: &Book, new: &Book) -> Vec<Option<usize>> {
         places.iter().copied().find(|at| old.slots[*at].owner == owner)
     };
     new.slots.iter().map(|slot| place(slot.cidr, &slot.owner)).collect()
-}
-
-/// Slots that have an address in common with one of these prefixes.
-fn touching(book: &Book, prefixes: &[IpNet]) -> BTreeSet<usize> {
-    let mut slots = BTreeSet::new();
-    for prefix in prefixes {
-        let above = book.by_net.covering(*prefix);
-        slots.extend(above.chain(book.by_net.inside(*prefix)).flat_map(|(_, at)| at).copied());
-    }
-    slots
-}
-
-/// A broken pair whose packets pass this node.
-fn leads_to(verdict: &Verdict, name: &str) -> bool {
-    match verdict {
-        Verdict::Misdelivered { to } => to == name,
-        Verdict::Loop { reason } => reason.split(" → ").any(|node| node == name),
-        _ => false,
-    }
 }

@@ -2,6 +2,7 @@
 //! Everything that may become due stands in a queue, so that a tick costs what is due.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,29 +16,39 @@ use crate::correlate::routes;
 /// as long as a person may need to wonder about it.
 const STRANGER_STAYS: Duration = Duration::from_secs(600);
 
-/// Claims about the whole cluster are made anew after this time even where nothing changed:
-/// what they read grows older, and some of it expires.
+/// Every claim is made anew after this time even where nothing changed: what it reads grows older, and some of it expires.
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// Up to this many Nodes such claims are made anew at every tick that follows a change.
+/// Up to this many Nodes the claims of all of them are made anew at every tick that follows a change that concerns all.
 const CROWD: u32 = 1_000;
 
 /// For each Node more they rest this long first, 1.4 s at 15,000: a pass takes some 5 µs a Node
 /// (`bench scale`), holds the lock, and is to take a twentieth of the time at most.
 const REST: Duration = Duration::from_micros(100);
 
+/// So many nodes are looked at again at once when what their evidence quotes of others changes.
+pub(super) const FEW: usize = 32;
+
 /// What is to be looked at later.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     /// Sources whose claims are to be made anew at the next tick.
     pub(super) rows: BTreeSet<String>,
-    /// The claims about the whole cluster are.
+    /// All that is claimed of the pool and of each Node is, looking at every Node.
     pub(super) pool: bool,
+    /// Nodes of which what is claimed of each by itself is.
+    pub(super) nodes: BTreeSet<String>,
+    /// What is claimed of the pool and of the Nodes together is.
+    pub(super) cluster: bool,
+    /// What objects of CNI allocators show is.
+    pub(super) delegates: bool,
     /// Those that rest on what is remembered are.
     pub(super) reborn: bool,
-    /// Those about the whole cluster were made for a host's sake since the last tick.
+    /// Those were made for a host's sake since the last tick.
     pub(super) spent: bool,
-    /// When these were made last.
+    /// The Node whose claims were made anew last because of their age, and when.
+    pub(super) turn: (String, Timestamp),
+    /// When [`State::claim_pool`] last ran.
     pub(super) pool_at: Timestamp,
     /// When [`State::claim_reborn`] last ran.
     pub(super) reborn_at: Timestamp,
@@ -69,7 +80,6 @@ impl State {
         }
         self.forget_strangers(now);
         self.agenda.spent = false;
-        let known = self.plane.observed_at.is_some();
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         let crowd = u32::try_from(self.plane.nodes.len())
             .unwrap_or(u32::MAX)
@@ -78,13 +88,44 @@ impl State {
         if (self.agenda.reborn && rested(self.agenda.reborn_at)) || due(self.ripens.reborn) {
             self.claim_reborn(now);
         }
-        if (self.agenda.pool && rested(self.agenda.pool_at))
-            || due(self.ripens.pool)
-            || (known && routes::elapsed(self.agenda.pool_at, now) >= REFRESH)
-        {
+        if (self.agenda.pool && rested(self.agenda.pool_at)) || due(self.ripens.pool) {
             self.claim_pool(now);
         }
+        self.refresh(now);
+        self.claim_due(now);
+        if std::mem::take(&mut self.agenda.delegates) {
+            self.claim_delegates(now);
+        }
         self.ledger.tick(now);
+    }
+
+    /// Puts the next Nodes on the agenda whose claims have grown old: each has its turn once in [`REFRESH`], so that no tick
+    /// looks at all of them.
+    fn refresh(&mut self, now: Timestamp) {
+        let (last, at) = &self.agenda.turn;
+        let nodes = self.plane.nodes.len();
+        let due = routes::elapsed(*at, now).as_millis().min(REFRESH.as_millis()) * nodes as u128;
+        let due = usize::try_from(due / REFRESH.as_millis()).unwrap_or(nodes);
+        if due == 0 {
+            return;
+        }
+        let after = (Bound::Excluded(last.clone()), Bound::Unbounded);
+        let turn: Vec<String> = self
+            .plane
+            .nodes
+            .range(after)
+            .map(|(name, _)| name.clone())
+            .take(due)
+            .collect();
+        let last = turn.last().filter(|_| turn.len() == due).cloned();
+        self.agenda.nodes.extend(turn);
+        if last.is_none() {
+            // All had their turn: what concerns several of them has it now.
+            (self.agenda.cluster, self.agenda.delegates) = (true, true);
+            let gone = self.ledger.nodes().filter(|name| !self.plane.nodes.contains_key(*name));
+            self.agenda.nodes.extend(gone.cloned());
+        }
+        self.agenda.turn = (last.unwrap_or_default(), now);
     }
 
     /// Keeps what a host's report is good for; true where that changed.

@@ -3,6 +3,7 @@
 //! kube-controller-manager keeps one bit for each block of `--node-cidr-mask-size`, and a
 //! CIDR of whatever length occupies every block that it touches (reference A).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -202,19 +203,17 @@ impl Growth {
     }
 }
 
-/// Growth from the creation times of all Nodes; `None` among them: not known.
-pub fn growth(created: impl Iterator<Item = Option<Timestamp>>, now: Timestamp) -> Growth {
+/// Growth from how many Nodes were made when; `undated`: those of which it is not known.
+pub fn growth(created: &BTreeMap<Timestamp, usize>, undated: usize, now: Timestamp) -> Growth {
+    if undated > 0 {
+        return Growth::Unknown("not every Node's creation time is known".to_owned());
+    }
     let days = |days: i64| now.checked_sub(SignedDuration::from_hours(24 * days)).unwrap_or(now);
     let (window, recent) = (days(WINDOW_DAYS), days(RECENT_DAYS));
-    let (mut old, mut newest) = (0usize, None);
-    let mut new = Vec::new();
-    for at in created {
-        let Some(at) = at else {
-            return Growth::Unknown("not every Node's creation time is known".to_owned());
-        };
-        newest = newest.max(Some(at));
-        if at < window { old += 1 } else { new.push(at) }
-    }
+    let newest = created.keys().next_back().copied();
+    let later = created.range(window..);
+    let new: Vec<Timestamp> = later.flat_map(|(at, count)| std::iter::repeat_n(*at, *count)).collect();
+    let old = created.range(..window).map(|(_, count)| *count).sum::<usize>();
     if new.is_empty() {
         return match old {
             0 => Growth::Unknown("there are no Nodes".to_owned()),
@@ -324,8 +323,11 @@ mod tests {
     }
 
     fn days_ago(days: &[i64]) -> Growth {
-        let at = |days: &i64| Some(now() - SignedDuration::from_hours(24 * days));
-        growth(days.iter().map(at), now())
+        let mut made = BTreeMap::new();
+        for days in days {
+            *made.entry(now() - SignedDuration::from_hours(24 * days)).or_default() += 1;
+        }
+        growth(&made, 0, now())
     }
 
     #[test]
@@ -344,7 +346,7 @@ mod tests {
         );
         assert!(matches!(days_ago(&[9, 5, 1]), Growth::Unknown(_)), "a young cluster");
         assert!(matches!(
-            growth([Some(now()), None].into_iter(), now()),
+            growth(&BTreeMap::from([(now(), 1)]), 1, now()),
             Growth::Unknown(_)
         ));
     }
