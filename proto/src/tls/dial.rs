@@ -53,9 +53,12 @@ pub enum TrustError {
     /// The bundle of CAs.
     #[error(transparent)]
     Pem(#[from] PemError),
-    /// A certificate in it that is none, or no key for the client certificate.
+    /// A certificate in it that is none.
     #[error("{0}")]
     Unusable(String),
+    /// The client certificate does not go with its key.
+    #[error("{0}")]
+    Client(String),
 }
 
 impl Trust {
@@ -74,9 +77,14 @@ impl Trust {
             .with_root_certificates(roots);
         let mut config = match client {
             ClientAuth::None => builder.with_no_client_auth(),
-            ClientAuth::Pair(chain, key) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| TrustError::Unusable(format!("the client certificate and its key: {error}")))?,
+            ClientAuth::Pair(chain, key) => builder.with_client_auth_cert(chain, key).map_err(|error| {
+                TrustError::Client(match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        "the client certificate and the client key do not belong together".to_owned()
+                    }
+                    error => format!("the client certificate cannot be used: {error}"),
+                })
+            })?,
             ClientAuth::Resolver(resolver) => builder.with_client_cert_resolver(resolver),
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
