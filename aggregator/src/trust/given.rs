@@ -167,7 +167,7 @@ mod tests {
             std::fs::write(path("tls.key"), key).unwrap();
         };
         let mut before = None;
-        let mut wrong = |says: &str, before: &mut Option<_>| {
+        let wrong = |says: &str, before: &mut Option<_>| {
             let error = given.look(before).unwrap_err();
             assert!(error.contains(says), "{error}");
         };
