@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::expectation::Expectation;
-use super::way::{Address, Ways};
+use super::way::{Address, Connection, Ways};
 
 /// Between two signs of life where the aggregator asks for none in particular.
 /// It calls an agent silent after 15 s by default: two may be late or lost.
@@ -44,9 +44,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages between the outbox and the connection. Few: what waits here cannot
 /// be replaced by a snapshot any more.
 const CHANNEL: usize = 16;
-
-/// What rustls says in a read error when the other side refused, once HTTP/2 has wrapped that.
-const ALERT: &str = "received fatal alert";
 
 /// Whom to report to, and as whom.
 #[derive(Debug, Clone)]
@@ -163,14 +160,6 @@ impl From<Status> for Problem {
                 "nothing at this address speaks cidrift.v1.ReportService",
             ),
             Code::Ok => Self::new(ProblemKind::Closed, "the aggregator ended the stream"),
-            // In TLS 1.3 a client certificate is judged after the handshake: the verdict breaks the first request.
-            _ if chain(&status).contains(ALERT) => Self::new(
-                ProblemKind::Untrusted,
-                format!(
-                    "it does not accept this agent's client certificate ({})",
-                    chain(&status)
-                ),
-            ),
             code => Self::new(ProblemKind::Unreachable, format!("{code:?}: {text}")),
         }
     }
@@ -268,14 +257,23 @@ async fn attempt(
     // The channel is new and empty.
     sender.try_send(hello).ok();
 
-    let channel = target.ways.connect(address).await?;
+    let Connection { channel, verdict } = target.ways.connect(address).await?;
     let mut client = ReportServiceClient::new(channel);
     let mut request = Request::new(ReceiverStream::new(receiver));
     if let Some(bearer) = bearer {
         request.metadata_mut().insert("authorization", bearer);
     }
     let open = client.report(request);
-    let mut inbound = within("an answer to Hello", open).await??.into_inner();
+    let opened = within("an answer to Hello", open).await?;
+    let mut inbound = match opened {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            return Err(verdict.said().map_or_else(
+                || Problem::from(status),
+                |text| Problem::new(ProblemKind::Untrusted, text),
+            ));
+        }
+    };
 
     let welcome = match within("Welcome", next(&mut inbound)).await?? {
         Down::Welcome(welcome) if welcome.protocol == PROTOCOL => welcome,
@@ -356,15 +354,4 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Probl
             format!("{what} did not come within {PATIENCE:?}"),
         )
     })
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use cidrift_proto::tls::dial::{self, ClientAuth, DialError, Trust, TrustError};
 use cidrift_proto::tls::pem;
+use cidrift_proto::tls::secured::Verdict;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -131,17 +132,23 @@ impl Ways {
     }
 
     /// Connects to one of them.
-    pub async fn connect(&self, address: &Address) -> Result<Channel, Problem> {
+    pub async fn connect(&self, address: &Address) -> Result<Connection, Problem> {
         let endpoint =
             endpoint(&address.authority).map_err(|error| Problem::new(ProblemKind::Unreachable, chain(&error)))?;
         if !address.tls {
             let io = dial::tcp(&address.authority, CONNECT).await?;
-            return over(dial::channel(endpoint, io)).await;
+            let channel = over(dial::channel(endpoint, io)).await?;
+            return Ok(Connection {
+                channel,
+                verdict: Verdict::default(),
+            });
         }
         let trust = self.trust()?;
         let io = dial::tcp(&address.authority, CONNECT).await?;
         let io = trust.handshake(io, HANDSHAKE).await?;
-        over(dial::channel(endpoint.origin(dial::origin()), io)).await
+        let verdict = io.verdict();
+        let channel = over(dial::channel(endpoint.origin(dial::origin()), io)).await?;
+        Ok(Connection { channel, verdict })
     }
 
     /// What is to be shown in every request to it; `None`: nothing is.
@@ -204,6 +211,15 @@ impl Ways {
             key,
         ))
     }
+}
+
+/// A connection, and what the aggregator says if it refuses this agent's certificate on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// gRPC.
+    pub channel: Channel,
+    /// Kept from TLS.
+    pub verdict: Verdict,
 }
 
 impl From<DialError> for Problem {

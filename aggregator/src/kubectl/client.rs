@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cidrift_proto::Malformed;
 use cidrift_proto::finding::Finding;
+use cidrift_proto::tls::secured::Verdict;
 use cidrift_proto::v1;
 use cidrift_proto::v1::query_service_client::QueryServiceClient;
 use futures::{Stream, StreamExt};
@@ -128,6 +129,7 @@ pub(super) enum AskError {
 pub(super) struct Client {
     inner: QueryServiceClient<InterceptedService<Channel, Bearer>>,
     server: String,
+    verdict: Verdict,
     timeout: Duration,
 }
 
@@ -139,6 +141,7 @@ impl Client {
         Ok(Self {
             inner: inner.max_decoding_message_size(ANSWER_LIMIT),
             server: way.name,
+            verdict: way.verdict,
             timeout: args.timeout,
         })
     }
@@ -160,6 +163,10 @@ impl Client {
     fn refusal(&self, status: &tonic::Status) -> AskError {
         use tonic::Code;
         let server = self.server.clone();
+        if let Some(said) = self.verdict.said() {
+            let reason = said.to_owned();
+            return AskError::Denied { server, reason };
+        }
         let reason = match status.message() {
             "" => status.code().description().to_owned(),
             text => text.to_owned(),
@@ -167,11 +174,6 @@ impl Client {
         match status.code() {
             Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => AskError::Question(reason),
             Code::Unauthenticated | Code::PermissionDenied => AskError::Denied { server, reason },
-            // In TLS 1.3 a client certificate is judged after the handshake: the verdict breaks the first question.
-            _ if crate::control_plane::chain(status).contains("received fatal alert") => AskError::Denied {
-                server,
-                reason: "it does not accept the kubeconfig's client certificate".to_owned(),
-            },
             Code::Unavailable => AskError::Unreachable { server, reason },
             Code::Unimplemented => AskError::Stranger { server, reason },
             // What tonic makes of an answer that is no gRPC at all: HTTP without its trailers, or no HTTP/2.

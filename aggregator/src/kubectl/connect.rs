@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use cidrift_proto::tls::dial::{self, ClientAuth, DialError, Trust};
+use cidrift_proto::tls::secured::Verdict;
 use http::{HeaderValue, Uri};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -31,6 +32,8 @@ pub(super) struct Way {
     pub(super) channel: Channel,
     pub(super) bearer: Bearer,
     pub(super) name: String,
+    /// What the aggregator says if it refuses the user's certificate.
+    pub(super) verdict: Verdict,
 }
 
 /// Connects as the flags say.
@@ -107,16 +110,23 @@ async fn direct(args: &Args, server: &Server) -> Result<Way, AskError> {
     let bearer = bearer(&credentials)?;
     let io = dial::tcp(&server.authority, args.timeout).await;
     let io = io.map_err(|error| unreachable(error.to_string()))?;
+    let mut verdict = Verdict::default();
     let channel = match bundle {
         None => dial::channel(endpoint, io).await,
         Some((bundle, source)) => {
             let io = trust(&bundle, &source, credentials)?.handshake(io, args.timeout).await;
             let io = io.map_err(|error| refused(error, &name))?;
+            verdict = io.verdict();
             dial::channel(endpoint.origin(dial::origin()), io).await
         }
     };
     let channel = channel.map_err(|error| unreachable(super::client::innermost(&error)))?;
-    Ok(Way { channel, bearer, name })
+    Ok(Way {
+        channel,
+        bearer,
+        name,
+        verdict,
+    })
 }
 
 /// The credentials for a given address: the token's file, or the kubeconfig that was named.
@@ -157,13 +167,19 @@ async fn through_the_api(args: &Args) -> Result<Way, AskError> {
     let trust = trust(&bundle, &source, credentials)?;
     let io = trust.handshake(cluster.dial().await?, args.timeout).await;
     let io = io.map_err(|error| refused(error, &name))?;
+    let verdict = io.verdict();
     let endpoint = endpoint("cidrift-aggregator").map_err(|_| AskError::Address(name.clone()))?;
     let channel = dial::channel(endpoint.origin(dial::origin()), io).await;
     let channel = channel.map_err(|error| AskError::Unreachable {
         server: name.clone(),
         reason: super::client::innermost(&error),
     })?;
-    Ok(Way { channel, bearer, name })
+    Ok(Way {
+        channel,
+        bearer,
+        name,
+        verdict,
+    })
 }
 
 fn trust(bundle: &[u8], source: &str, credentials: Credentials) -> Result<Trust, AskError> {

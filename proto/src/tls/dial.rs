@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
 use super::pem::{self, PemError};
+use super::secured::Secured;
 use super::{ALPN, NAME, provider, words};
 
 /// What is shown to an aggregator that asks for a client certificate.
@@ -97,14 +97,14 @@ impl Trust {
     }
 
     /// A TLS handshake over `io`, within `patience`.
-    pub async fn handshake<IO>(&self, io: IO, patience: Duration) -> Result<TlsStream<IO>, DialError>
+    pub async fn handshake<IO>(&self, io: IO, patience: Duration) -> Result<Secured<IO>, DialError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(NAME).map_err(|error| DialError::Untrusted(error.to_string()))?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
         match timeout(patience, connector.connect(name, io)).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => Ok(Secured::new(stream)),
             Ok(Err(error)) => Err(self.explain(&error)),
             Err(_) => Err(DialError::Unreachable(format!("no TLS handshake within {patience:?}"))),
         }

@@ -1,11 +1,12 @@
 //! The TLS that both sides speak: 1.3 only, one name for every aggregator, and
 //! trust in a bundle of CAs that somebody hands over, never in the system's.
 //!
-//! [`pem`] reads what was handed over, [`dial`] connects, [`words`] says what
+//! [`pem`] reads what was handed over, [`dial`] connects, [`secured`] remembers a refusal, [`words`] says what
 //! went wrong to the person who must act.
 
 pub mod dial;
 pub mod pem;
+pub mod secured;
 pub mod words;
 
 use std::sync::Arc;
