@@ -102,7 +102,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 fn raw(cluster: &Cluster, path: &str) -> Option<Value> {
-    cluster.api().raw(path).ok()
+    serde_json::from_str(&cluster.api().raw(path).ok()?).ok()
 }
 
 fn bundle(cluster: &Cluster) -> Option<String> {
