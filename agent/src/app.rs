@@ -49,23 +49,21 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// Serves until `shutdown` is cancelled, or a part of it fails.
 pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result<()> {
     let RunArgs {
-        aggregator,
+        way,
         node_name,
         host_root,
         cni_dir,
         http_listen,
     } = args;
-    let endpoint = stream::endpoint(&aggregator)
-        .with_context(|| format!("--aggregator {aggregator:?}: an URL such as http://10.0.0.1:7440 is asked for"))?;
-    if endpoint.uri().scheme_str() != Some("http") {
-        bail!("--aggregator {aggregator:?}: this version speaks plaintext gRPC only; use http://");
-    }
+    let ways = way.ways().map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(http_listen)
         .await
         .with_context(|| format!("cannot listen on {http_listen}; choose another with --http-listen"))?;
 
-    info!(node = node_name, %aggregator, http = %http_listen, "cidrift-agent {}", env!("CARGO_PKG_VERSION"));
-    warn!("the report stream is plaintext and unauthenticated in this version");
+    info!(node = node_name, http = %http_listen, "cidrift-agent {}", env!("CARGO_PKG_VERSION"));
+    if let Some(open) = ways.aggregators.iter().find(|address| !address.is_private()) {
+        warn!("{open} is plaintext: whoever listens on the way reads what this host reports; no token is shown there");
+    }
     let metrics = Arc::new(Metrics::default());
     let ready = Ready::default();
     ready.pending("kernel", "not read yet");
@@ -74,7 +72,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
 
     let (sender, events) = mpsc::channel(EVENTS);
     let target = Target {
-        endpoint,
+        ways,
         node: node_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: instance(),

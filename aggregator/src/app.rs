@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -23,6 +24,8 @@ use crate::http::{self, Ready};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::query;
+use crate::trust::acceptor::Acceptor;
+use crate::trust::mode::{self as trust, Ground, Mode};
 
 /// How often the engine is told the time: a tenth of the default hold, so that
 /// a finding opens at most a tenth later than it may.
@@ -42,6 +45,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct App {
     cli: Cli,
+    mode: Mode,
     grpc: TcpListener,
     http: TcpListener,
 }
@@ -68,6 +72,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
 impl App {
     /// Opens the sockets.
     pub async fn bind(cli: Cli) -> anyhow::Result<Self> {
+        let mode = Mode::of(&cli, Mode::mounted().as_deref())?;
         let bind = async |flag: &str, address: SocketAddr| {
             TcpListener::bind(address)
                 .await
@@ -75,7 +80,7 @@ impl App {
         };
         let grpc = bind("--listen", cli.listen).await?;
         let http = bind("--http-listen", cli.http_listen).await?;
-        Ok(Self { cli, grpc, http })
+        Ok(Self { cli, mode, grpc, http })
     }
 
     /// Where agents and operators reach it, and where its HTTP is.
@@ -86,12 +91,21 @@ impl App {
     /// Serves until `shutdown` is cancelled, or a part of it fails.
     pub async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (grpc_address, http_address) = self.addresses()?;
-        let Self { cli, grpc, http } = self;
+        let Self { cli, mode, grpc, http } = self;
         let engine = Engine::new(cli.engine());
         let limits = cli.limits();
         let ready = Ready::default();
         let metrics = Arc::new(Metrics::default().with_engine(Arc::clone(&engine)));
         let mut tasks = JoinSet::new();
+
+        let ground = Ground {
+            offer: Arc::default(),
+            figures: metrics.tls(),
+            ready: ready.clone(),
+            listen: grpc_address,
+        };
+        let plaintext = mode == Mode::Plaintext;
+        trust::start(mode, &cli, &ground, &mut tasks, &shutdown).await?;
 
         ready.pending("control plane", "not read yet");
         let push = push(Arc::clone(&engine), Arc::clone(&metrics), ready.clone());
@@ -104,12 +118,22 @@ impl App {
             .http2_keepalive_timeout(Some(PING.1))
             .max_concurrent_streams(STREAMS)
             .add_service(ingest.into_server())
-            .add_service(query::service_until(Arc::clone(&engine), shutdown.clone()))
-            .serve_with_incoming_shutdown(
-                TcpIncoming::from(grpc).with_nodelay(Some(true)),
-                shutdown.clone().cancelled_owned(),
-            );
-        tasks.spawn(async move { server.await.context("gRPC") });
+            .add_service(query::service_until(Arc::clone(&engine), shutdown.clone()));
+        let stop = shutdown.clone().cancelled_owned();
+        if plaintext {
+            let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
+            let serving = server.serve_with_incoming_shutdown(incoming, stop);
+            tasks.spawn(async move { serving.await.context("gRPC") });
+        } else {
+            let (acceptor, standing) = Acceptor::new(grpc, ground.offer, ground.figures);
+            let accepting = acceptor.run(shutdown.clone());
+            tasks.spawn(async move {
+                accepting.await;
+                Ok(())
+            });
+            let serving = server.serve_with_incoming_shutdown(ReceiverStream::new(standing), stop);
+            tasks.spawn(async move { serving.await.context("gRPC") });
+        }
 
         let router = http::router(metrics, ready);
         let stop = shutdown.clone().cancelled_owned();
@@ -123,7 +147,9 @@ impl App {
         tasks.spawn(tick(Arc::clone(&engine), shutdown.clone()));
 
         info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", env!("CARGO_PKG_VERSION"));
-        warn!("gRPC is plaintext and unauthenticated in this version: keep {grpc_address} inside the cluster");
+        if plaintext {
+            warn!("--plaintext: whoever reaches {grpc_address} can read and forge reports");
+        }
         let result = drain(&mut tasks).await;
         shutdown.cancel();
         result.and(drain(&mut tasks).await)

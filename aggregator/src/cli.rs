@@ -1,6 +1,6 @@
 //! The aggregator's command line. Every flag can come from the environment too.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::ingest::Limits;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cidrift-aggregator", version)]
 pub struct Cli {
-    /// Address for agents and operators (gRPC, plaintext).
+    /// Address for agents and operators (gRPC over TLS 1.3).
     #[arg(long, default_value = "0.0.0.0:7440", env = "CIDRIFT_LISTEN")]
     pub listen: SocketAddr,
     /// Address for /metrics, /livez and /readyz.
@@ -24,6 +24,9 @@ pub struct Cli {
     /// Where the control plane's state comes from.
     #[command(flatten)]
     pub source: Source,
+    /// How others know that it is the aggregator.
+    #[command(flatten)]
+    pub trust: Trust,
     /// What is known of the pool.
     #[command(flatten)]
     pub pool: Pool,
@@ -56,6 +59,97 @@ pub struct Source {
     /// A kubeconfig for the Kubernetes API.
     #[arg(long, value_name = "FILE", env = "CIDRIFT_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// How others know that it is the aggregator. Neither a directory nor files: a CA of its own, kept in a Secret.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "TLS")]
+pub struct Trust {
+    /// Secret that keeps the CA; it is made where it is missing.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "cidrift-aggregator-ca",
+        env = "CIDRIFT_TLS_SECRET"
+    )]
+    pub tls_secret: String,
+    /// ConfigMap that tells agents and operators which CAs to believe and where to report.
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "cidrift-trust",
+        env = "CIDRIFT_TRUST_CONFIGMAP"
+    )]
+    pub trust_configmap: String,
+    /// Namespace of both. [default: the one that this runs in]
+    #[arg(long, value_name = "NAME", env = "CIDRIFT_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// ADDRESS or ADDRESS:PORT at which agents reach this aggregator directly, comma-separated; told in the ConfigMap.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = advertised, env = "CIDRIFT_ADVERTISE")]
+    pub advertise: Vec<Advertised>,
+    /// Keep the CA in this directory instead; its ca.crt is what agents are given.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tls_cert", "plaintext"], env = "CIDRIFT_TLS_DIRECTORY")]
+    pub tls_directory: Option<PathBuf>,
+    /// Serve with this certificate (PEM), read again as it changes; it must be for the DNS name cidrift-aggregator.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        conflicts_with = "plaintext",
+        env = "CIDRIFT_TLS_CERT"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "CIDRIFT_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// The CA that signed it (PEM), to be told in the ConfigMap.
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "CIDRIFT_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
+    /// No TLS: for a loopback --listen, or with --cluster-state.
+    #[arg(long, env = "CIDRIFT_PLAINTEXT")]
+    pub plaintext: bool,
+    /// CAs that sign client certificates (PEM). [default: those that the API server publishes]
+    #[arg(long, value_name = "FILE", conflicts_with = "plaintext", env = "CIDRIFT_CLIENT_CA")]
+    pub client_ca: Option<PathBuf>,
+    /// Make the next CA this long after the last. [default: at 2/3 of the last one's year]
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "CIDRIFT_ROTATE_CA_AFTER")]
+    pub rotate_ca_after: Option<Duration>,
+    /// A new CA is told this long before it signs: agents and operators must have read it by then.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, env = "CIDRIFT_CA_LEAD")]
+    pub ca_lead: Duration,
+}
+
+/// Where agents reach the aggregator: an address, and a port where it is not that of `--listen`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advertised {
+    /// Address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: Option<u16>,
+}
+
+impl Advertised {
+    /// With the port to dial.
+    pub fn socket(self, listen: u16) -> SocketAddr {
+        SocketAddr::new(self.address, self.port.unwrap_or(listen))
+    }
+}
+
+/// "10.0.0.1", "10.0.0.1:7440", "fd00::1", "[fd00::1]:7440".
+fn advertised(text: &str) -> Result<Advertised, String> {
+    let (address, port) = match (text.parse::<IpAddr>(), text.parse::<SocketAddr>()) {
+        (Ok(address), _) => (address, None),
+        (_, Ok(socket)) => (socket.ip(), Some(socket.port())),
+        _ => {
+            return Err(format!(
+                "{text:?} is neither an address nor ADDRESS:PORT; names are not resolved"
+            ));
+        }
+    };
+    if address.is_unspecified() {
+        return Err(format!("{address} is no address that an agent could dial"));
+    }
+    Ok(Advertised { address, port })
 }
 
 /// What is known of the pool, as kube-controller-manager's flags of the same names say it.
@@ -170,6 +264,31 @@ mod tests {
     }
 
     #[test]
+    fn an_advertised_address_may_have_a_port_of_its_own() {
+        let cli = Cli::parse_from(["cidrift-aggregator", "--advertise", "10.0.0.1,[fd00::1]:9,fd00::2"]);
+        let shown: Vec<String> = cli
+            .trust
+            .advertise
+            .iter()
+            .map(|one| one.socket(7440).to_string())
+            .collect();
+        assert_eq!(shown, ["10.0.0.1:7440", "[fd00::1]:9", "[fd00::2]:7440"]);
+    }
+
+    #[test]
+    fn there_is_one_way_to_a_certificate() {
+        for wrong in [
+            &["--plaintext", "--tls-directory", "/d"][..],
+            &["--tls-cert", "/c"],
+            &["--tls-ca", "/c"],
+            &["--tls-cert", "/c", "--tls-key", "/k", "--tls-directory", "/d"],
+        ] {
+            let words = ["cidrift-aggregator"].iter().chain(wrong);
+            assert!(Cli::try_parse_from(words).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_hint() {
         for (flag, value) in [
             ("--cluster-cidr", "10.244.1.0/16"),
@@ -177,6 +296,8 @@ mod tests {
             ("--settle", "soon"),
             ("--node-cidr-mask-size-ipv4", "33"),
             ("--max-messages-per-second", "0"),
+            ("--advertise", "worker-1"),
+            ("--advertise", "0.0.0.0"),
         ] {
             let error = Cli::try_parse_from(["cidrift-aggregator", &format!("{flag}={value}")]).unwrap_err();
             assert!(error.to_string().contains(value), "{error}");

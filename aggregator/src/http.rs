@@ -29,6 +29,11 @@ impl Ready {
         self.lock().remove(what);
     }
 
+    /// What `/readyz` shows.
+    pub fn shown(&self) -> String {
+        self.answer().1
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod netmap;
 pub mod query;
 pub mod summary;
+pub mod trust;

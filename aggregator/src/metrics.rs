@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use crate::engine::Engine;
 use crate::ingest::session::{Outcome, Step};
+use crate::trust::figures::Figures;
 
 type Label<const N: usize> = [(&'static str, &'static str); N];
 
@@ -70,6 +71,7 @@ pub struct Metrics {
     resyncs: Family<Label<1>, Counter>,
     delta_age: Histogram,
     control_plane_states: Family<Label<1>, Counter>,
+    tls: Arc<Figures>,
 }
 
 impl Default for Metrics {
@@ -89,6 +91,7 @@ impl Default for Metrics {
             // 0.25 ms to 4 s: the aim is 20 ms from the kernel to a subscriber.
             delta_age: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
             control_plane_states: Family::default(),
+            tls: Arc::default(),
         };
         registry.register("report_streams", "Report streams now", metrics.streams.clone());
         registry.register(
@@ -127,6 +130,7 @@ impl Default for Metrics {
             "States that the control plane's source handed on, by whether they were good",
             metrics.control_plane_states.clone(),
         );
+        metrics.tls.register(&mut registry);
         Self { registry, ..metrics }
     }
 }
@@ -136,6 +140,11 @@ impl Metrics {
     pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
         self.registry.register_collector(Box::new(state::Figures(engine)));
         self
+    }
+
+    /// The figures of TLS.
+    pub fn tls(&self) -> Arc<Figures> {
+        Arc::clone(&self.tls)
     }
 
     /// The OpenMetrics text.

@@ -12,6 +12,7 @@ pub mod landing;
 pub mod prefix;
 pub mod signature;
 pub mod time;
+pub mod tls;
 pub mod verdict;
 
 /// The `cidrift.v1` messages, clients and servers.

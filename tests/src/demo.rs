@@ -169,10 +169,12 @@ fn how_to_try(lab: &Lab, kubectl: &Path) -> Result<(String, [Forward; 2])> {
     let kubectl = kubectl.display();
     let own: PathBuf = std::env::current_exe().context("own path")?;
     let own = own.display();
+    let ca = lab.world.ca();
+    let ca = ca.display();
     let text = format!(
         "\
 The lab is up. In another terminal:
-  export CIDRIFT_SERVER=http://{grpc_address}
+  export CIDRIFT_SERVER=https://{grpc_address} CIDRIFT_CA={ca}
   {kubectl} status
   {kubectl} findings --watch
   {kubectl} path h1 h2

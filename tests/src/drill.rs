@@ -148,7 +148,7 @@ fn broken_verdicts(lab: &Lab) -> Result<Vec<String>> {
     let topology = &lab.world.topology;
     let mut broken = Vec::new();
     for name in lab.world.snapshot.nodes.keys() {
-        let Ok(verdicts) = client::verdicts(&topology.underlay, name) else {
+        let Ok(verdicts) = client::verdicts(&topology.underlay, &lab.world.ca(), name) else {
             broken.push(format!("{name}: not known"));
             continue;
         };

@@ -37,7 +37,7 @@ impl Lab {
     pub fn start(plan: Plan, binaries: Binaries, directory: &Path) -> Result<Self> {
         let world = World::build(plan, directory)?;
         let programs = Programs::start(&world, binaries, &logs(directory)).context("start the programs")?;
-        let subscriber = Subscriber::start(&world.topology.underlay).context("start the subscriber")?;
+        let subscriber = Subscriber::start(&world.topology.underlay, world.ca()).context("start the subscriber")?;
         Ok(Self {
             subscriber,
             programs,
@@ -89,7 +89,8 @@ impl Lab {
 
     /// What is missing, if anything is.
     fn well(&self, hosts: u64) -> Result<(), String> {
-        let status = client::status(&self.world.topology.underlay).map_err(|error| error.to_string())?;
+        let status =
+            client::status(&self.world.topology.underlay, &self.world.ca()).map_err(|error| error.to_string())?;
         let standing: Vec<String> = self.subscriber.look(|board| board.standing.keys().cloned().collect());
         if u64::from(status.nodes_reporting) != hosts {
             return Err(format!("{} of {hosts} agents report", status.nodes_reporting));

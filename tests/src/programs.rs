@@ -57,7 +57,9 @@ impl Programs {
         let arguments = [
             "run".into(),
             "--aggregator".into(),
-            format!("http://{AGGREGATOR}").into(),
+            format!("https://{AGGREGATOR}").into(),
+            "--ca".into(),
+            world.ca().into_os_string(),
             "--node-name".into(),
             host.into(),
             "--host-root".into(),
@@ -89,6 +91,8 @@ fn aggregator(world: &World, binaries: &Binaries, logs: &Path) -> io::Result<Pro
         AGGREGATOR_HTTP.into(),
         "--cluster-state".into(),
         world.cluster_state().into_os_string(),
+        "--tls-directory".into(),
+        world.tls().into_os_string(),
         "--cluster-cidr".into(),
         if world.topology.plan.dual_stack {
             "10.244.0.0/16,fd00:244::/48".into()

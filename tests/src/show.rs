@@ -78,7 +78,7 @@ pub fn matrix(world: &World) -> Result<String> {
     table.set_header(header);
     for host in &topology.hosts {
         let name = &host.identity.name;
-        let verdicts = client::verdicts(&topology.underlay, name)?;
+        let verdicts = client::verdicts(&topology.underlay, &world.ca(), name)?;
         let mut row = vec![name.clone()];
         for (owner, cidr) in &owners {
             let verdict = verdicts.iter().find(|verdict| verdict.cidr == *cidr);

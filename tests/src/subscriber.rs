@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use cidrift_proto::v1::finding_event::Kind;
 use cidrift_proto::v1::query_service_client::QueryServiceClient;
 use tokio::sync::oneshot;
 
-use crate::client::{Error, endpoint};
+use crate::client::{Error, connect};
 use crate::netns::Netns;
 
 /// How many changes are kept: the demo makes a few hundred.
@@ -60,8 +61,9 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Subscribes from inside the underlay, and again whenever the stream ends.
-    pub fn start(underlay: &Netns) -> io::Result<Self> {
+    /// Subscribes from inside the underlay, and again whenever the stream ends, to an aggregator that the CAs in `ca`
+    /// prove.
+    pub fn start(underlay: &Netns, ca: PathBuf) -> io::Result<Self> {
         let shared = Arc::new((Mutex::new(Board::default()), Condvar::new()));
         let (stop, stopped) = oneshot::channel();
         let theirs = Arc::clone(&shared);
@@ -69,7 +71,7 @@ impl Subscriber {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 tokio::select! {
-                    () = follow(&theirs) => {}
+                    () = follow(&theirs, &ca) => {}
                     _ = stopped => {}
                 }
             });
@@ -118,18 +120,18 @@ fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn follow(shared: &(Mutex<Board>, Condvar)) {
+async fn follow(shared: &(Mutex<Board>, Condvar), ca: &Path) {
     loop {
         // Whatever ended it, the aggregator is asked again.
-        let _ = stream(shared).await;
+        let _ = stream(shared, ca).await;
         lock(&shared.0).synced = false;
         shared.1.notify_all();
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-async fn stream(shared: &(Mutex<Board>, Condvar)) -> Result<(), Error> {
-    let mut client = QueryServiceClient::new(endpoint()?.connect().await?);
+async fn stream(shared: &(Mutex<Board>, Condvar), ca: &Path) -> Result<(), Error> {
+    let mut client = QueryServiceClient::new(connect(ca).await?);
     let mut events = client
         .watch_findings(v1::WatchFindingsRequest::default())
         .await?

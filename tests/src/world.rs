@@ -44,6 +44,16 @@ impl World {
         self.directory.join("nodes.yaml")
     }
 
+    /// The directory in which the aggregator keeps its CA.
+    pub fn tls(&self) -> PathBuf {
+        self.directory.join("tls")
+    }
+
+    /// What agents and askers believe.
+    pub fn ca(&self) -> PathBuf {
+        self.tls().join("ca.crt")
+    }
+
     /// The directory that a host's agent takes for the host's root.
     pub fn host_root(&self, host: &str) -> PathBuf {
         self.directory.join("hosts").join(host)

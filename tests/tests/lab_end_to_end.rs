@@ -125,7 +125,7 @@ fn findings_of_a_silent_agent_are_stale_and_stand_until_it_says_otherwise() {
     lab.programs.agents.get_mut("h1").unwrap().kill();
     assert!(wait_for(lab, "SEEN01/h1", is_open));
     assert!(wait_for(lab, "PATH04/h1", |finding| is_open(finding) && finding.stale));
-    let status = client::status(&lab.world.topology.underlay).unwrap();
+    let status = client::status(&lab.world.topology.underlay, &lab.world.ca()).unwrap();
     assert!(status.unknown > 0, "what h1 does not report is unknown: {status:?}");
 
     // Nobody sees that it is mended: it must not resolve.
@@ -151,10 +151,13 @@ fn a_torn_snapshot_file_keeps_the_last_good_nodes_and_says_so() {
     let underlay = lab.world.topology.underlay.clone();
     let told = (0..600).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
-        !client::status(&underlay).unwrap().control_plane_problem.is_empty()
+        !client::status(&underlay, &lab.world.ca())
+            .unwrap()
+            .control_plane_problem
+            .is_empty()
     });
     assert!(told, "the aggregator does not say that the file is torn");
-    let status = client::status(&underlay).unwrap();
+    let status = client::status(&underlay, &lab.world.ca()).unwrap();
     assert_eq!(status.nodes, 3, "{status:?}");
     assert_ne!(status.health, cidrift_proto::v1::Health::Healthy as i32, "{status:?}");
 

@@ -1,7 +1,8 @@
 //! Tells the aggregator what this host sees: numbers every change, keeps it
 //! until it is acknowledged, sends a snapshot where that is shorter or needed.
 //!
-//! [`Outbox`] is the bookkeeping, without I/O; [`stream`] keeps a stream up.
+//! [`Outbox`] is the bookkeeping, without I/O; [`stream`] keeps a stream up,
+//! [`way`] is where to and by which files.
 //! The task that owns the view owns the outbox too, so that a snapshot and its
 //! sequence number always belong together.
 
@@ -9,6 +10,7 @@ pub mod expectation;
 pub mod outbox;
 pub mod snapshot;
 pub mod stream;
+pub mod way;
 
 pub use expectation::Expectation;
 pub use outbox::{Limits, Outbox, Update};

@@ -11,10 +11,10 @@ use cidrift_proto::{PROTOCOL, v1};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::expectation::Expectation;
+use super::way::{Address, Connection, Ways};
 
 /// Between two signs of life where the aggregator asks for none in particular.
 /// It calls an agent silent after 15 s by default: two may be late or lost.
@@ -37,13 +37,9 @@ const GOOD: Duration = Duration::from_secs(30);
 /// Pause after "your protocol is not mine": only an upgrade of either side helps.
 const UPGRADE: Duration = Duration::from_secs(60);
 
-/// For the connection, and again for Welcome and the first Expectation: a
+/// For an answer to Hello, and again for Welcome and the first Expectation: a
 /// healthy aggregator needs milliseconds, a busy one after its restart seconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// HTTP/2 ping when nothing comes, and how long its answer may take: a dead
-/// aggregator is noticed within 10 s, long before TCP gives up.
-const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(5));
 
 /// Messages between the outbox and the connection. Few: what waits here cannot
 /// be replaced by a snapshot any more.
@@ -52,8 +48,8 @@ const CHANNEL: usize = 16;
 /// Whom to report to, and as whom.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The aggregator.
-    pub endpoint: Endpoint,
+    /// The ways to the aggregator.
+    pub ways: Ways,
     /// Node name.
     pub node: String,
     /// Agent version.
@@ -100,6 +96,10 @@ pub struct Problem {
 pub enum ProblemKind {
     /// No connection, or it broke.
     Unreachable,
+    /// The two sides do not trust each other's certificates, or this one has nothing to judge them by.
+    Untrusted,
+    /// There is no token or client certificate to show, or the aggregator does not accept it.
+    Credentials,
     /// The aggregator ended the stream in good order.
     Closed,
     /// The two sides speak different protocol versions.
@@ -119,6 +119,8 @@ impl ProblemKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
+            Self::Untrusted => "untrusted",
+            Self::Credentials => "credentials",
             Self::Closed => "closed",
             Self::Protocol => "protocol",
             Self::Displaced => "displaced",
@@ -136,7 +138,7 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
-    fn new(kind: ProblemKind, text: impl Into<String>) -> Self {
+    pub(super) fn new(kind: ProblemKind, text: impl Into<String>) -> Self {
         Self {
             kind,
             text: text.into(),
@@ -150,9 +152,8 @@ impl From<Status> for Problem {
         match status.code() {
             Code::FailedPrecondition => Self::new(ProblemKind::Protocol, text),
             Code::Aborted => Self::new(ProblemKind::Displaced, text),
-            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied | Code::Unauthenticated => {
-                Self::new(ProblemKind::Refused, text)
-            }
+            Code::Unauthenticated => Self::new(ProblemKind::Credentials, text),
+            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied => Self::new(ProblemKind::Refused, text),
             Code::ResourceExhausted => Self::new(ProblemKind::Overloaded, text),
             Code::Unimplemented => Self::new(
                 ProblemKind::Protocol,
@@ -164,17 +165,8 @@ impl From<Status> for Problem {
     }
 }
 
-/// An endpoint with the timeouts that a report stream needs.
-pub fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {
-    Ok(Endpoint::from_shared(url.to_owned())?
-        .connect_timeout(PATIENCE)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING.0)
-        .keep_alive_timeout(PING.1)
-        .keep_alive_while_idle(true))
-}
-
-/// Connects again and again until nobody listens to `events` any more.
+/// Connects again and again until nobody listens to `events` any more: all addresses at once, one after the other,
+/// then a pause.
 pub async fn run(target: Target, events: mpsc::Sender<Event>) {
     let pauses = || {
         backon::ExponentialBuilder::default()
@@ -187,25 +179,73 @@ pub async fn run(target: Target, events: mpsc::Sender<Event>) {
     let mut pause = pauses();
     loop {
         let began = Instant::now();
-        let Err(problem) = attempt(&target, &events).await else {
+        let Err(problem) = round(&target, &events).await else {
             return;
         };
-        if began.elapsed() >= GOOD {
+        if began.elapsed() >= GOOD && problem.was_up {
             pause = pauses();
         }
-        let wait = match problem.kind {
+        let wait = match problem.problem.kind {
             ProblemKind::Protocol => UPGRADE,
             _ => pause.next().unwrap_or(PAUSE.1),
         };
-        if events.send(Event::Down(problem)).await.is_err() {
+        if events.send(Event::Down(problem.problem)).await.is_err() {
             return;
         }
         sleep(wait).await;
     }
 }
 
+/// How a round of attempts ended.
+struct Ended {
+    problem: Problem,
+    /// A stream was up.
+    was_up: bool,
+}
+
+/// Every address in turn, until a stream was up. `Ok` when nobody listens any more.
+async fn round(target: &Target, events: &mpsc::Sender<Event>) -> Result<(), Ended> {
+    let failed = |problem| Ended { problem, was_up: false };
+    let addresses = target.ways.addresses().map_err(failed)?;
+    let mut problems: Vec<Problem> = Vec::new();
+    for address in addresses {
+        let mut was_up = false;
+        match attempt(target, &address, events, &mut was_up).await {
+            Ok(()) => return Ok(()),
+            Err(problem) if was_up => return Err(Ended { problem, was_up }),
+            Err(problem) => problems.push(Problem::new(problem.kind, format!("{address}: {problem}"))),
+        }
+        if events.is_closed() {
+            return Ok(());
+        }
+    }
+    Err(failed(together(&problems)))
+}
+
+/// What all attempts say together. Its kind is that of the one that came furthest: nobody at an address says little
+/// where somebody at another has refused.
+fn together(problems: &[Problem]) -> Problem {
+    let far = |kind: ProblemKind| match kind {
+        ProblemKind::Unreachable => 0,
+        ProblemKind::Closed => 1,
+        ProblemKind::Untrusted => 2,
+        ProblemKind::Credentials => 3,
+        _ => 4,
+    };
+    let kinds = problems.iter().map(|problem| problem.kind);
+    let kind = kinds.max_by_key(|kind| far(*kind)).unwrap_or(ProblemKind::Unreachable);
+    let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    Problem::new(kind, texts.join("; "))
+}
+
 /// One stream from its beginning to its end. `Ok` when nobody listens any more.
-async fn attempt(target: &Target, events: &mpsc::Sender<Event>) -> Result<(), Problem> {
+async fn attempt(
+    target: &Target,
+    address: &Address,
+    events: &mpsc::Sender<Event>,
+    was_up: &mut bool,
+) -> Result<(), Problem> {
+    let bearer = target.ways.bearer(address)?;
     let (sender, receiver) = mpsc::channel(CHANNEL);
     let hello = v1::agent_message::Kind::Hello(v1::Hello {
         protocol: PROTOCOL,
@@ -217,14 +257,23 @@ async fn attempt(target: &Target, events: &mpsc::Sender<Event>) -> Result<(), Pr
     // The channel is new and empty.
     sender.try_send(hello).ok();
 
-    let channel = target
-        .endpoint
-        .connect()
-        .await
-        .map_err(|error| Problem::new(ProblemKind::Unreachable, chain(&error)))?;
+    let Connection { channel, verdict } = target.ways.connect(address).await?;
     let mut client = ReportServiceClient::new(channel);
-    let open = client.report(ReceiverStream::new(receiver));
-    let mut inbound = within("an answer to Hello", open).await??.into_inner();
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if let Some(bearer) = bearer {
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    let open = client.report(request);
+    let opened = within("an answer to Hello", open).await?;
+    let mut inbound = match opened {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            return Err(verdict.said().map_or_else(
+                || Problem::from(status),
+                |text| Problem::new(ProblemKind::Untrusted, text),
+            ));
+        }
+    };
 
     let welcome = match within("Welcome", next(&mut inbound)).await?? {
         Down::Welcome(welcome) if welcome.protocol == PROTOCOL => welcome,
@@ -252,6 +301,7 @@ async fn attempt(target: &Target, events: &mpsc::Sender<Event>) -> Result<(), Pr
         },
         sender,
     };
+    *was_up = true;
     if events.send(up).await.is_err() {
         return Ok(());
     }
@@ -304,15 +354,4 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> Result<T, Probl
             format!("{what} did not come within {PATIENCE:?}"),
         )
     })
-}
-
-/// An error with its causes: tonic's own text is only "transport error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

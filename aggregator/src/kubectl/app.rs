@@ -100,7 +100,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         Command::Version { client: true } => return version(output, None),
         _ => {}
     }
-    let client = Client::connect(&args.server, args.timeout).await?;
+    let client = Client::connect(args).await?;
     match &args.command {
         Command::Status => status(&client, output).await,
         Command::Nodes => {

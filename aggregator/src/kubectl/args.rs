@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -20,15 +21,25 @@ Findings that are pending, and those of severity info, do not make 1.";
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-cidrift", bin_name = "kubectl cidrift", version, after_help = EXIT_CODES)]
 pub(super) struct Args {
-    /// The aggregator's address.
-    #[arg(
-        long,
-        global = true,
-        env = "CIDRIFT_SERVER",
-        default_value = "http://127.0.0.1:7440",
-        value_name = "URL"
-    )]
-    pub(super) server: String,
+    /// The aggregator's address, such as https://10.0.0.1:7440; http:// is for one with --plaintext. [default: through
+    /// the Kubernetes API, to a pod of the aggregator]
+    #[arg(long, global = true, env = "CIDRIFT_SERVER", value_name = "URL")]
+    pub(super) server: Option<String>,
+    /// CAs to believe (PEM). [default: those of ConfigMap cidrift-trust]
+    #[arg(long, global = true, env = "CIDRIFT_CA", value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Holds the token to show to a --server.
+    #[arg(long, global = true, env = "CIDRIFT_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// The kubeconfig: cluster and user. [default: KUBECONFIG, ~/.kube/config]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context to use.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) context: Option<String>,
+    /// Namespace that cidrift is installed in.
+    #[arg(short, long, global = true, default_value = "cidrift", value_name = "NAME")]
+    pub(super) namespace: String,
     /// How long one question may take: "500ms", "10s", or seconds.
     // A live aggregator answers within milliseconds; ten seconds leave room for a slow port-forward.
     #[arg(long, global = true, default_value = "10s", value_parser = duration, value_name = "TIME")]

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use cidrift_proto::Malformed;
 use cidrift_proto::finding::Finding;
+use cidrift_proto::tls::secured::Verdict;
 use cidrift_proto::v1;
 use cidrift_proto::v1::query_service_client::QueryServiceClient;
 use futures::{Stream, StreamExt};
-use tonic::transport::{Channel, Endpoint};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 
+use super::args::Args;
+use super::connect::{self, Bearer};
 use crate::query::answer::{NodeAnswer, PathAnswer, StatusAnswer, WatchEvent};
 use crate::query::convert;
 use crate::summary::{NodeSummary, PoolReport};
@@ -24,16 +28,47 @@ pub(super) enum AskError {
     /// The address makes no sense.
     #[error("--server {0:?} is no address: give it as http://HOST:7440")]
     Address(String),
-    /// TLS was asked for.
+    /// TLS without anybody to believe.
     #[error(
-        "--server {0:?}: this version speaks plain HTTP/2 only; give http://, and keep it on a network you trust or a `kubectl port-forward`"
+        "{0}: which CA is to be believed? Give --ca FILE (or CIDRIFT_CA): what ConfigMap cidrift-trust holds as ca.crt; \
+         or leave --server out, and the way goes through the Kubernetes API"
     )]
-    Tls(String),
+    NoCa(String),
+    /// The CA that was given.
+    #[error("{0}")]
+    Ca(String),
+    /// The two do not trust each other.
+    #[error("the aggregator at {server} cannot be trusted: {reason}")]
+    Untrusted {
+        /// Where.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// The kubeconfig, or what it names.
+    #[error("the kubeconfig cannot be used: {0}\nWithout one, name the aggregator with --server or CIDRIFT_SERVER.")]
+    Kubeconfig(String),
+    /// The API server said no.
+    #[error("{0}")]
+    Api(String),
+    /// Something that should be in the cluster is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// The token that was given.
+    #[error("--token-file {0}")]
+    Token(String),
+    /// The aggregator does not know the user, or does not let him.
+    #[error("the aggregator at {server} refuses: {reason}")]
+    Denied {
+        /// Where.
+        server: String,
+        /// Why, and what would help.
+        reason: String,
+    },
     /// Nobody is there.
     #[error(
         "cannot reach the aggregator at {server}: {reason}\n\
-         Is it running there? From outside of its network run `kubectl port-forward` to its port 7440 and ask \
-         http://127.0.0.1:7440, or name another address with --server or CIDRIFT_SERVER."
+         Is it running there? Without --server and CIDRIFT_SERVER the way goes through the Kubernetes API."
     )]
     Unreachable {
         /// Where.
@@ -53,7 +88,7 @@ pub(super) enum AskError {
     },
     /// Something else listens there.
     #[error(
-        "{server} answers, but not as an aggregator ({reason}): the query port is 7440, not the one for HTTP (7441)"
+        "{server} answers, but not as an aggregator ({reason}): the query port is 7440, not the one for HTTP (7441); and unless it runs with --plaintext, it is asked by https://"
     )]
     Stranger {
         /// Where.
@@ -92,31 +127,22 @@ pub(super) enum AskError {
 /// A connection.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    inner: QueryServiceClient<Channel>,
+    inner: QueryServiceClient<InterceptedService<Channel, Bearer>>,
     server: String,
+    verdict: Verdict,
     timeout: Duration,
 }
 
 impl Client {
-    /// Connects; `server` may lack its scheme.
-    pub(super) async fn connect(server: &str, timeout: Duration) -> Result<Self, AskError> {
-        let url = match server.split_once("://") {
-            None => format!("http://{server}"),
-            Some(("http", _)) => server.to_owned(),
-            Some(("https", _)) => return Err(AskError::Tls(server.to_owned())),
-            Some(_) => return Err(AskError::Address(server.to_owned())),
-        };
-        let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(|_| AskError::Address(server.to_owned()))?
-            .connect_timeout(timeout);
-        let channel = endpoint.connect().await.map_err(|error| AskError::Unreachable {
-            server: url.clone(),
-            reason: innermost(&error),
-        })?;
+    /// Connects as the flags say.
+    pub(super) async fn connect(args: &Args) -> Result<Self, AskError> {
+        let way = connect::connect(args).await?;
+        let inner = QueryServiceClient::with_interceptor(way.channel, way.bearer);
         Ok(Self {
-            inner: QueryServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT),
-            server: url,
-            timeout,
+            inner: inner.max_decoding_message_size(ANSWER_LIMIT),
+            server: way.name,
+            verdict: way.verdict,
+            timeout: args.timeout,
         })
     }
 
@@ -137,12 +163,17 @@ impl Client {
     fn refusal(&self, status: &tonic::Status) -> AskError {
         use tonic::Code;
         let server = self.server.clone();
+        if let Some(said) = self.verdict.said() {
+            let reason = said.to_owned();
+            return AskError::Denied { server, reason };
+        }
         let reason = match status.message() {
             "" => status.code().description().to_owned(),
             text => text.to_owned(),
         };
         match status.code() {
             Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => AskError::Question(reason),
+            Code::Unauthenticated | Code::PermissionDenied => AskError::Denied { server, reason },
             Code::Unavailable => AskError::Unreachable { server, reason },
             Code::Unimplemented => AskError::Stranger { server, reason },
             // What tonic makes of an answer that is no gRPC at all: HTTP without its trailers, or no HTTP/2.
@@ -230,7 +261,7 @@ impl Client {
 }
 
 /// The transport wraps the reason ("Connection refused") several times in "transport error".
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut at = error;
     while let Some(source) = at.source() {
         at = source;

@@ -4,6 +4,8 @@
 mod app;
 mod args;
 mod client;
+mod cluster;
+mod connect;
 mod outcome;
 mod output;
 pub mod render;

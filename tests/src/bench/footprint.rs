@@ -107,12 +107,15 @@ fn programs(host: &RuntimeHost, directory: &Path) -> Result<(Process, Process)> 
         "10.244.0.0/16",
     ]);
     arguments.extend(["--cluster-state".into(), state.into_os_string()]);
+    let tls = directory.join("tls");
+    arguments.extend(["--tls-directory".into(), tls.clone().into_os_string()]);
     let binaries = host.binaries();
     let start = |program: &Path, arguments: &[OsString], log: &str| {
         Process::start(host.netns(), &binaries.lab, program, arguments, &directory.join(log))
     };
     let aggregator = start(&binaries.aggregator, &arguments, "aggregator.log")?;
-    let mut arguments = words(&["run", "--aggregator", &format!("http://{SERVER}"), "--node-name", "h1"]);
+    let mut arguments = words(&["run", "--aggregator", &format!("https://{SERVER}"), "--node-name", "h1"]);
+    arguments.extend(["--ca".into(), tls.join("ca.crt").into_os_string()]);
     arguments.extend(["--host-root".into(), host.root().as_os_str().to_owned()]);
     let agent = start(&binaries.agent, &arguments, "agent.log")?;
     Ok((aggregator, agent))

@@ -36,7 +36,7 @@ pub fn run(binaries: Binaries, directory: &Path, routes: usize) -> Result<Vec<Fi
         .collect();
     lab.world.topology.host("h1")?.ip.add_routes(&more)?;
     let start = Instant::now();
-    while client::entries(&lab.world.topology.underlay, "h1")? < routes {
+    while client::entries(&lab.world.topology.underlay, &lab.world.ca(), "h1")? < routes {
         if start.elapsed() > PATIENCE {
             bail!("the agent of h1 has not reported {routes} routes");
         }

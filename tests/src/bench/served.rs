@@ -127,7 +127,7 @@ fn start(aggregator: &Path, directory: &Path, api: SocketAddr, grpc: SocketAddr,
     let log = std::fs::File::create(directory.join("aggregator.log")).context("make a log")?;
     let child = Command::new(aggregator)
         .args(["--listen", &grpc.to_string(), "--http-listen", &http.to_string()])
-        .arg("--kubeconfig")
+        .args(["--plaintext", "--kubeconfig"])
         .arg(&path)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

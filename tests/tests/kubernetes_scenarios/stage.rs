@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -145,8 +146,12 @@ impl Stage {
         let began = Instant::now();
         let cluster = Cluster::start(scenario, &say).unwrap_or_else(|error| panic!("{error}"));
         let aggregator = aggregator(&cluster, &programs, flags);
-        let agents = cluster.nodes().iter().map(|node| agent(node, &programs)).collect();
-        let findings = Subscriber::start(&cluster.plane().netns).unwrap();
+        let agents = cluster
+            .nodes()
+            .iter()
+            .map(|node| agent(node, &programs, &ca(&cluster)))
+            .collect();
+        let findings = Subscriber::start(&cluster.plane().netns, ca(&cluster)).unwrap();
         let mut stage = Self {
             findings,
             agents,
@@ -333,6 +338,16 @@ fn words(finding: &Finding) -> String {
     )
 }
 
+/// Where the aggregator keeps its CA.
+fn tls(cluster: &Cluster) -> PathBuf {
+    cluster.directory().join("cidrift-tls")
+}
+
+/// What agents and askers believe.
+pub(crate) fn ca(cluster: &Cluster) -> PathBuf {
+    tls(cluster).join("ca.crt")
+}
+
 fn aggregator(cluster: &Cluster, programs: &Binaries, flags: &[&str]) -> Service {
     let kubeconfig = cluster.kubeconfig_for("cidrift", Some("system:masters"), true).unwrap();
     let mut arguments: Vec<OsString> = vec![
@@ -342,6 +357,8 @@ fn aggregator(cluster: &Cluster, programs: &Binaries, flags: &[&str]) -> Service
         AGGREGATOR_HTTP.into(),
         "--kubeconfig".into(),
         kubeconfig.into(),
+        "--tls-directory".into(),
+        tls(cluster).into_os_string(),
     ];
     // clap takes a flag once only: those given here replace the stage's own.
     let own = FLAGS.iter().filter(|(name, _)| !flags.contains(name));
@@ -352,15 +369,16 @@ fn aggregator(cluster: &Cluster, programs: &Binaries, flags: &[&str]) -> Service
         .unwrap()
 }
 
-fn agent(node: &kubernetes::Node, programs: &Binaries) -> Service {
+fn agent(node: &kubernetes::Node, programs: &Binaries, ca: &Path) -> Service {
     let arguments = [
         "run",
         "--aggregator",
-        &format!("http://{AGGREGATOR}"),
+        &format!("https://{AGGREGATOR}"),
         "--node-name",
         &node.name,
+        "--ca",
     ];
-    let arguments = arguments.iter().map(OsString::from).collect();
+    let arguments = arguments.iter().map(OsString::from).chain([ca.into()]).collect();
     node.start_program("cidrift-agent", &programs.agent, arguments, Vec::new())
         .unwrap()
 }

@@ -9,7 +9,7 @@ use cidrift_proto::finding::Severity;
 use cidrift_proto::v1::Health;
 
 use crate::node::RANGES;
-use crate::stage::{PATIENCE, Says, Stage};
+use crate::stage::{PATIENCE, Says, Stage, ca};
 
 /// kubelet's and containerd's words for it.
 const WORDS: &str = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady \
@@ -19,7 +19,7 @@ const WORDS: &str = "container runtime network not ready: NetworkReady=false rea
 fn nobody_calls_it_healthy(stage: &Stage) {
     let cluster = stage.cluster();
     let underlay = &cluster.plane().netns;
-    let status = client::status(underlay).unwrap();
+    let status = client::status(underlay, &ca(&cluster)).unwrap();
     assert_eq!(status.health(), Health::Findings, "{status:?}");
     assert!(
         status
@@ -28,10 +28,10 @@ fn nobody_calls_it_healthy(stage: &Stage) {
             .any(|why| why.contains("n1") && why.contains(WORDS)),
         "{status:?}"
     );
-    let n1 = client::node(underlay, "n1").unwrap().summary.unwrap();
+    let n1 = client::node(underlay, &ca(&cluster), "n1").unwrap().summary.unwrap();
     assert_eq!((n1.ready, n1.health()), (false, Health::Findings), "{n1:?}");
     assert!(n1.not_ready.contains(WORDS), "{n1:?}");
-    let n2 = client::node(underlay, "n2").unwrap().summary.unwrap();
+    let n2 = client::node(underlay, &ca(&cluster), "n2").unwrap().summary.unwrap();
     assert_eq!(
         (n2.ready, n2.health(), n2.not_ready.as_str()),
         (true, Health::Healthy, ""),
@@ -43,7 +43,7 @@ fn nobody_calls_it_healthy(stage: &Stage) {
 fn wait_healthy(stage: &Stage) {
     let start = Instant::now();
     loop {
-        let status = client::status(&stage.cluster().plane().netns).unwrap();
+        let status = client::status(&stage.cluster().plane().netns, &ca(&stage.cluster())).unwrap();
         if status.health() == Health::Healthy {
             return;
         }

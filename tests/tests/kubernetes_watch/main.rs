@@ -6,6 +6,7 @@
 
 mod etcd;
 mod role;
+mod trust;
 mod world;
 
 use cidrift_aggregator::cluster::PlaneEvent;

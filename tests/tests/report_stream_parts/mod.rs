@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cidrift_agent::report::stream::{self, Event, Target};
+use cidrift_agent::report::way::Ways;
 use cidrift_agent::report::{Limits as OutboxLimits, Outbox, Update, Whole};
 use cidrift_aggregator::cluster::{Expectation, HostEvent};
 use cidrift_aggregator::ingest::{Hosts, Ingest, Limits};
@@ -328,7 +329,10 @@ impl FakeAgent {
     pub(crate) fn start(aggregator: SocketAddr, instance: &str) -> Self {
         let (sender, events) = mpsc::channel(64);
         let target = Target {
-            endpoint: stream::endpoint(&format!("http://{aggregator}")).unwrap(),
+            ways: Ways {
+                aggregators: vec![format!("http://{aggregator}").parse().unwrap()],
+                ..Ways::default()
+            },
             node: "node-a".into(),
             version: "0.1.0".into(),
             instance: instance.into(),

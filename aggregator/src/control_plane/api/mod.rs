@@ -105,6 +105,12 @@ impl Task {
 }
 
 impl Kubernetes {
+    /// A client of the API, without asking it anything yet.
+    pub async fn client(&self) -> Result<Client, SourceError> {
+        let config = self.config().await?;
+        Client::try_from(config).map_err(|error| SourceError::Access(chain(&error)))
+    }
+
     async fn config(&self) -> Result<Config, SourceError> {
         let mut config = match &self.kubeconfig {
             None => Config::infer()

@@ -1,0 +1,150 @@
+//! What `/metrics` and the log show of TLS. Where a figure has a log line, one function makes both.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tracing::{debug, info, warn};
+
+type Label = [(&'static str, &'static str); 1];
+
+/// The same address fails in the same way: said again after this. Agents try again every few seconds.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Addresses and ways that are remembered for that; beyond, all are forgotten.
+const REMEMBERED: usize = 1024;
+
+/// How a handshake ended that came to nothing; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// There is no certificate to serve with yet.
+    NoCertificate,
+    /// The client was too slow.
+    Timeout,
+    /// The client went away: probes do.
+    Closed,
+    /// The client spoke no TLS.
+    Plaintext,
+    /// The client speaks no TLS 1.3, or not HTTP/2.
+    Incompatible,
+    /// The client's certificate was not accepted.
+    ClientCertificate,
+    /// The client did not accept this aggregator's.
+    Distrusted,
+    /// Too many from one address at once.
+    Crowded,
+    /// Anything else.
+    Other,
+}
+
+impl Failure {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCertificate => "no-certificate",
+            Self::Timeout => "timeout",
+            Self::Closed => "closed",
+            Self::Plaintext => "plaintext",
+            Self::Incompatible => "incompatible",
+            Self::ClientCertificate => "client-certificate",
+            Self::Distrusted => "distrusted",
+            Self::Crowded => "crowded",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The figures.
+#[derive(Debug, Default)]
+pub struct Figures {
+    handshakes: Family<Label, Counter>,
+    expiry: Family<Label, Gauge>,
+    renewals: Counter,
+    troubles: Family<Label, Counter>,
+    said: Mutex<HashMap<(IpAddr, Failure), Instant>>,
+}
+
+impl Figures {
+    /// Registers them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes, by what came of them",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "tls_expiry_timestamp_seconds",
+            "Until when the certificate that is served, and the CA that signs, are valid",
+            self.expiry.clone(),
+        );
+        registry.register("tls_renewals", "Certificates taken into use", self.renewals.clone());
+        registry.register(
+            "tls_troubles",
+            "Times that a CA, a certificate or the CAs of clients could not be read, kept or published",
+            self.troubles.clone(),
+        );
+    }
+
+    pub(super) fn accepted(&self) {
+        self.handshakes.get_or_create(&[("result", "good")]).inc();
+    }
+
+    pub(super) fn failed(&self, from: IpAddr, failure: Failure, text: &str) {
+        let result = failure.as_str();
+        self.handshakes.get_or_create(&[("result", result)]).inc();
+        if failure == Failure::Closed || !self.news(from, failure) {
+            debug!(peer = %from, result, "no TLS: {text}");
+        } else {
+            warn!(peer = %from, result, "no TLS: {text}");
+        }
+    }
+
+    fn news(&self, from: IpAddr, failure: Failure) -> bool {
+        // A map of plain values cannot be half changed.
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let before = said.get(&(from, failure));
+        if before.is_some_and(|at| now.duration_since(*at) < AGAIN) {
+            return false;
+        }
+        if said.len() >= REMEMBERED {
+            said.clear();
+        }
+        said.insert((from, failure), now);
+        true
+    }
+
+    pub(super) fn serving(&self, until: Timestamp, source: &str) {
+        self.renewals.inc();
+        self.expiry.get_or_create(&[("of", "serving")]).set(until.as_second());
+        info!(%until, "serving with another certificate ({source})");
+    }
+
+    pub(super) fn authority(&self, until: Timestamp) {
+        self.expiry.get_or_create(&[("of", "ca")]).set(until.as_second());
+    }
+
+    pub(super) fn rotated(&self, place: &str, happened: &str) {
+        info!(place, "{happened}");
+    }
+
+    /// `before`: what was said last of this `part`; the same is not said twice.
+    pub(super) fn trouble(&self, part: &'static str, text: &str, before: &mut Option<String>) {
+        self.troubles.get_or_create(&[("part", part)]).inc();
+        if before.as_deref() != Some(text) {
+            warn!(part, "{text}");
+            *before = Some(text.to_owned());
+        }
+    }
+
+    pub(super) fn over(&self, part: &'static str, before: &mut Option<String>) {
+        if before.take().is_some() {
+            info!(part, "that is over");
+        }
+    }
+}
