@@ -54,6 +54,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         host_root,
         cni_dir,
         http_listen,
+        token_file,
     } = args;
     let endpoint = stream::endpoint(&aggregator)
         .with_context(|| format!("--aggregator {aggregator:?}: an URL such as http://10.0.0.1:7440 is asked for"))?;
@@ -65,7 +66,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         .with_context(|| format!("cannot listen on {http_listen}; choose another with --http-listen"))?;
 
     info!(node = node_name, %aggregator, http = %http_listen, "cidrift-agent {}", env!("CARGO_PKG_VERSION"));
-    warn!("the report stream is plaintext and unauthenticated in this version");
+    warn!("the report stream is plaintext in this version");
     let metrics = Arc::new(Metrics::default());
     let ready = Ready::default();
     ready.pending("kernel", "not read yet");
@@ -78,6 +79,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         node: node_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         instance: instance(),
+        token_file,
     };
     let stop = shutdown.clone();
     tasks.spawn(async move {

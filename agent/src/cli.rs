@@ -49,6 +49,10 @@ pub struct RunArgs {
     /// Address for /metrics, /livez and /readyz.
     #[arg(long, default_value = "0.0.0.0:7442", env = "CIDRIFT_HTTP_LISTEN")]
     pub http_listen: SocketAddr,
+    /// The token that shows whose agent this is: a projected ServiceAccount token of the audience "cidrift", read anew for every
+    /// connection. Without it none is shown.
+    #[arg(long, value_name = "FILE", env = "CIDRIFT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Log format.

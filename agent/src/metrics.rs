@@ -59,10 +59,10 @@ fn add<M: Metric + Clone + std::fmt::Debug>(registry: &mut Registry, name: &str,
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("cidrift_agent");
-        let r = &mut registry;
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        r.register("build", "Version of this program", version);
+        let mut registry = Registry::with_prefix("cidrift");
+        let build = [("program", "cidrift-agent"), ("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Version of this program", Info::new(build));
+        let r = registry.sub_registry_with_prefix("agent");
         let count = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Counter::default());
         let gauge = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Gauge::default());
         Self {

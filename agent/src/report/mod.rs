@@ -9,6 +9,7 @@ pub mod expectation;
 pub mod outbox;
 pub mod snapshot;
 pub mod stream;
+pub mod token;
 
 pub use expectation::Expectation;
 pub use outbox::{Limits, Outbox, Update};

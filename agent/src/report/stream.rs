@@ -2,6 +2,7 @@
 //! comes down it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
@@ -12,9 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::expectation::Expectation;
+use super::token;
 
 /// Between two signs of life where the aggregator asks for none in particular.
 /// It calls an agent silent after 15 s by default: two may be late or lost.
@@ -60,6 +62,8 @@ pub struct Target {
     pub version: String,
     /// New at every start: sequence numbers belong to it.
     pub instance: String,
+    /// Where its token is; `None`: it shows none.
+    pub token_file: Option<PathBuf>,
 }
 
 /// What happens on the stream.
@@ -106,6 +110,8 @@ pub enum ProblemKind {
     Protocol,
     /// Another agent reports under this node's name.
     Displaced,
+    /// There is no token to show, or the aggregator does not take it (any more).
+    Token,
     /// The aggregator refused what was said.
     Refused,
     /// The aggregator has no room.
@@ -122,6 +128,7 @@ impl ProblemKind {
             Self::Closed => "closed",
             Self::Protocol => "protocol",
             Self::Displaced => "displaced",
+            Self::Token => "token",
             Self::Refused => "refused",
             Self::Overloaded => "overloaded",
             Self::Nonsense => "nonsense",
@@ -150,9 +157,8 @@ impl From<Status> for Problem {
         match status.code() {
             Code::FailedPrecondition => Self::new(ProblemKind::Protocol, text),
             Code::Aborted => Self::new(ProblemKind::Displaced, text),
-            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied | Code::Unauthenticated => {
-                Self::new(ProblemKind::Refused, text)
-            }
+            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied => Self::new(ProblemKind::Refused, text),
+            Code::Unauthenticated => Self::new(ProblemKind::Token, text),
             Code::ResourceExhausted => Self::new(ProblemKind::Overloaded, text),
             Code::Unimplemented => Self::new(
                 ProblemKind::Protocol,
@@ -217,13 +223,18 @@ async fn attempt(target: &Target, events: &mpsc::Sender<Event>) -> Result<(), Pr
     // The channel is new and empty.
     sender.try_send(hello).ok();
 
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if let Some(path) = &target.token_file {
+        let token = token::read(path).map_err(|error| Problem::new(ProblemKind::Token, error.to_string()))?;
+        request.metadata_mut().insert("authorization", token);
+    }
     let channel = target
         .endpoint
         .connect()
         .await
         .map_err(|error| Problem::new(ProblemKind::Unreachable, chain(&error)))?;
     let mut client = ReportServiceClient::new(channel);
-    let open = client.report(ReceiverStream::new(receiver));
+    let open = client.report(request);
     let mut inbound = within("an answer to Hello", open).await??.into_inner();
 
     let welcome = match within("Welcome", next(&mut inbound)).await?? {

@@ -44,7 +44,7 @@ pub trait Source: Send {
 }
 
 /// An error with all its causes, which name the socket, the certificate …
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

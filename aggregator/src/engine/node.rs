@@ -98,6 +98,7 @@ impl State {
             self.agenda.reborn = true;
         }
         self.claim_silent(name, now);
+        self.claim_refused(name, now);
         self.agenda.pool = true;
     }
 

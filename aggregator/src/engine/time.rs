@@ -68,6 +68,7 @@ impl State {
             self.claim_row(&name, now);
         }
         self.forget_strangers(now);
+        self.forget_refused(now);
         self.agenda.spent = false;
         let known = self.plane.observed_at.is_some();
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);

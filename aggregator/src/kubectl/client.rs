@@ -64,6 +64,9 @@ pub(super) enum AskError {
     /// The question was wrong.
     #[error("{0}")]
     Question(String),
+    /// It may not be asked that, or not by this user.
+    #[error("the aggregator does not answer this: {0}")]
+    Refused(String),
     /// A watch broke off.
     #[error(
         "the watch broke off: the aggregator at {server} is gone or cannot be reached any more ({reason}); start the watch again when it is back"
@@ -143,6 +146,7 @@ impl Client {
         };
         match status.code() {
             Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition => AskError::Question(reason),
+            Code::Unauthenticated | Code::PermissionDenied => AskError::Refused(reason),
             Code::Unavailable => AskError::Unreachable { server, reason },
             Code::Unimplemented => AskError::Stranger { server, reason },
             // What tonic makes of an answer that is no gRPC at all: HTTP without its trailers, or no HTTP/2.
@@ -202,6 +206,14 @@ impl Client {
         let client = self.clone();
         Ok(Box::pin(stream.filter_map(move |event| {
             let event = match event {
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        tonic::Code::Unauthenticated | tonic::Code::PermissionDenied
+                    ) =>
+                {
+                    Some(Err(client.refusal(&status)))
+                }
                 Err(status) => Some(Err(AskError::Broken {
                     server: client.server.clone(),
                     reason: status.message().to_owned(),

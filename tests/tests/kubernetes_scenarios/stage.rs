@@ -342,6 +342,9 @@ fn aggregator(cluster: &Cluster, programs: &Binaries, flags: &[&str]) -> Service
         AGGREGATOR_HTTP.into(),
         "--kubeconfig".into(),
         kubeconfig.into(),
+        // Agents here have no pods that could give them tokens.
+        "--identity".into(),
+        "none".into(),
     ];
     // clap takes a flag once only: those given here replace the stage's own.
     let own = FLAGS.iter().filter(|(name, _)| !flags.contains(name));

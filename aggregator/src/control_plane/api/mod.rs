@@ -124,6 +124,14 @@ impl Kubernetes {
     }
 }
 
+impl Kubernetes {
+    /// A client of its own for other questions than watches.
+    pub async fn client(&self) -> Result<Client, SourceError> {
+        let config = self.config().await?;
+        Client::try_from(config).map_err(|error| SourceError::Access(chain(&error)))
+    }
+}
+
 impl Source for Kubernetes {
     async fn run(self, push: Push, shutdown: CancellationToken) -> Result<(), SourceError> {
         let config = self.config().await?;
