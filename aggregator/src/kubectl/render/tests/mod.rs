@@ -1,4 +1,4 @@
-mod samples;
+pub(super) mod samples;
 
 use cidrift_proto::catalogue::{CATALOGUE, Code, Entry};
 use cidrift_proto::verdict::Verdict;
