@@ -164,13 +164,15 @@ impl Metrics {
     }
 
     pub(crate) fn problem(&self, problem: &Problem) {
-        self.connected.set(0);
+        let before = self.connected.set(0);
         let kind = problem.kind.as_str();
         self.problems.get_or_create(&[("kind", kind)]).inc();
         match problem.kind {
             ProblemKind::Protocol | ProblemKind::Displaced | ProblemKind::Refused => {
                 error!(kind, "no report stream: {problem}");
             }
+            // A token that ends in good order, while the next one is there already.
+            ProblemKind::Token if before == 1 => info!(kind, "the report stream has ended: {problem}"),
             _ => warn!(kind, "no report stream: {problem}"),
         }
     }

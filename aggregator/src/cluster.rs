@@ -256,11 +256,11 @@ pub struct RefusedReport {
 /// The newest of them of one node, and since when they come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusals {
-    /// What was tried last.
+    /// What was tried.
     pub last: RefusedReport,
-    /// When it was first tried, aggregator's clock.
+    /// When that was first tried, aggregator's clock.
     pub since: Timestamp,
-    /// When it was last tried.
+    /// When anything like it was last tried.
     pub at: Timestamp,
 }
 

@@ -13,6 +13,9 @@ use crate::ledger::Group;
 /// A refused agent tries again every 15 s at most: after so long without it, it was mended, or it is gone.
 pub(super) const QUIET: SignedDuration = SignedDuration::from_mins(10);
 
+/// Another name or address is news at most this often: whoever makes up names does not make news of each.
+const CALM: SignedDuration = SignedDuration::from_secs(10);
+
 /// By the node whose token was shown.
 #[derive(Debug, Default)]
 pub(super) struct Refused {
@@ -28,14 +31,16 @@ impl Refused {
         if known.is_none() && self.by_node.len() >= room {
             return false;
         }
-        // Another name or place is told as what it is: another attempt.
-        let since = known
-            .filter(|known| known.last == report)
-            .map_or(now, |known| known.since);
-        let refusals = Refusals {
-            last: report,
-            since,
-            at: now,
+        let refusals = match known {
+            Some(known) if known.last == report || now.duration_since(known.since) < CALM => Refusals {
+                at: now,
+                ..known.clone()
+            },
+            _ => Refusals {
+                last: report,
+                since: now,
+                at: now,
+            },
         };
         self.by_node.insert(node.to_owned(), refusals);
         self.due
@@ -123,11 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn another_name_begins_anew_and_room_is_bounded() {
+    fn another_name_is_told_in_its_time_and_room_is_bounded() {
         let mut refused = Refused::default();
         assert!(refused.note("a", report("b"), 1, at(0)));
-        assert!(refused.note("a", report("c"), 1, at(5)));
-        assert_eq!(refused.of("a").map(|refusals| refusals.since), Some(at(5)));
+        for second in 1..10 {
+            assert!(refused.note("a", report(&format!("made-up-{second}")), 1, at(second)));
+        }
+        let first = refused.of("a").unwrap();
+        assert_eq!((first.last.named.as_str(), first.since, first.at), ("b", at(0), at(9)));
+        assert!(refused.note("a", report("c"), 1, at(10)));
+        let next = refused.of("a").unwrap();
+        assert_eq!((next.last.named.as_str(), next.since), ("c", at(10)));
         assert!(!refused.note("z", report("c"), 1, at(5)));
         assert!(refused.of("z").is_none());
     }

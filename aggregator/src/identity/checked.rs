@@ -33,6 +33,9 @@ pub struct Times {
     pub refused: Duration,
     /// What somebody may do is asked again after so long.
     pub rights: Duration,
+    /// How long the API server may take. It answers within milliseconds; an agent waits 10 s for its welcome, and is to hear
+    /// why it gets none.
+    pub patience: Duration,
 }
 
 impl Default for Times {
@@ -42,6 +45,7 @@ impl Default for Times {
             kept: Duration::from_secs(5 * 60),
             refused: Duration::from_secs(10),
             rights: Duration::from_secs(10),
+            patience: Duration::from_secs(5),
         }
     }
 }
@@ -54,9 +58,6 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// A stream lasts no longer than this on one credential, whatever that says: a clock cannot show any time.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
-/// The API server answers within milliseconds; an agent waits 10 s for its welcome, and is to hear why it gets none.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Questions to the API server at a time: after a restart 5,000 agents come within some seconds.
 const ROOM: usize = 64;
@@ -241,13 +242,14 @@ impl Checked {
             self.metrics.checked(party, Answered::Remembered, None);
             return answer;
         }
+        let patience = self.times.patience;
         let asking = async {
             let _permit = self.room.acquire().await;
             ask.await
         };
-        let asked = timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
+        let asked = timeout(patience, asking).await.unwrap_or_else(|_| {
             Err(Unavailable(format!(
-                "the API server did not answer within {PATIENCE:?}"
+                "the API server did not answer within {patience:?}"
             )))
         });
         let now = Instant::now();

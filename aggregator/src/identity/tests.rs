@@ -22,7 +22,30 @@ struct Known {
     pods: HashMap<String, PodPlace>,
     rights: Mutex<Vec<(String, Rule)>>,
     down: Mutex<bool>,
+    /// It takes questions and never answers.
+    hangs: bool,
+    /// Questions that it has not answered, and how many these were at most.
+    open: Mutex<(usize, usize)>,
     asked: Mutex<Vec<String>>,
+}
+
+/// A question that is being answered.
+struct Open<'a>(&'a Mutex<(usize, usize)>);
+
+impl<'a> Open<'a> {
+    fn new(open: &'a Mutex<(usize, usize)>) -> Self {
+        let mut count = open.lock().unwrap();
+        count.0 += 1;
+        count.1 = count.1.max(count.0);
+        drop(count);
+        Self(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().0 -= 1;
+    }
 }
 
 impl Known {
@@ -47,6 +70,10 @@ impl Known {
 impl Authority for Known {
     async fn review(&self, token: &Token, audience: Option<&str>) -> Result<Reviewed, Unavailable> {
         self.note(format!("token for {audience:?}"))?;
+        if self.hangs {
+            let _open = Open::new(&self.open);
+            std::future::pending::<()>().await;
+        }
         let unknown = Reviewed::Refused("unknown token".to_owned());
         Ok(self.tokens.get(token.secret()).cloned().unwrap_or(unknown))
     }
@@ -102,6 +129,7 @@ const ALWAYS: Times = Times {
     kept: Duration::from_secs(60),
     refused: Duration::ZERO,
     rights: Duration::ZERO,
+    patience: Duration::from_secs(5),
 };
 
 fn with_token(token: &str) -> Credentials {
@@ -226,6 +254,28 @@ async fn a_stream_rests_on_a_token_until_that_ends() {
             "{left:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_is_not_waited_for_and_not_asked_by_all_at_once() {
+    let (authority, checked) = asking(Known {
+        hangs: true,
+        ..Known::default()
+    });
+    let checked = Arc::new(checked.with_times(Times {
+        patience: Duration::from_millis(500),
+        ..Times::default()
+    }));
+    // More than are asked about at a time.
+    let all = (0..200).map(|n| {
+        let checked = Arc::clone(&checked);
+        tokio::spawn(async move { checked.agent(&with_token(&format!("t{n}"))).await })
+    });
+    for refusal in futures::future::join_all(all).await {
+        let refusal = refusal.unwrap().unwrap_err();
+        assert!(refusal.to_string().contains("did not answer within 500ms"), "{refusal}");
+    }
+    assert_eq!(*authority.open.lock().unwrap(), (0, 64));
 }
 
 #[test]

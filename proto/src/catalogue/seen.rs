@@ -70,6 +70,7 @@ pub(super) const SEEN01: Entry = Entry {
         "The agent does not run there: not scheduled (taints), image missing, crashed.",
         "The host is down or cut off from the aggregator.",
         "The agent runs under another node name than the Node has.",
+        "The aggregator does not let it in: it shows no token, or none that is good (its own log says which).",
     ],
     look: &[
         run("What was last heard:", "kubectl cidrift node NODE"),

@@ -29,6 +29,15 @@ fn status_of_three_healthy_nodes() {
 }
 
 #[test]
+fn status_says_that_nobody_is_identified() {
+    let mut answer = status_of(&cluster(&names(1)), &[], &[]);
+    assert!(!status(&answer, &[], &[], &TABLE).contains("trust"));
+    answer.identity_warning = Some("nobody is identified".into());
+    let text = narrow(status(&answer, &[], &[], &TABLE));
+    assert!(text.contains("\n  trust         nobody is identified\n"), "{text}");
+}
+
+#[test]
 fn status_shows_what_is_not_seen() {
     let mut nodes = cluster(&names(3));
     for verdict in &mut nodes[2].verdicts {
