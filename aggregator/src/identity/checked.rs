@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
@@ -15,49 +14,10 @@ use super::authority::Unavailable;
 use super::binding::{self, Bound};
 use super::cache::{Cache, Found, Life};
 use super::certificate::Subject;
+use super::times::Times;
 use super::token::{Digest, Token, digest};
 use super::{Authority, Credentials, NodeIdentity, Question, Refusal, ServiceAccount, Speaker, User};
 use crate::metrics::{Answered, Metrics};
-
-/// How long answers count.
-#[derive(Debug, Clone, Copy)]
-pub struct Times {
-    /// A good credential is not asked about again for so long. The default is what kube-apiserver itself takes for its webhook
-    /// (`--authentication-token-webhook-cache-ttl`); a token that was revoked is noticed by then.
-    pub fresh: Duration,
-    /// While the API server cannot be asked, what was good counts for so long where the token does not say when it ends, and so
-    /// does what somebody was allowed: as long as the restart of a control plane takes.
-    pub kept: Duration,
-    /// A refusal is not asked about again for so long: it may be mended at any time, and whoever tries all the time must not make
-    /// the API server work each time.
-    pub refused: Duration,
-    /// What somebody may do is asked again after so long.
-    pub rights: Duration,
-    /// How long the API server may take. It answers within milliseconds; an agent waits 10 s for its welcome, and is to hear
-    /// why it gets none.
-    pub patience: Duration,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self {
-            fresh: Duration::from_secs(2 * 60),
-            kept: Duration::from_secs(5 * 60),
-            refused: Duration::from_secs(10),
-            rights: Duration::from_secs(10),
-            patience: Duration::from_secs(5),
-        }
-    }
-}
-
-/// What was good is kept no longer than this where the token says when it ends: the kubelet replaces every token within 24 hours.
-const KEPT_LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The API server calls a token good that has ended by this host's clock: the clocks differ. It is asked again after so long.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
-
-/// A stream lasts no longer than this on one credential, whatever that says: a clock cannot show any time.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Questions to the API server at a time: after a restart 5,000 agents come within some seconds.
 const ROOM: usize = 64;
@@ -277,28 +237,5 @@ fn speaker(node: NodeIdentity, until: Instant) -> Speaker {
     Speaker {
         node: Some(node),
         until: Some(until),
-    }
-}
-
-impl Times {
-    /// How long a good answer about a credential that ends then may be kept, and until when a stream may rest on it. `wall` and
-    /// `now` are the same moment by the host's clock and by the monotonic one.
-    pub fn of(&self, ends: Option<Timestamp>, wall: Timestamp, now: Instant) -> (Life, Instant) {
-        let Some(ends) = ends else {
-            let life = Life {
-                fresh: now + self.fresh,
-                ends: now + self.kept,
-            };
-            return (life, now + LONGEST);
-        };
-        let left = match Duration::try_from(ends.duration_since(wall)) {
-            Ok(left) if !left.is_zero() => left.min(LONGEST),
-            _ => CLOCKS_DIFFER,
-        };
-        let life = Life {
-            fresh: now + left.min(self.fresh),
-            ends: now + left.min(KEPT_LONGEST),
-        };
-        (life, now + left)
     }
 }

@@ -2,7 +2,7 @@
 //! operator may ask what RBAC lets him.
 //!
 //! [`Authority`] is who knows (the Kubernetes API: [`api`]). What is made of its answers are plain rules
-//! ([`binding`], [`access`], [`certificate`]), what is remembered of them stands in [`cache`], and [`checked`]
+//! ([`binding`], [`access`], [`certificate`]), what is remembered of them, and for how long, stands in [`cache`] and [`times`], and [`checked`]
 //! joins them.
 
 pub mod access;
@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod checked;
 pub mod credentials;
 pub mod refusal;
+pub mod times;
 pub mod token;
 
 #[cfg(test)]

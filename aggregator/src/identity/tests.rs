@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::access::Rule;
 use super::authority::{Access, PodPlace, Reviewed, Unavailable};
-use super::checked::Times;
+use super::times::Times;
 use super::token::Token;
 use super::*;
 use crate::metrics::Metrics;
@@ -276,31 +276,6 @@ async fn an_api_server_that_does_not_answer_is_not_waited_for_and_not_asked_by_a
         assert!(refusal.to_string().contains("did not answer within 500ms"), "{refusal}");
     }
     assert_eq!(*authority.open.lock().unwrap(), (0, 64));
-}
-
-#[test]
-fn an_answer_never_outlives_its_token_and_clocks_that_differ_are_no_refusal() {
-    let (times, now, wall) = (Times::default(), Instant::now(), Timestamp::now());
-    let seconds = |seconds: i64| wall + jiff::SignedDuration::from_secs(seconds);
-    let (life, until) = times.of(Some(seconds(3_600)), wall, now);
-    assert_eq!(life.fresh, now + times.fresh);
-    assert_eq!(
-        (life.ends, until),
-        (now + Duration::from_secs(3_600), now + Duration::from_secs(3_600))
-    );
-    let (life, until) = times.of(Some(seconds(30)), wall, now);
-    assert_eq!(
-        (life.fresh, life.ends, until),
-        (now + Duration::from_secs(30), now + Duration::from_secs(30), life.ends)
-    );
-    // The API server called it good.
-    let (life, until) = times.of(Some(seconds(-500)), wall, now);
-    assert_eq!((life.ends, until), (now + Duration::from_secs(60), life.ends));
-    let (life, until) = times.of(None, wall, now);
-    assert_eq!(life.ends, now + times.kept);
-    assert!(until > now + Duration::from_secs(24 * 60 * 60));
-    let (life, _) = times.of(Some(Timestamp::MAX), wall, now);
-    assert_eq!(life.ends, now + Duration::from_secs(24 * 60 * 60));
 }
 
 #[tokio::test]
