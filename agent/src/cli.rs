@@ -66,7 +66,8 @@ pub struct WayArgs {
     /// CAs to believe (PEM). [default: ca.crt of the trust directory]
     #[arg(long, value_name = "FILE", env = "CIDRIFT_CA")]
     pub ca: Option<PathBuf>,
-    /// Holds the token to show, for the audience cidrift.
+    /// The token that shows whose agent this is: a projected ServiceAccount token of the audience "cidrift", read anew for every
+    /// connection. Without it none is shown.
     #[arg(long, value_name = "FILE", env = "CIDRIFT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// Client certificate to show (PEM), such as the kubelet's.

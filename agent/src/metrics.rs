@@ -59,10 +59,10 @@ fn add<M: Metric + Clone + std::fmt::Debug>(registry: &mut Registry, name: &str,
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("cidrift_agent");
-        let r = &mut registry;
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        r.register("build", "Version of this program", version);
+        let mut registry = Registry::with_prefix("cidrift");
+        let build = [("program", "cidrift-agent"), ("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "Version of this program", Info::new(build));
+        let r = registry.sub_registry_with_prefix("agent");
         let count = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Counter::default());
         let gauge = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Gauge::default());
         Self {
@@ -164,13 +164,15 @@ impl Metrics {
     }
 
     pub(crate) fn problem(&self, problem: &Problem) {
-        self.connected.set(0);
+        let before = self.connected.set(0);
         let kind = problem.kind.as_str();
         self.problems.get_or_create(&[("kind", kind)]).inc();
         match problem.kind {
             ProblemKind::Protocol | ProblemKind::Displaced | ProblemKind::Refused => {
                 error!(kind, "no report stream: {problem}");
             }
+            // A token that ends in good order, while the next one is there already.
+            ProblemKind::Credentials if before == 1 => info!(kind, "the report stream has ended: {problem}"),
             _ => warn!(kind, "no report stream: {problem}"),
         }
     }

@@ -16,14 +16,16 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
-use crate::cli::{Cli, Source};
+use crate::cli::{Cli, IdentityMode, Source};
 use crate::cluster::PlaneEvent;
 use crate::control_plane::{Kubernetes, Push, SnapshotFile, Source as _};
 use crate::engine::Engine;
 use crate::http::{self, Ready};
+use crate::identity::api::KubernetesAuthority;
+use crate::identity::{Checked, Identity};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::query;
+use crate::query::Query;
 use crate::trust::acceptor::Acceptor;
 use crate::trust::mode::{self as trust, Ground, Mode};
 
@@ -96,6 +98,7 @@ impl App {
         let limits = cli.limits();
         let ready = Ready::default();
         let metrics = Arc::new(Metrics::default().with_engine(Arc::clone(&engine)));
+        let identity = identity(&cli, Arc::clone(&metrics)).await?;
         let mut tasks = JoinSet::new();
 
         let ground = Ground {
@@ -112,13 +115,16 @@ impl App {
         let stop = shutdown.clone();
         tasks.spawn(async move { control_plane(cli.source, push, stop).await });
 
-        let ingest = Ingest::new(Arc::clone(&engine), limits, Arc::clone(&metrics), shutdown.clone());
+        let ingest = Ingest::new(Arc::clone(&engine), limits, Arc::clone(&metrics), shutdown.clone())
+            .with_identity(identity.clone());
+        let query =
+            Query::new(Arc::clone(&engine), shutdown.clone()).with_identity(identity.clone(), Arc::clone(&metrics));
         let server = Server::builder()
             .http2_keepalive_interval(Some(PING.0))
             .http2_keepalive_timeout(Some(PING.1))
             .max_concurrent_streams(STREAMS)
             .add_service(ingest.into_server())
-            .add_service(query::service_until(Arc::clone(&engine), shutdown.clone()));
+            .add_service(query.into_server());
         let stop = shutdown.clone().cancelled_owned();
         if plaintext {
             let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
@@ -150,9 +156,34 @@ impl App {
         if plaintext {
             warn!("--plaintext: whoever reaches {grpc_address} can read and forge reports");
         }
+        match &identity {
+            Identity::Checked(checked) => {
+                info!(agents = %checked.account(), "agents and operators are identified by the Kubernetes API")
+            }
+            Identity::Believed => warn!("{}", crate::identity::BELIEVED),
+        }
         let result = drain(&mut tasks).await;
         shutdown.cancel();
         result.and(drain(&mut tasks).await)
+    }
+}
+
+/// How agents and operators are identified.
+async fn identity(cli: &Cli, metrics: Arc<Metrics>) -> anyhow::Result<Identity> {
+    match (cli.identity(), &cli.source.cluster_state) {
+        (IdentityMode::None, _) => Ok(Identity::Believed),
+        (IdentityMode::Tokens, Some(_)) => {
+            bail!(
+                "--identity tokens asks the Kubernetes API, and with --cluster-state there is none: give --kubeconfig instead, or --identity none"
+            )
+        }
+        (IdentityMode::Tokens, None) => {
+            let kubeconfig = cli.source.kubeconfig.clone();
+            let client = Kubernetes { kubeconfig }.client().await?;
+            let authority = Arc::new(KubernetesAuthority::new(client));
+            let checked = Checked::new(authority, cli.agent_service_account(), metrics);
+            Ok(Identity::Checked(Arc::new(checked)))
+        }
     }
 }
 

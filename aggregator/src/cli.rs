@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::cluster::PoolConfig;
 use crate::engine;
+use crate::identity::ServiceAccount;
 use crate::ingest::Limits;
 
 /// Joins what the agents see with what the control plane says, and answers operators.
@@ -30,6 +31,9 @@ pub struct Cli {
     /// What is known of the pool.
     #[command(flatten)]
     pub pool: Pool,
+    /// Who may report and ask.
+    #[command(flatten)]
+    pub who: Who,
     /// How patient it is.
     #[command(flatten)]
     pub patience: Patience,
@@ -170,6 +174,30 @@ pub struct Pool {
     pub node_cidr_mask_size_ipv6: Option<u8>,
 }
 
+/// Who may report and ask.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Identity")]
+pub struct Who {
+    /// How agents and operators are identified. [default: tokens; none with --cluster-state or --plaintext]
+    #[arg(long, value_enum, value_name = "HOW", env = "CIDRIFT_IDENTITY")]
+    pub identity: Option<IdentityMode>,
+    /// The ServiceAccount that agents run as. [default: cidrift-agent of this namespace]
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "CIDRIFT_AGENT_SERVICE_ACCOUNT")]
+    pub agent_service_account: Option<ServiceAccount>,
+}
+
+/// How agents and operators are identified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum IdentityMode {
+    /// By tokens and certificates that the Kubernetes API vouches for.
+    Tokens,
+    /// Not at all: everybody is believed.
+    None,
+}
+
+/// Where a pod finds its own namespace.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
 /// How long things may last before they count.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Patience")]
@@ -211,6 +239,38 @@ impl Cli {
                 witness: "flags of cidrift-aggregator".to_owned(),
             },
         }
+    }
+
+    /// How agents and operators are identified.
+    pub fn identity(&self) -> IdentityMode {
+        let nobody = self.source.cluster_state.is_some() || self.trust.plaintext;
+        self.who.identity.unwrap_or(match nobody {
+            true => IdentityMode::None,
+            false => IdentityMode::Tokens,
+        })
+    }
+
+    /// The namespace that this runs in.
+    pub fn namespace(&self) -> String {
+        let given = self.trust.namespace.clone();
+        let mounted = || {
+            std::fs::read_to_string(NAMESPACE_FILE)
+                .ok()
+                .map(|text| text.trim().to_owned())
+        };
+        let named = given.or_else(mounted).filter(|name| !name.is_empty());
+        named.unwrap_or_else(|| "cidrift".to_owned())
+    }
+
+    /// The ServiceAccount that agents run as.
+    pub fn agent_service_account(&self) -> ServiceAccount {
+        self.who
+            .agent_service_account
+            .clone()
+            .unwrap_or_else(|| ServiceAccount {
+                namespace: self.namespace(),
+                name: "cidrift-agent".to_owned(),
+            })
     }
 
     /// Ingest's part of it.
@@ -258,6 +318,20 @@ mod tests {
     }
 
     #[test]
+    fn everybody_is_identified_unless_there_is_no_api_to_ask() {
+        let parse = |flags: &[&str]| Cli::parse_from(["cidrift-aggregator"].iter().chain(flags));
+        assert_eq!(parse(&[]).identity(), IdentityMode::Tokens);
+        assert_eq!(parse(&["--kubeconfig", "k"]).identity(), IdentityMode::Tokens);
+        assert_eq!(parse(&["--cluster-state", "s"]).identity(), IdentityMode::None);
+        assert_eq!(parse(&["--plaintext"]).identity(), IdentityMode::None);
+        assert_eq!(parse(&["--identity", "none"]).identity(), IdentityMode::None);
+        let cli = parse(&["--namespace", "ops"]);
+        assert_eq!(cli.agent_service_account().to_string(), "ops/cidrift-agent");
+        let cli = parse(&["--namespace", "ops", "--agent-service-account", "a/b"]);
+        assert_eq!(cli.agent_service_account().username(), "system:serviceaccount:a:b");
+    }
+
+    #[test]
     fn both_families_come_in_one_flag() {
         let cli = Cli::parse_from(["cidrift-aggregator", "--cluster-cidr", "10.244.0.0/16,fd00:244::/48"]);
         assert_eq!(cli.engine().pool.ranges.len(), 2);
@@ -298,6 +372,8 @@ mod tests {
             ("--max-messages-per-second", "0"),
             ("--advertise", "worker-1"),
             ("--advertise", "0.0.0.0"),
+            ("--agent-service-account", "cidrift-agent"),
+            ("--identity", "certificates"),
         ] {
             let error = Cli::try_parse_from(["cidrift-aggregator", &format!("{flag}={value}")]).unwrap_err();
             assert!(error.to_string().contains(value), "{error}");

@@ -244,6 +244,26 @@ pub enum HostEvent {
     Disconnected,
 }
 
+/// An agent that showed one node's token and named another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedReport {
+    /// The node that it named.
+    pub named: String,
+    /// Where it came from; `None`: unknown.
+    pub from: Option<IpAddr>,
+}
+
+/// The newest of them of one node, and since when they come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusals {
+    /// What was tried.
+    pub last: RefusedReport,
+    /// When that was first tried, aggregator's clock.
+    pub since: Timestamp,
+    /// When anything like it was last tried.
+    pub at: Timestamp,
+}
+
 /// What an agent is told of its node; the same on the wire.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expectation {

@@ -15,6 +15,7 @@ pub mod memory;
 mod node;
 mod plane;
 mod programs;
+mod refused;
 mod rejudge;
 mod row;
 mod state;
@@ -27,7 +28,7 @@ use cidrift_proto::finding::Finding;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
-use crate::cluster::{ControlPlane, Expectation, HostEvent, PlaneEvent, PoolConfig};
+use crate::cluster::{ControlPlane, Expectation, HostEvent, PlaneEvent, PoolConfig, RefusedReport};
 pub use state::State;
 
 /// How patient the engine is.
@@ -66,6 +67,11 @@ impl Engine {
     /// Applies what an agent told.
     pub fn host_event(&self, node: &str, event: HostEvent, now: Timestamp) {
         self.change(|state| state.host_event(node, event, now), now);
+    }
+
+    /// An agent with this node's token reported under another name and was not let in.
+    pub fn report_refused(&self, node: &str, refused: RefusedReport, now: Timestamp) {
+        self.change(|state| state.report_refused(node, refused, now), now);
     }
 
     /// Replaces what the control plane says.

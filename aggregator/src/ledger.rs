@@ -38,6 +38,8 @@ pub enum Group {
     Reborn(String),
     /// A node whose agent is silent.
     Silent(String),
+    /// A node whose token was shown by an agent that named another.
+    Refused(String),
 }
 
 /// Says which findings explain a claim, given which ids stand.

@@ -8,6 +8,7 @@ pub mod control_plane;
 pub mod correlate;
 pub mod engine;
 pub mod http;
+pub mod identity;
 pub mod ingest;
 pub mod ipam;
 pub mod kubectl;

@@ -20,6 +20,8 @@ use prometheus_client::registry::Registry;
 use tracing::{debug, info, warn};
 
 use crate::engine::Engine;
+use crate::identity::Refusal;
+use crate::identity::checked::Party;
 use crate::ingest::session::{Outcome, Step};
 use crate::trust::figures::Figures;
 
@@ -38,6 +40,10 @@ pub enum Ended {
     Displaced,
     /// It was refused at its Hello.
     Unwelcome,
+    /// It did not show who it is, or spoke for somebody else.
+    Unidentified,
+    /// The token that it rested on has ended.
+    Expired,
     /// There was no room for it.
     Overloaded,
     /// The aggregator stops.
@@ -52,8 +58,34 @@ impl Ended {
             Self::Refused => "refused",
             Self::Displaced => "displaced",
             Self::Unwelcome => "unwelcome",
+            Self::Unidentified => "unidentified",
+            Self::Expired => "expired",
             Self::Overloaded => "overloaded",
             Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Where the answer to "who is this?" came from; a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answered {
+    /// From the API server.
+    Asked,
+    /// From memory, where it is fresh.
+    Remembered,
+    /// From memory, because the API server could not be asked.
+    Kept,
+    /// From nowhere.
+    Unavailable,
+}
+
+impl Answered {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Remembered => "remembered",
+            Self::Kept => "kept",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -72,13 +104,19 @@ pub struct Metrics {
     delta_age: Histogram,
     control_plane_states: Family<Label<1>, Counter>,
     tls: Arc<Figures>,
+    identity_checks: Family<Label<2>, Counter>,
+    identity_refusals: Family<Label<2>, Counter>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("cidrift_aggregator");
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "Version of this program", version);
+        let mut root = Registry::with_prefix("cidrift");
+        let build = [
+            ("program", "cidrift-aggregator"),
+            ("version", env!("CARGO_PKG_VERSION")),
+        ];
+        root.register("build", "Version of this program", Info::new(build));
+        let registry = root.sub_registry_with_prefix("aggregator");
         let metrics = Self {
             registry: Registry::default(),
             streams: Gauge::default(),
@@ -92,6 +130,8 @@ impl Default for Metrics {
             delta_age: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
             control_plane_states: Family::default(),
             tls: Arc::default(),
+            identity_checks: Family::default(),
+            identity_refusals: Family::default(),
         };
         registry.register("report_streams", "Report streams now", metrics.streams.clone());
         registry.register(
@@ -130,15 +170,29 @@ impl Default for Metrics {
             "States that the control plane's source handed on, by whether they were good",
             metrics.control_plane_states.clone(),
         );
-        metrics.tls.register(&mut registry);
-        Self { registry, ..metrics }
+        registry.register(
+            "identity_checks",
+            "Credentials and rights looked at, by whose and by where the answer came from",
+            metrics.identity_checks.clone(),
+        );
+        registry.register(
+            "identity_refusals",
+            "Agents and operators that were not heard, by why",
+            metrics.identity_refusals.clone(),
+        );
+        metrics.tls.register(registry);
+        Self {
+            registry: root,
+            ..metrics
+        }
     }
 }
 
 impl Metrics {
     /// Shows this engine's state too.
     pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
-        self.registry.register_collector(Box::new(state::Figures(engine)));
+        let registry = self.registry.sub_registry_with_prefix("aggregator");
+        registry.register_collector(Box::new(state::Figures(engine)));
         self
     }
 
@@ -181,7 +235,7 @@ impl Metrics {
     pub(crate) fn stream_ended(&self, who: &str, how: Ended, text: &str) {
         self.streams_ended.get_or_create(&[("how", how.as_str())]).inc();
         match how {
-            Ended::Unwelcome | Ended::Overloaded => {
+            Ended::Unwelcome | Ended::Unidentified | Ended::Overloaded => {
                 warn!(peer = who, how = how.as_str(), "report stream not taken: {text}");
                 return;
             }
@@ -189,6 +243,30 @@ impl Metrics {
             _ => info!(node = who, how = how.as_str(), "report stream ended: {text}"),
         }
         self.streams.dec();
+    }
+
+    /// `why`: what keeps the API server from answering.
+    pub(crate) fn checked(&self, party: Party, answered: Answered, why: Option<&str>) {
+        let labels = [("who", party.as_str()), ("answer", answered.as_str())];
+        self.identity_checks.get_or_create(&labels).inc();
+        match (answered, why) {
+            (Answered::Kept, Some(why)) => debug!(who = party.as_str(), "an earlier answer counts: {why}"),
+            (_, Some(why)) => warn!(who = party.as_str(), "it cannot be checked who this is: {why}"),
+            (_, None) => {}
+        }
+    }
+
+    /// An agent that is not heard; the end of its stream is logged with the same words.
+    pub(crate) fn agent_refused(&self, refusal: &Refusal) {
+        let labels = [("who", Party::Agent.as_str()), ("why", refusal.as_str())];
+        self.identity_refusals.get_or_create(&labels).inc();
+    }
+
+    /// An operator that is not answered.
+    pub(crate) fn operator_refused(&self, peer: &str, refusal: &Refusal) {
+        let labels = [("who", Party::Operator.as_str()), ("why", refusal.as_str())];
+        self.identity_refusals.get_or_create(&labels).inc();
+        info!(peer, why = refusal.as_str(), "question not answered: {refusal}");
     }
 
     pub(crate) fn displaced(&self, node: &str, peer: &str) {

@@ -97,7 +97,7 @@ async fn it_is_ready_once_the_control_plane_was_read_and_says_what_is_missing_be
         metrics.contains("application/openmetrics-text") && metrics.ends_with("# EOF\n"),
         "{metrics}"
     );
-    assert!(metrics.contains("cidrift_aggregator_build_info{version=\""));
+    assert!(metrics.contains("cidrift_build_info{program=\"cidrift-aggregator\",version=\""));
 
     running.shutdown.cancel();
     let end = tokio::time::timeout(GUARD, running.serving).await.unwrap().unwrap();

@@ -142,6 +142,8 @@ pub enum Code {
     Seen01,
     /// agent-restricted: The agent may not read something it needs.
     Seen02,
+    /// report-refused: An agent showed one node's token and named another.
+    Seen03,
 }
 
 /// Every entry, in the order of the codes.
@@ -182,6 +184,7 @@ pub const CATALOGUE: &[Entry] = &[
     seen::SAND01,
     seen::SEEN01,
     seen::SEEN02,
+    seen::SEEN03,
 ];
 
 impl Code {
@@ -224,6 +227,7 @@ impl Code {
             Self::Sand01 => "SAND01",
             Self::Seen01 => "SEEN01",
             Self::Seen02 => "SEEN02",
+            Self::Seen03 => "SEEN03",
         }
     }
 

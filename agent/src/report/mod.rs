@@ -10,6 +10,7 @@ pub mod expectation;
 pub mod outbox;
 pub mod snapshot;
 pub mod stream;
+pub mod token;
 pub mod way;
 
 pub use expectation::Expectation;

@@ -16,6 +16,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::stream::{Problem, ProblemKind};
+use super::token;
 
 /// The gRPC port where none is named.
 const PORT: u16 = 7440;
@@ -158,16 +159,10 @@ impl Ways {
         if !address.is_private() {
             return Ok(None);
         }
-        let missing = |why: String| Problem::new(ProblemKind::Credentials, why);
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| missing(format!("the token in {} cannot be read: {error}", path.display())))?;
-        if text.trim().is_empty() {
-            return Err(missing(format!("{} is empty: no token is there yet", path.display())));
-        }
-        let mut value = MetadataValue::try_from(format!("Bearer {}", text.trim()))
-            .map_err(|_| missing(format!("{} holds something that is no token", path.display())))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        let token = token::read(path);
+        token
+            .map(Some)
+            .map_err(|error| Problem::new(ProblemKind::Credentials, error.to_string()))
     }
 
     fn trust(&self) -> Result<Trust, Problem> {

@@ -31,6 +31,7 @@ pub mod overlap;
 pub mod pool;
 pub mod raced;
 pub mod reborn;
+pub mod refused;
 pub mod routes;
 pub mod sandbox;
 pub mod selector;

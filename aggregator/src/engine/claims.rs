@@ -25,7 +25,7 @@ impl State {
             match group {
                 Group::Row(name) => _ = names.insert(name.clone()),
                 Group::Host(name) => _ = hosts.insert(name.clone()),
-                Group::Reborn(name) | Group::Silent(name) => _ = nodes.insert(name.clone()),
+                Group::Reborn(name) | Group::Silent(name) | Group::Refused(name) => _ = nodes.insert(name.clone()),
                 Group::Node(_) | Group::Pool | Group::Delegates | Group::Churn => {}
             }
         }
@@ -39,10 +39,11 @@ impl State {
         self.claim_reborn(now);
         for name in nodes {
             self.claim_silent(&name, now);
+            self.claim_refused(&name, now);
         }
     }
 
-    fn replace(&mut self, group: Group, claims: Vec<Claim>, now: Timestamp) {
+    pub(super) fn replace(&mut self, group: Group, claims: Vec<Claim>, now: Timestamp) {
         if claims.is_empty() && !self.ledger.has(&group) {
             return;
         }

@@ -80,6 +80,11 @@ impl<'a> Fates<'a> {
             },
             Code::Pool11 => self.around(Resource::Events, "the event has expired"),
             Code::Seen01 => self.heard(&claim.subject),
+            // The aggregator itself is the witness.
+            Code::Seen03 => Fate::Gone(match self.scene.plane.nodes.contains_key(&claim.subject) {
+                true => "aggregator: it was not tried again for 10 minutes".to_owned(),
+                false => format!("Node {} is gone", claim.subject),
+            }),
             Code::Pool04 | Code::Pool05 | Code::Pool06 | Code::Pool07 | Code::Pool09 | Code::Pool10 => {
                 self.of_range(claim, row)
             }

@@ -98,6 +98,7 @@ impl State {
             self.claim_churn(now);
         }
         self.claim_silent(name, now);
+        self.claim_refused(name, now);
         // Interfaces of any host may have addresses of these CIDRs.
         let concerned = self.with_addresses_in(&change.cidrs);
         self.agenda.nodes.extend(concerned);

@@ -13,6 +13,7 @@ use super::Config;
 use super::apply::apply;
 use super::expect::{Expectations, STRANGERS};
 use super::memory::Memory;
+use super::refused::Refused;
 use super::row::Row;
 use super::time::Agenda;
 use crate::cluster::objects::RangeWitness;
@@ -49,6 +50,8 @@ pub struct State {
     pub(super) ledger: Ledger,
     pub(super) expectations: Expectations,
     pub(super) memory: Memory,
+    /// Who reported under another node's name.
+    pub(super) refused: Refused,
     pub(super) majorities: BTreeSet<String>,
     /// What each agent's report was good for when it was last looked at.
     pub(super) ripens: Ripens,
@@ -78,6 +81,7 @@ impl State {
             rows: BTreeMap::new(),
             expectations: Expectations::default(),
             memory: Memory::default(),
+            refused: Refused::default(),
             majorities: BTreeSet::new(),
             reports: BTreeMap::new(),
             told_strangers: false,

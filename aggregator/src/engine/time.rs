@@ -79,6 +79,7 @@ impl State {
             self.claim_row(&name, now);
         }
         self.forget_strangers(now);
+        self.forget_refused(now);
         self.agenda.spent = false;
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         let crowd = u32::try_from(self.plane.nodes.len())

@@ -21,7 +21,7 @@ pub use limits::Limits;
 pub use service::Ingest;
 pub use session::Session;
 
-use crate::cluster::{Expectation, HostEvent};
+use crate::cluster::{Expectation, HostEvent, RefusedReport};
 use crate::engine::Engine;
 
 /// Where reports go: the [`Engine`], as far as `ingest` needs it.
@@ -32,6 +32,8 @@ pub trait Hosts: Send + Sync + 'static {
     fn expectation(&self, node: &str) -> watch::Receiver<Arc<Expectation>>;
     /// The last sequence number applied of this instance; 0: none.
     fn applied(&self, node: &str, instance: &str) -> u64;
+    /// An agent of this node reported under another name, and was not let in.
+    fn report_refused(&self, node: &str, refused: RefusedReport, now: Timestamp);
 }
 
 impl Hosts for Engine {
@@ -45,5 +47,9 @@ impl Hosts for Engine {
 
     fn applied(&self, node: &str, instance: &str) -> u64 {
         Engine::applied(self, node, instance)
+    }
+
+    fn report_refused(&self, node: &str, refused: RefusedReport, now: Timestamp) {
+        Engine::report_refused(self, node, refused, now);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::{SignedDuration, Timestamp};
@@ -57,6 +58,8 @@ struct Seat {
     who: Who,
     /// Held while an event is applied, so that a displaced stream has no last word.
     held: Mutex<bool>,
+    /// Its stream has ended, and the agent is to come back at once.
+    left: AtomicBool,
     displaced: CancellationToken,
 }
 
@@ -87,6 +90,7 @@ impl Seats {
         let seat = Arc::new(Seat {
             who: who.clone(),
             held: Mutex::new(true),
+            left: AtomicBool::new(false),
             displaced: CancellationToken::new(),
         });
         let before = lock(&self.nodes).insert(node.to_owned(), Arc::clone(&seat));
@@ -94,8 +98,9 @@ impl Seats {
         if let Some(before) = &before {
             *lock(&before.held) = false;
             before.displaced.cancel();
-            taken.displaced = true;
-            if before.who.instance != who.instance {
+            // Whoever left does not mind.
+            taken.displaced = !before.left.load(Ordering::Relaxed);
+            if taken.displaced && before.who.instance != who.instance {
                 taken.rivals = self.turn(node, who, before.who.clone(), now);
             }
         }
@@ -173,6 +178,11 @@ impl<H: Hosts> Holder<H> {
         *held
     }
 
+    /// The stream has ended; the seat is only kept for the agent to come back.
+    pub(super) fn leave(&self) {
+        self.seat.left.store(true, Ordering::Relaxed);
+    }
+
     /// Ends when a newer stream has taken the seat.
     pub(super) async fn displaced(&self) {
         self.seat.displaced.cancelled().await;
@@ -209,7 +219,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::cluster::Expectation;
+    use crate::cluster::{Expectation, RefusedReport};
 
     #[derive(Debug, Default)]
     struct Log(Mutex<Vec<String>>);
@@ -230,6 +240,10 @@ mod tests {
 
         fn applied(&self, _node: &str, _instance: &str) -> u64 {
             0
+        }
+
+        fn report_refused(&self, node: &str, _refused: RefusedReport, _now: Timestamp) {
+            panic!("{node} was let in before it took a seat")
         }
     }
 
@@ -289,6 +303,21 @@ mod tests {
         drop(old);
         assert!(new.tell(say("new"), Timestamp::UNIX_EPOCH));
         assert_eq!(*lock(&hosts.0), ["a old", "a new"]);
+    }
+
+    #[test]
+    fn a_seat_that_its_stream_has_left_is_nobodys_to_be_displaced_from_and_still_says_when_it_is_given_up() {
+        let (hosts, seats) = (Arc::new(Log::default()), Arc::new(Seats::default()));
+        let (old, _) = seats.take("a", who(1), Arc::clone(&hosts), Timestamp::UNIX_EPOCH);
+        old.leave();
+        // The agent was started anew meanwhile.
+        let (new, taken) = seats.take("a", who(2), Arc::clone(&hosts), Timestamp::UNIX_EPOCH);
+        assert_eq!(taken, Taken::default());
+        drop(old);
+        assert!(new.tell(say("new"), Timestamp::UNIX_EPOCH));
+        new.leave();
+        drop(new);
+        assert_eq!(*lock(&hosts.0), ["a new", "a gone"]);
     }
 
     #[test]

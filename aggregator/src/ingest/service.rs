@@ -1,5 +1,6 @@
 //! The gRPC service that agents report to.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -15,7 +16,8 @@ use super::hello::{self, Greeting, Unwelcome};
 use super::seats::{Seats, Who};
 use super::stream::{Shared, Stream};
 use super::{Hosts, Limits};
-use crate::cluster::HostEvent;
+use crate::cluster::{HostEvent, RefusedReport};
+use crate::identity::{Credentials, Identity, NodeIdentity, Refusal, binding};
 use crate::metrics::{Ended, Metrics};
 
 /// Takes reports.
@@ -23,14 +25,16 @@ pub struct Ingest<H> {
     shared: Shared<H>,
     seats: Arc<Seats>,
     room: Arc<Semaphore>,
+    identity: Identity,
 }
 
 impl<H: Hosts> Ingest<H> {
-    /// Hands everything to `hosts`. Streams end when `shutdown` is cancelled.
+    /// Hands everything to `hosts`, and believes whoever reports. Streams end when `shutdown` is cancelled.
     pub fn new(hosts: Arc<H>, limits: Limits, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
         Self {
             room: Arc::new(Semaphore::new(limits.max_streams.min(Semaphore::MAX_PERMITS))),
             seats: Arc::default(),
+            identity: Identity::Believed,
             shared: Shared {
                 hosts,
                 limits,
@@ -40,10 +44,38 @@ impl<H: Hosts> Ingest<H> {
         }
     }
 
+    /// Finds out so who reports, before anything is read of it.
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self { identity, ..self }
+    }
+
     /// As a server for tonic.
     pub fn into_server(self) -> ReportServiceServer<Self> {
         let bytes = self.shared.limits.max_message_bytes;
         ReportServiceServer::new(self).max_decoding_message_size(bytes)
+    }
+
+    /// Says why an agent is not heard.
+    fn refuse(&self, peer: &str, refusal: &Refusal) -> Status {
+        let status = Status::from(refusal);
+        let metrics = &self.shared.metrics;
+        metrics.agent_refused(refusal);
+        metrics.stream_ended(peer, Ended::Unidentified, status.message());
+        status
+    }
+
+    /// Whether an agent of `own` may report for the node that it names. That it may not is a finding: either its
+    /// configuration is wrong, or somebody has its token.
+    fn speaks_for(&self, own: &NodeIdentity, greeting: &Greeting, from: Option<SocketAddr>) -> Result<(), Refusal> {
+        let answer = binding::speaks_for(own, &greeting.node);
+        if answer.is_err() {
+            let refused = RefusedReport {
+                named: greeting.node.clone(),
+                from: from.map(|from| from.ip().to_canonical()),
+            };
+            self.shared.hosts.report_refused(&own.name, refused, Timestamp::now());
+        }
+        answer
     }
 
     async fn greet(&self, inbound: &mut Streaming<v1::AgentMessage>) -> Result<Greeting, Status> {
@@ -78,6 +110,8 @@ impl<H: Hosts> ReportService for Ingest<H> {
             metrics.stream_ended(&peer, Ended::Overloaded, status.message());
             return Err(status);
         };
+        let identified = self.identity.agent(&Credentials::of(&request)).await;
+        let speaker = identified.map_err(|refusal| self.refuse(&peer, &refusal))?;
         let mut inbound = request.into_inner();
         let greeting = match self.greet(&mut inbound).await {
             Ok(greeting) => greeting,
@@ -86,6 +120,10 @@ impl<H: Hosts> ReportService for Ingest<H> {
                 return Err(status);
             }
         };
+        if let Some(own) = &speaker.node {
+            let answer = self.speaks_for(own, &greeting, from);
+            answer.map_err(|refusal| self.refuse(&peer, &refusal))?;
+        }
         let who = Who {
             instance: greeting.instance.clone(),
             peer: from,
@@ -100,7 +138,7 @@ impl<H: Hosts> ReportService for Ingest<H> {
         if let Some((reason, until)) = taken.rivals {
             holder.tell(HostEvent::Rivals { reason, until }, now);
         }
-        let stream = Stream::new(greeting, inbound, holder, &self.shared, permit);
+        let stream = Stream::new(greeting, inbound, holder, &self.shared, (permit, speaker.until));
         let answers = futures::stream::unfold(stream, |mut stream| async move {
             let item = stream.next().await?;
             Some((item, stream))

@@ -28,7 +28,7 @@ const ACK: (Duration, u32) = (Duration::from_millis(50), 8);
 /// reader that stops reading stops only itself, and dropping it ends it.
 pub(super) struct Stream<H: Hosts> {
     inbound: Streaming<v1::AgentMessage>,
-    holder: Holder<H>,
+    holder: Arc<Holder<H>>,
     session: Session,
     expectation: Option<watch::Receiver<Arc<Expectation>>>,
     /// Said before anything is read: Welcome and the first Expectation.
@@ -36,6 +36,10 @@ pub(super) struct Stream<H: Hosts> {
     ack_at: Option<Instant>,
     unacked: u32,
     pace: Pace,
+    /// When what showed who the agent is ends.
+    until: Option<Instant>,
+    /// How long the seat is kept for an agent that was sent for a fresh token: as late as a heartbeat may be.
+    grace: Duration,
     shutdown: CancellationToken,
     metrics: Arc<Metrics>,
     ended: bool,
@@ -56,7 +60,7 @@ impl<H: Hosts> Stream<H> {
         inbound: Streaming<v1::AgentMessage>,
         holder: Holder<H>,
         shared: &Shared<H>,
-        permit: OwnedSemaphorePermit,
+        (permit, until): (OwnedSemaphorePermit, Option<Instant>),
     ) -> Self {
         let connected = HostEvent::Connected {
             instance: greeting.instance.clone(),
@@ -78,12 +82,14 @@ impl<H: Hosts> Stream<H> {
         Self {
             session: Session::new(holder.node(), applied, shared.limits),
             inbound,
-            holder,
+            holder: Arc::new(holder),
             expectation: Some(expectation),
             first,
             ack_at: None,
             unacked: 0,
             pace: Pace::new(shared.limits.max_messages_per_second),
+            until,
+            grace: shared.limits.heartbeat,
             shutdown: shared.shutdown.clone(),
             metrics: Arc::clone(&shared.metrics),
             ended: false,
@@ -115,7 +121,25 @@ impl<H: Hosts> Stream<H> {
 
     fn end(&mut self, how: Ended, text: &str) {
         self.ended = true;
+        if how == Ended::Expired {
+            self.keep_seat();
+        }
         self.metrics.stream_ended(self.holder.node(), how, text);
+    }
+
+    /// The agent comes back at once with a fresh token. Until then what it said stands, as it does between two heartbeats: a
+    /// token that ends in good order makes no node unknown.
+    fn keep_seat(&self) {
+        self.holder.leave();
+        let (holder, shutdown, grace) = (Arc::clone(&self.holder), self.shutdown.clone(), self.grace);
+        // The stream is not polled any more after its last item, so somebody else must wait.
+        tokio::spawn(async move {
+            tokio::select! {
+                () = holder.displaced() => {}
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(grace) => {}
+            }
+        });
     }
 
     /// Reads until there is something to say. `None`: the agent has closed.
@@ -127,6 +151,7 @@ impl<H: Hosts> Stream<H> {
                 () = self.shutdown.cancelled() => {
                     return Err((Ended::Shutdown, Status::unavailable("the aggregator is shutting down")));
                 }
+                () = at(self.until) => return Err(expired()),
                 changed = changed(&mut self.expectation) => return Ok(Some(Kind::Expectation(changed))),
                 () = at(self.ack_at) => {
                     return Ok(Some(self.ack()));
@@ -190,6 +215,11 @@ impl<H: Hosts> Drop for Stream<H> {
             self.end(Ended::Broken, "the connection is gone");
         }
     }
+}
+
+fn expired() -> (Ended, Status) {
+    let text = "the token or certificate that this stream rests on has expired: come again with a fresh one";
+    (Ended::Expired, Status::unauthenticated(text))
 }
 
 fn displaced() -> (Ended, Status) {

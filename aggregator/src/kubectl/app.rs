@@ -14,6 +14,7 @@ use super::client::{AskError, Client};
 use super::outcome::Outcome;
 use super::output::{Output, PrintError};
 use super::{render, watch};
+use crate::kubectl::render::{AgentsOfVersion, agents_by_version};
 use crate::query::answer::{NodeAnswer, StatusAnswer};
 use crate::summary::{Health, NodeSummary};
 
@@ -86,6 +87,8 @@ struct VersionDocument<'a> {
     client: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     aggregator: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<&'a [AgentsOfVersion]>,
 }
 
 /// `explain` without a code, for programs.
@@ -97,7 +100,7 @@ struct CatalogueDocument {
 async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, Failure> {
     match &args.command {
         Command::Explain { code } => return explain(output, code.as_deref()),
-        Command::Version { client: true } => return version(output, None),
+        Command::Version { client: true } => return version(output, None, None),
         _ => {}
     }
     let client = Client::connect(args).await?;
@@ -137,7 +140,8 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         }
         Command::Version { .. } => {
             let status = client.status().await?;
-            version(output, Some(&status.aggregator_version))
+            let agents = agents_by_version(&client.nodes().await?);
+            version(output, Some(&status.aggregator_version), Some(&agents))
         }
         Command::Explain { code } => explain(output, code.as_deref()),
     }
@@ -215,16 +219,16 @@ fn explain<W: Write>(output: &mut Output<W>, code: Option<&str>) -> Result<Outco
     Ok(Outcome::Fine)
 }
 
-fn version<W: Write>(output: &mut Output<W>, aggregator: Option<&str>) -> Result<Outcome, Failure> {
+fn version<W: Write>(
+    output: &mut Output<W>,
+    aggregator: Option<&str>,
+    agents: Option<&[AgentsOfVersion]>,
+) -> Result<Outcome, Failure> {
     let document = VersionDocument {
         client: env!("CARGO_PKG_VERSION"),
         aggregator,
+        agents,
     };
-    output.answer(&document, |_| {
-        let aggregator = aggregator.map_or(String::new(), |version| {
-            format!("aggregator {}\n", render::text::clean(version))
-        });
-        format!("kubectl-cidrift {}\n{aggregator}", document.client)
-    })?;
+    output.answer(&document, |_| render::versions(document.client, aggregator, agents))?;
     Ok(Outcome::Fine)
 }

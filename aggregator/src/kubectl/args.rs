@@ -112,7 +112,7 @@ pub(super) enum Command {
         /// Its code ("PATH01") or name ("route-missing"); without it all are listed.
         code: Option<String>,
     },
-    /// This program's version, and the aggregator's.
+    /// This program's version, the aggregator's, and those of the agents.
     Version {
         /// Only this program's: asks nobody.
         #[arg(long)]

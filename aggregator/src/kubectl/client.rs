@@ -233,6 +233,14 @@ impl Client {
         let client = self.clone();
         Ok(Box::pin(stream.filter_map(move |event| {
             let event = match event {
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        tonic::Code::Unauthenticated | tonic::Code::PermissionDenied
+                    ) =>
+                {
+                    Some(Err(client.refusal(&status)))
+                }
                 Err(status) => Some(Err(AskError::Broken {
                     server: client.server.clone(),
                     reason: status.message().to_owned(),

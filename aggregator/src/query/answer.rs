@@ -14,6 +14,9 @@ use crate::summary::{Health, IpamReport, NodeSummary, Status};
 pub struct StatusAnswer {
     /// The aggregator's version.
     pub aggregator_version: String,
+    /// Set where the aggregator identifies nobody: what that means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity_warning: Option<String>,
     /// The figures.
     #[serde(flatten)]
     pub status: Status,

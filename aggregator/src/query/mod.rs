@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod convert;
+mod guard;
 mod near;
 mod path;
 mod service;

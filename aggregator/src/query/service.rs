@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Finding, FindingState, Severity};
@@ -12,26 +13,89 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::answer::StatusAnswer;
 use super::watch::Watch;
-use super::{convert, path};
+use super::{convert, guard, path};
 use crate::engine::{Engine, State};
+use crate::identity::{Credentials, Identity, Question, Refusal};
+use crate::metrics::Metrics;
+
+/// How often it is looked at again whether a subscriber may still listen.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Answers operators.
 #[derive(Debug)]
 pub struct Query {
     engine: Arc<Engine>,
     stop: CancellationToken,
+    door: Door,
 }
 
-/// The service, whose watches last as long as their subscribers or the engine.
+/// Lets operators in, or says why not.
+#[derive(Debug, Clone)]
+struct Door {
+    identity: Identity,
+    metrics: Arc<Metrics>,
+}
+
+impl Door {
+    async fn pass(&self, credentials: &Credentials, question: Question, peer: &str) -> Result<(), Refusal> {
+        let answer = self.identity.operator(credentials, question).await;
+        answer.inspect_err(|refusal| self.metrics.operator_refused(peer, refusal))
+    }
+
+    async fn open<T>(&self, request: &Request<T>, question: Question) -> Result<(), Status> {
+        let answer = self.pass(&Credentials::of(request), question, &peer(request)).await;
+        answer.map_err(|refusal| Status::from(&refusal))
+    }
+
+    /// Ends when one who was let in may stay no longer. While nobody can be asked, what was known counts for some minutes.
+    async fn shut(self, credentials: Credentials, question: Question, peer: String) -> Status {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            if let Err(refusal) = self.pass(&credentials, question, &peer).await {
+                return Status::from(&refusal);
+            }
+        }
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> String {
+    let peer = request.remote_addr();
+    peer.map_or_else(|| "unknown peer".to_owned(), |peer| peer.to_string())
+}
+
+/// The service, whose watches last as long as their subscribers or the engine. It believes everybody.
 pub fn service(engine: Arc<Engine>) -> QueryServiceServer<Query> {
     service_until(engine, CancellationToken::new())
 }
 
 /// The service, whose watches end when `stop` is cancelled: a server that
-/// stops gracefully waits for its streams.
+/// stops gracefully waits for its streams. It believes everybody.
 pub fn service_until(engine: Arc<Engine>, stop: CancellationToken) -> QueryServiceServer<Query> {
-    QueryServiceServer::new(Query { engine, stop })
+    Query::new(engine, stop).into_server()
+}
+
+impl Query {
+    /// Answers everybody, until `stop` is cancelled.
+    pub fn new(engine: Arc<Engine>, stop: CancellationToken) -> Self {
+        let door = Door {
+            identity: Identity::Believed,
+            metrics: Arc::default(),
+        };
+        Self { engine, stop, door }
+    }
+
+    /// Answers those who may ask.
+    pub fn with_identity(self, identity: Identity, metrics: Arc<Metrics>) -> Self {
+        let door = Door { identity, metrics };
+        Self { door, ..self }
+    }
+
+    /// As a server for tonic.
+    pub fn into_server(self) -> QueryServiceServer<Self> {
+        QueryServiceServer::new(self)
+    }
 }
 
 /// Which findings are asked for.
@@ -79,16 +143,22 @@ impl Filter {
 
 #[tonic::async_trait]
 impl QueryService for Query {
-    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+    async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Result<Response<v1::Status>, Status> {
+        self.door.open(&request, Question::Status).await?;
         let now = Timestamp::now();
         let status = self.engine.read(|state| state.status(now));
-        Ok(Response::new(convert::status_to_wire(
-            &status,
-            env!("CARGO_PKG_VERSION"),
-        )))
+        Ok(Response::new(convert::status_to_wire(&StatusAnswer {
+            aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            identity_warning: self.door.identity.warning().map(str::to_owned),
+            status,
+        })))
     }
 
-    async fn list_nodes(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesResponse>, Status> {
+    async fn list_nodes(
+        &self,
+        request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        self.door.open(&request, Question::Nodes).await?;
         let now = Timestamp::now();
         let nodes = self.engine.read(|state| state.node_summaries(now));
         Ok(Response::new(v1::ListNodesResponse {
@@ -97,6 +167,7 @@ impl QueryService for Query {
     }
 
     async fn get_node(&self, request: Request<v1::GetNodeRequest>) -> Result<Response<v1::NodeDetail>, Status> {
+        self.door.open(&request, Question::Node).await?;
         let name = request.into_inner().name;
         let now = Timestamp::now();
         let mut detail = self.engine.read(|state| {
@@ -112,6 +183,7 @@ impl QueryService for Query {
         &self,
         request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<v1::ListFindingsResponse>, Status> {
+        self.door.open(&request, Question::Findings).await?;
         let request = request.into_inner();
         let now = Timestamp::now();
         let findings = self.engine.read(|state| {
@@ -135,6 +207,11 @@ impl QueryService for Query {
         &self,
         request: Request<v1::WatchFindingsRequest>,
     ) -> Result<Response<Self::WatchFindingsStream>, Status> {
+        self.door.open(&request, Question::WatchFindings).await?;
+        let leave = self
+            .door
+            .clone()
+            .shut(Credentials::of(&request), Question::WatchFindings, peer(&request));
         let request = request.into_inner();
         let filter = self
             .engine
@@ -142,10 +219,11 @@ impl QueryService for Query {
         // Weak: a watch must not keep a stopped engine alive.
         let engine = Arc::downgrade(&self.engine);
         let watch = Watch::new(move || Some(engine.upgrade()?.subscribe()), filter, self.stop.clone());
-        Ok(Response::new(Box::pin(watch.stream())))
+        Ok(Response::new(Box::pin(guard::until_refused(watch.stream(), leave))))
     }
 
     async fn get_path(&self, request: Request<v1::GetPathRequest>) -> Result<Response<v1::Path>, Status> {
+        self.door.open(&request, Question::Path).await?;
         let request = request.into_inner();
         let now = Timestamp::now();
         let path = self
@@ -154,7 +232,8 @@ impl QueryService for Query {
         Ok(Response::new(convert::path_to_wire(&path)))
     }
 
-    async fn get_pool(&self, _: Request<v1::GetPoolRequest>) -> Result<Response<v1::Pool>, Status> {
+    async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Result<Response<v1::Pool>, Status> {
+        self.door.open(&request, Question::Pool).await?;
         let pool = self.engine.read(State::pool_report);
         Ok(Response::new(convert::pool_to_wire(&pool)))
     }

@@ -11,6 +11,7 @@ mod outlived;
 mod pools;
 mod processes;
 mod ranges;
+mod refused;
 mod rivals;
 mod sandboxes;
 mod silent;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use cidrift_aggregator::cluster::{ControlPlane, HostEvent, NodeRecord, PoolConfig};
 use cidrift_aggregator::engine::{Config, Engine};
-use cidrift_aggregator::query;
+use cidrift_aggregator::identity::Identity;
+use cidrift_aggregator::query::Query;
 use cidrift_proto::facts::{CniConfig, CniFacts, FlannelSubnet, HostFacts, LinkFact, LinkRole};
 use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch, Via};
 use cidrift_proto::v1::query_service_client::QueryServiceClient;
@@ -85,6 +86,11 @@ impl World {
 
     /// Nothing known.
     pub async fn empty() -> Self {
+        Self::empty_for(Identity::Believed).await
+    }
+
+    /// Nothing known, and asked by those whom this lets in.
+    pub async fn empty_for(identity: Identity) -> Self {
         let engine = Engine::new(Config {
             hold: HOLD,
             settle: HOLD,
@@ -100,8 +106,9 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let address = listener.local_addr().expect("bound");
         let stop = CancellationToken::new();
+        let query = Query::new(Arc::clone(&engine), stop.clone()).with_identity(identity, Arc::default());
         let server = Server::builder()
-            .add_service(query::service_until(Arc::clone(&engine), stop.clone()))
+            .add_service(query.into_server())
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.clone().cancelled_owned());
         Self {
             engine,

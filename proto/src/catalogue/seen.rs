@@ -70,6 +70,7 @@ pub(super) const SEEN01: Entry = Entry {
         "The agent does not run there: not scheduled (taints), image missing, crashed.",
         "The host is down or cut off from the aggregator.",
         "The agent runs under another node name than the Node has.",
+        "The aggregator does not let it in: it shows no token, or none that is good (its own log says which).",
     ],
     look: &[
         run("What was last heard:", "kubectl cidrift node NODE"),
@@ -92,7 +93,7 @@ pub(super) const SEEN01: Entry = Entry {
     ],
     silence: "Nodes that have no Linux data plane: virtual-kubelet, Windows. An agent that reports for a Node that the control plane does \
         not have is shown in `nodes`, not here.",
-    related: &[Code::Seen02],
+    related: &[Code::Seen02, Code::Seen03],
 };
 
 pub(super) const SEEN02: Entry = Entry {
@@ -116,5 +117,45 @@ pub(super) const SEEN02: Entry = Entry {
         "Grant what is named, read-only. Reading routes needs no capability, only the host's network namespace.",
     )],
     silence: "Parts that do not exist on this host's data plane (no flannel, no containerd template) are not missing.",
+    related: &[Code::Seen01],
+};
+
+pub(super) const SEEN03: Entry = Entry {
+    code: Code::Seen03,
+    name: "report-refused",
+    severity: Severity::Error,
+    judged: true,
+    title: "An agent showed one node's token and named another.",
+    meaning: "A token or certificate is bound to one node, and an agent speaks for that node only. One that names another is not let in, and \
+        nothing that it says is taken: the node that it named is judged by its own agent's word alone. The finding is about the node whose \
+        token was shown.",
+    causes: &[
+        "The agent's --node-name is written by hand, or comes from the host's name where the Node has another.",
+        "A host was cloned with its certificate or its token.",
+        "Somebody who has the token of this node's agent tries to speak for another node.",
+    ],
+    look: &[
+        run(
+            "Who came, from where, and what it named:",
+            "kubectl cidrift findings --code SEEN03 --node NODE",
+        ),
+        run(
+            "What the agent is told as its name:",
+            "kubectl get daemonset -n cidrift cidrift-agent -o yaml | grep -B1 -A4 CIDRIFT_NODE_NAME",
+        ),
+        run(
+            "Where a pod has that address:",
+            "kubectl get pods -A -o wide | grep ADDRESS; kubectl get nodes -o wide | grep ADDRESS",
+        ),
+    ],
+    remedy: &[
+        say("Give the agent its node's name from spec.nodeName (downward API), not from a host name."),
+        run(
+            "Where no agent should be: its token ends with its pod. Make a new one, then look at who could read the old:",
+            "kubectl delete pod -n cidrift -l app.kubernetes.io/name=cidrift-agent --field-selector spec.nodeName=NODE",
+        ),
+    ],
+    silence: "With --identity none nobody is checked. Agents that show nothing, or a token that is not an agent's, are refused as well and counted \
+        (cidrift_aggregator_identity_refusals_total): whose node that is about is not known. It clears when nobody has tried for 10 minutes.",
     related: &[Code::Seen01],
 };

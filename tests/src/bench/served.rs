@@ -129,6 +129,7 @@ fn start(aggregator: &Path, directory: &Path, api: SocketAddr, grpc: SocketAddr,
         .args(["--listen", &grpc.to_string(), "--http-listen", &http.to_string()])
         .args(["--plaintext", "--kubeconfig"])
         .arg(&path)
+        .args(["--identity", "none"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -359,6 +359,9 @@ fn aggregator(cluster: &Cluster, programs: &Binaries, flags: &[&str]) -> Service
         kubeconfig.into(),
         "--tls-directory".into(),
         tls(cluster).into_os_string(),
+        // Agents here have no pods that could give them tokens.
+        "--identity".into(),
+        "none".into(),
     ];
     // clap takes a flag once only: those given here replace the stage's own.
     let own = FLAGS.iter().filter(|(name, _)| !flags.contains(name));

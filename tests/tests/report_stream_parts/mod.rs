@@ -1,16 +1,20 @@
 //! An aggregator that notes what it is told, an agent's end of a stream by
 //! hand, and the agent's own stream and outbox around a view of numbers.
 
+mod identity;
+
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cidrift_agent::report::stream::{self, Event, Target};
+use cidrift_agent::report::stream::{self, Event, Problem, Target};
 use cidrift_agent::report::way::Ways;
 use cidrift_agent::report::{Limits as OutboxLimits, Outbox, Update, Whole};
-use cidrift_aggregator::cluster::{Expectation, HostEvent};
+use cidrift_aggregator::cluster::{Expectation, HostEvent, RefusedReport};
+use cidrift_aggregator::identity::Identity;
 use cidrift_aggregator::ingest::{Hosts, Ingest, Limits};
 use cidrift_aggregator::metrics::Metrics;
 use cidrift_proto::facts::HostFacts;
@@ -93,6 +97,8 @@ pub(crate) struct Host {
     pub(crate) connected: bool,
     pub(crate) whole: bool,
     pub(crate) applied: u64,
+    pub(crate) connections: usize,
+    pub(crate) disconnections: usize,
     pub(crate) snapshots: usize,
     pub(crate) deltas: usize,
     pub(crate) entries: BTreeMap<IpNet, ForwardingEntry>,
@@ -100,6 +106,7 @@ pub(crate) struct Host {
 
 struct Book {
     hosts: Mutex<HashMap<String, Host>>,
+    refused: Mutex<Vec<(String, RefusedReport)>>,
     changed: watch::Sender<()>,
     expectation: watch::Sender<Arc<Expectation>>,
 }
@@ -111,6 +118,7 @@ impl Hosts for Book {
         match event {
             HostEvent::Connected { instance, .. } => {
                 host.connected = true;
+                host.connections += 1;
                 if host.instance != instance {
                     host.instance = instance;
                     (host.applied, host.whole) = (0, false);
@@ -135,7 +143,10 @@ impl Hosts for Book {
             // Whether what it says can be trusted is not this book's to judge.
             HostEvent::Heartbeat { .. } | HostEvent::Rivals { .. } => {}
             HostEvent::Lost { .. } => host.whole = false,
-            HostEvent::Disconnected => host.connected = false,
+            HostEvent::Disconnected => {
+                host.connected = false;
+                host.disconnections += 1;
+            }
         }
         drop(hosts);
         self.changed.send_replace(());
@@ -151,6 +162,10 @@ impl Hosts for Book {
             Some(host) if host.instance == instance && host.whole => host.applied,
             _ => 0,
         }
+    }
+
+    fn report_refused(&self, node: &str, refused: RefusedReport, _now: Timestamp) {
+        self.refused.lock().unwrap().push((node.to_owned(), refused));
     }
 }
 
@@ -168,10 +183,15 @@ impl Aggregator {
     }
 
     pub(crate) async fn start_at(address: SocketAddr, limits: Limits) -> Self {
+        Self::start_with(address, limits, Identity::Believed).await
+    }
+
+    pub(crate) async fn start_with(address: SocketAddr, limits: Limits, identity: Identity) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let book = Arc::new(Book {
             hosts: Mutex::default(),
+            refused: Mutex::default(),
             changed: watch::channel(()).0,
             expectation: watch::channel(Arc::default()).0,
         });
@@ -181,7 +201,8 @@ impl Aggregator {
             limits,
             Arc::new(Metrics::default()),
             shutdown.clone(),
-        );
+        )
+        .with_identity(identity);
         let serving = Server::builder()
             .add_service(ingest.into_server())
             .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
@@ -198,6 +219,11 @@ impl Aggregator {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(GUARD, self.server).await.unwrap().unwrap();
+    }
+
+    /// Who tried to report under another name.
+    pub(crate) fn refused(&self) -> Vec<(String, RefusedReport)> {
+        self.book.refused.lock().unwrap().clone()
     }
 
     pub(crate) fn expect(&self, revision: u64, cidr: &str) {
@@ -243,6 +269,19 @@ impl Talker {
     }
 
     async fn connect(aggregator: &Aggregator, hello: Option<v1::Hello>) -> Result<Self, Status> {
+        Self::connect_as(aggregator, hello, None).await
+    }
+
+    /// With this token.
+    pub(crate) async fn open_as(aggregator: &Aggregator, hello: v1::Hello, token: &str) -> Result<Self, Status> {
+        Self::connect_as(aggregator, Some(hello), Some(token)).await
+    }
+
+    async fn connect_as(
+        aggregator: &Aggregator,
+        hello: Option<v1::Hello>,
+        token: Option<&str>,
+    ) -> Result<Self, Status> {
         let url = format!("http://{}", aggregator.address);
         let mut client = ReportServiceClient::connect(url).await.unwrap();
         let (sender, receiver) = mpsc::channel(64);
@@ -252,7 +291,12 @@ impl Talker {
             };
             sender.send(message).await.unwrap();
         }
-        let inbound = client.report(ReceiverStream::new(receiver)).await?.into_inner();
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        let inbound = client.report(request).await?.into_inner();
         Ok(Self { sender, inbound })
     }
 
@@ -316,6 +360,8 @@ pub(crate) struct FakeAgent {
     entries: Vec<ForwardingEntry>,
     events: mpsc::Receiver<Event>,
     sender: Option<mpsc::Sender<v1::AgentMessage>>,
+    /// Why there was no stream, each time.
+    pub(crate) problems: Vec<Problem>,
     stream: JoinHandle<()>,
 }
 
@@ -327,10 +373,16 @@ impl Drop for FakeAgent {
 
 impl FakeAgent {
     pub(crate) fn start(aggregator: SocketAddr, instance: &str) -> Self {
+        Self::start_as(aggregator, instance, None)
+    }
+
+    /// Shows the token in this file.
+    pub(crate) fn start_as(aggregator: SocketAddr, instance: &str, token_file: Option<PathBuf>) -> Self {
         let (sender, events) = mpsc::channel(64);
         let target = Target {
             ways: Ways {
                 aggregators: vec![format!("http://{aggregator}").parse().unwrap()],
+                token_file,
                 ..Ways::default()
             },
             node: "node-a".into(),
@@ -342,6 +394,7 @@ impl FakeAgent {
             entries: Vec::new(),
             events,
             sender: None,
+            problems: Vec::new(),
             stream: tokio::spawn(stream::run(target, sender)),
         }
     }
@@ -395,9 +448,10 @@ impl FakeAgent {
             Event::Acked(sequence) => self.outbox.acked(sequence),
             Event::Resync(_) => self.outbox.resync(),
             Event::Expectation(_) => {}
-            Event::Down(_) => {
+            Event::Down(problem) => {
                 self.outbox.disconnected();
                 self.sender = None;
+                self.problems.push(problem);
             }
         }
         self.pump();

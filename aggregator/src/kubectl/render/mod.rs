@@ -12,6 +12,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 pub mod text;
+mod version;
 
 pub use age::age;
 pub use explain::{catalogue, page};
@@ -22,6 +23,7 @@ pub use nodes::nodes;
 pub use path::path;
 pub use pool::pool;
 pub use status::status;
+pub use version::{AgentsOfVersion, agents_by_version, versions};
 
 use jiff::Timestamp;
 

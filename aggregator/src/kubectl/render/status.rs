@@ -67,6 +67,9 @@ pub fn status(answer: &StatusAnswer, findings: &[Finding], nodes: &[NodeAnswer],
     );
     out += &field("Findings", &counts(status), look);
     out += &field("Aggregator", &answer.aggregator_version, look);
+    if let Some(warning) = &answer.identity_warning {
+        out += &field("  trust", warning, look);
+    }
     if nodes.is_empty() && status.nodes as usize > MATRIX {
         out += "\n`kubectl cidrift nodes` shows every node, `kubectl cidrift node NAME` its ways.\n";
     }

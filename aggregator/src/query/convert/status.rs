@@ -8,10 +8,11 @@ use crate::query::answer::StatusAnswer;
 use crate::summary::{Status, Tally};
 
 /// To the wire.
-pub fn status_to_wire(status: &Status, aggregator_version: &str) -> v1::Status {
+pub fn status_to_wire(answer: &StatusAnswer) -> v1::Status {
+    let status = &answer.status;
     v1::Status {
         health: health_to_wire(status.health).into(),
-        aggregator_version: aggregator_version.to_owned(),
+        aggregator_version: answer.aggregator_version.clone(),
         control_plane_source: status.control_plane_source.clone(),
         control_plane_problem: status.control_plane_problem.clone().unwrap_or_default(),
         control_plane_at: status.control_plane_at.map(to_wire),
@@ -32,6 +33,7 @@ pub fn status_to_wire(status: &Status, aggregator_version: &str) -> v1::Status {
         unknown: status.pairs.unknown,
         unknowns: status.unknowns.clone(),
         at: Some(to_wire(status.at)),
+        identity_warning: answer.identity_warning.clone().unwrap_or_default(),
     }
 }
 
@@ -39,6 +41,7 @@ pub fn status_to_wire(status: &Status, aggregator_version: &str) -> v1::Status {
 pub fn status_from_wire(wire: &v1::Status) -> Result<StatusAnswer, Malformed> {
     Ok(StatusAnswer {
         aggregator_version: wire.aggregator_version.clone(),
+        identity_warning: optional(&wire.identity_warning),
         status: Status {
             health: health_from_wire(wire.health),
             control_plane_source: wire.control_plane_source.clone(),

@@ -158,9 +158,9 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn the_wire_loses_nothing_of_a_status(status in status(), version in "[0-9.]{0,8}") {
-        let wire = status_to_wire(&status, &version);
-        let answer = StatusAnswer { aggregator_version: version, status };
+    fn the_wire_loses_nothing_of_a_status(status in status(), version in "[0-9.]{0,8}", warning in prop::option::of("[a-z]{1,8}")) {
+        let answer = StatusAnswer { aggregator_version: version, identity_warning: warning, status };
+        let wire = status_to_wire(&answer);
         prop_assert_eq!(status_from_wire(&wire), Ok(answer));
     }
 

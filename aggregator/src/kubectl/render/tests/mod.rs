@@ -1,4 +1,4 @@
-mod samples;
+pub(super) mod samples;
 
 use cidrift_proto::catalogue::{CATALOGUE, Code, Entry};
 use cidrift_proto::verdict::Verdict;
@@ -26,6 +26,15 @@ fn status_of_an_empty_cluster_is_unknown() {
 fn status_of_three_healthy_nodes() {
     let nodes = cluster(&names(3));
     assert_snapshot!(narrow(status(&status_of(&nodes, &[], &[]), &[], &nodes, &TABLE)));
+}
+
+#[test]
+fn status_says_that_nobody_is_identified() {
+    let mut answer = status_of(&cluster(&names(1)), &[], &[]);
+    assert!(!status(&answer, &[], &[], &TABLE).contains("trust"));
+    answer.identity_warning = Some("nobody is identified".into());
+    let text = narrow(status(&answer, &[], &[], &TABLE));
+    assert!(text.contains("\n  trust         nobody is identified\n"), "{text}");
 }
 
 #[test]

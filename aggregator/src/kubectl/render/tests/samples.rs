@@ -89,7 +89,7 @@ pub(super) fn names(n: u8) -> Vec<String> {
     (0..n).map(|i| format!("node-{}", char::from(b'a' + i))).collect()
 }
 
-pub(super) fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummary {
+pub(in crate::kubectl::render) fn summary(name: &str, n: u8, verdicts: &[CidrVerdict]) -> NodeSummary {
     let count = |s: Standing| verdicts.iter().filter(|v| v.verdict.standing() == s).count() as u64;
     let pairs = Tally {
         delivered: count(Standing::Delivered),
@@ -431,6 +431,7 @@ pub(super) fn status_of(nodes: &[NodeAnswer], findings: &[Finding], unknowns: &[
     let open = findings.iter().filter(|f| f.state == FindingState::Open).count() as u32;
     StatusAnswer {
         aggregator_version: "0.1.0".into(),
+        identity_warning: None,
         status: Status {
             health: match (open, unknowns.is_empty()) {
                 (1.., _) => Health::Findings,
