@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::cmd::check::CheckArgs;
-use crate::report::way::{Address, Ways};
+use crate::report::address::Address;
+use crate::report::way::Ways;
 
 /// One host's witness: says where packets to every pod land, as the kernel has it.
 #[derive(Debug, Parser)]

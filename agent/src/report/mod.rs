@@ -6,6 +6,7 @@
 //! The task that owns the view owns the outbox too, so that a snapshot and its
 //! sequence number always belong together.
 
+pub mod address;
 pub mod expectation;
 pub mod outbox;
 pub mod snapshot;

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
+use super::address::Address;
 use super::expectation::Expectation;
-use super::way::{Address, Connection, Ways};
+use super::way::{Connection, Ways};
 
 /// Between two signs of life where the aggregator asks for none in particular.
 /// It calls an agent silent after 15 s by default: two may be late or lost.

@@ -2,24 +2,20 @@
 //! the kubelet renews them in place.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use cidrift_proto::tls::dial::{self, ClientAuth, DialError, Trust, TrustError};
 use cidrift_proto::tls::pem;
 use cidrift_proto::tls::secured::Verdict;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 
+use super::address::Address;
 use super::stream::{Problem, ProblemKind};
 use super::token;
-
-/// The gRPC port where none is named.
-const PORT: u16 = 7440;
 
 /// A TCP connection inside a cluster takes milliseconds; the next address should not wait for a dead one.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -33,64 +29,6 @@ const PING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(
 
 /// For the HTTP/2 preface.
 const PREFACE: Duration = Duration::from_secs(10);
-
-/// An address to dial, with TLS (`https`) or without.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    tls: bool,
-    /// HOST:PORT.
-    authority: String,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority)
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} {why}; an URL such as https://10.0.0.1:7440 is asked for");
-        let uri: Uri = text.parse().map_err(|_| wrong("is no URL"))?;
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            Some(_) => return Err(wrong("has another scheme than https or http")),
-            None => return Err(wrong("has no scheme")),
-        };
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(|| wrong("names no host"))?;
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("has a path"));
-        }
-        Ok(Self {
-            tls,
-            authority: format!("{host}:{}", uri.port_u16().unwrap_or(PORT)),
-        })
-    }
-}
-
-impl Address {
-    /// With TLS.
-    pub fn secure(address: SocketAddr) -> Self {
-        Self {
-            tls: true,
-            authority: address.to_string(),
-        }
-    }
-
-    /// True where what is said does not leave this host, or is encrypted.
-    pub fn is_private(&self) -> bool {
-        let host = self.authority.rsplit_once(':').map_or("", |(host, _)| host);
-        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        self.tls || host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-    }
-}
 
 /// Where the aggregator may be, and the files that say the rest.
 #[derive(Debug, Clone, Default)]
@@ -283,31 +221,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_an_url_with_a_scheme_and_perhaps_a_port() {
-        for (text, shown) in [
-            ("https://10.0.0.1:7440", "https://10.0.0.1:7440"),
-            ("http://127.0.0.1:1/", "http://127.0.0.1:1"),
-            ("https://[fd00::1]", "https://[fd00::1]:7440"),
-            (
-                "https://cidrift-aggregator.cidrift",
-                "https://cidrift-aggregator.cidrift:7440",
-            ),
-        ] {
-            assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
-        }
-        for wrong in [
-            "10.0.0.1:7440",
-            "tcp://10.0.0.1:1",
-            "https://",
-            "https://h/p",
-            "",
-            "https://h:99999",
-        ] {
-            assert!(wrong.parse::<Address>().is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn what_the_aggregator_told_comes_first_then_flags_then_the_service_each_once() {

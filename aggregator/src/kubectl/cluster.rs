@@ -236,4 +236,71 @@ mod tests {
         assert_eq!(best(&all[..1]), None);
         assert_eq!(described(&all[0]), "going is Running, being deleted");
     }
+
+    /// What a user with this entry of a kubeconfig shows.
+    async fn shown(user: serde_json::Value) -> Result<Credentials, AskError> {
+        use clap::Parser;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        let config = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}],
+            "users": [{"name": "u", "user": user}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "u"}}],
+        });
+        std::fs::write(&file, config.to_string()).unwrap();
+        let args = Args::parse_from(["kubectl-cidrift", "--kubeconfig", file.to_str().unwrap(), "status"]);
+        Cluster::open(&args).await?.credentials().await
+    }
+
+    #[tokio::test]
+    async fn a_token_comes_from_the_kubeconfig_from_its_file_or_from_its_plugin() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("token");
+        std::fs::write(&file, "of-a-file").unwrap();
+        let plugin = serde_json::json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "interactiveMode": "Never",
+            "args": ["-c", "echo '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\
+                \"status\":{\"token\":\"of-a-plugin\"}}'"],
+        });
+        for (user, bearer) in [
+            (
+                serde_json::json!({"token": "of-the-kubeconfig"}),
+                "Bearer of-the-kubeconfig",
+            ),
+            (serde_json::json!({"tokenFile": file}), "Bearer of-a-file"),
+            (serde_json::json!({"exec": plugin}), "Bearer of-a-plugin"),
+        ] {
+            let shown = shown(user).await.unwrap();
+            assert_eq!(shown.bearer.unwrap(), bearer);
+            assert!(shown.certificate.is_none());
+        }
+        // A name and a password are nothing that the aggregator could ask the API server about.
+        let basic = shown(serde_json::json!({"username": "a", "password": "b"}))
+            .await
+            .unwrap();
+        assert!(basic.bearer.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_is_shown_and_one_that_cannot_be_read_is_said() {
+        use base64::Engine as _;
+        let made = rcgen::generate_simple_self_signed(vec!["u".to_owned()]).unwrap();
+        let data = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let user = serde_json::json!({
+            "client-certificate-data": data(&made.cert.pem()),
+            "client-key-data": data(&made.signing_key.serialize_pem()),
+        });
+        let credentials = shown(user).await.unwrap();
+        assert!(credentials.bearer.is_none() && credentials.certificate.is_some());
+        let broken = serde_json::json!({"client-certificate-data": data("?"), "client-key-data": data("?")});
+        assert!(matches!(shown(broken).await, Err(AskError::Kubeconfig(_))));
+        let missing = serde_json::json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1",
+            "command": "/no/such/plugin", "interactiveMode": "Never"}});
+        match shown(missing).await {
+            Err(AskError::Kubeconfig(text)) => assert!(text.contains("exec"), "{text}"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("there is no such plugin"),
+        }
+    }
 }

@@ -68,7 +68,11 @@ fn parse(server: &str) -> Result<Server, AskError> {
     };
     let uri: Uri = format!("http://{rest}").parse().map_err(|_| wrong())?;
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
-    if !matches!(uri.path(), "" | "/") {
+    // A port that is none is passed over by the parser.
+    let port = uri.port_u16();
+    let said = uri.authority().map_or("", |authority| authority.as_str());
+    let understood = port.map_or(host.to_owned(), |port| format!("{host}:{port}"));
+    if !matches!(uri.path(), "" | "/") || said != understood {
         return Err(wrong());
     }
     let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
@@ -81,7 +85,7 @@ fn parse(server: &str) -> Result<Server, AskError> {
     };
     Ok(Server {
         tls,
-        authority: format!("{host}:{}", uri.port_u16().unwrap_or(7440)),
+        authority: format!("{host}:{}", port.unwrap_or(7440)),
         loopback,
     })
 }
@@ -229,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap().url(), url, "{text}");
         }
-        for wrong in ["tcp://h", "http://", "", "h/p", "a b"] {
+        for wrong in ["tcp://h", "http://", "", "h/p", "a b", "h:99999", "https://user@h"] {
             assert!(matches!(parse(wrong), Err(AskError::Address(_))), "{wrong:?}");
         }
     }

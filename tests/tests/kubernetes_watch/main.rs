@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod etcd;
+mod forward;
 mod role;
 mod trust;
 mod world;
