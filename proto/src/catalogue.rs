@@ -28,8 +28,6 @@ pub struct Entry {
     pub name: &'static str,
     /// Its usual severity.
     pub severity: Severity,
-    /// This build judges it. Where it does not, its absence says nothing.
-    pub judged: bool,
     /// One line: what it says.
     pub title: &'static str,
     /// What it says and what it does not.

@@ -103,11 +103,13 @@ fn build(cargo: &str, workspace: &Path, directory: &Path, say: impl Fn(&str)) ->
 }
 
 /// What cargo tells the program that it runs about its package. Build scripts
-/// (ring's) watch some of these: left in place, every build under cargo would
-/// undo the one before.
+/// watch some of these (ring's: OUT_DIR, CARGO_PKG_NAME and others): left in
+/// place, every build under cargo would undo the one before, and compile all
+/// that rests on ring anew.
 fn of_the_outer_cargo(variable: &str) -> bool {
     let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-    prefixes.iter().any(|prefix| variable.starts_with(prefix)) || variable == "CARGO_PRIMARY_PACKAGE"
+    prefixes.iter().any(|prefix| variable.starts_with(prefix))
+        || matches!(variable, "CARGO_PRIMARY_PACKAGE" | "OUT_DIR")
 }
 
 fn of(directory: &Path) -> Result<Binaries, Error> {
@@ -137,5 +139,18 @@ mod tests {
         let error = of(directory.path()).unwrap_err().to_string();
         assert!(error.contains("cidrift-agent is missing"), "{error}");
         assert!(error.contains("cargo build"), "{error}");
+    }
+
+    #[test]
+    fn what_the_outer_cargo_says_of_its_package_is_kept_from_the_inner_one_and_what_people_set_is_not() {
+        // What this very test was told by cargo, as a program under `cargo run` is.
+        let told = ["OUT_DIR", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"];
+        assert!(option_env!("OUT_DIR").is_some(), "this crate has a build script");
+        for name in told {
+            assert!(of_the_outer_cargo(name), "{name}");
+        }
+        for name in ["CARGO", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTFLAGS", "CC", "PATH"] {
+            assert!(!of_the_outer_cargo(name), "{name}");
+        }
     }
 }

@@ -201,9 +201,8 @@ async fn findings<W: Write>(
         unknowns: &status.unknowns,
         findings: &findings,
     };
-    let code = code.and_then(|code| code.parse::<Code>().ok());
     output.answer(&document, |look| {
-        render::findings(&findings, health, &status.unknowns, code, look)
+        render::findings(&findings, health, &status.unknowns, look)
     })?;
     Ok(health.into())
 }

@@ -101,11 +101,6 @@ impl<W: Write> Output<W> {
         self.write(&text)
     }
 
-    /// Something besides the answers, for people.
-    pub(super) fn say(&mut self, text: &str) -> Result<(), PrintError> {
-        self.write(text)
-    }
-
     fn write(&mut self, text: &str) -> Result<(), PrintError> {
         self.to.write_all(text.as_bytes())?;
         Ok(self.to.flush()?)

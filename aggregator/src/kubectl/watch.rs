@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use cidrift_proto::catalogue::Code;
 use futures::StreamExt;
 
 use super::app::Failure;
@@ -18,9 +17,6 @@ pub(super) async fn watch<W: Write>(
     node: &str,
     code: &str,
 ) -> Result<Outcome, Failure> {
-    if !output.format().is_machine() && code.parse::<Code>().is_ok_and(|code| !code.entry().judged) {
-        output.say("-- this version does not look for that code: nothing will be shown\n")?;
-    }
     let mut events = client.watch(node, code).await?;
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {

@@ -7,7 +7,6 @@ pub(super) const HOST01: Entry = Entry {
     code: Code::Host01,
     name: "cni-config-stale",
     severity: Severity::Error,
-    judged: true,
     title: "CNI configuration on the host names another CIDR than the Node has.",
     meaning: "New pods on this node get addresses of a range that the cluster does not route to it. Nothing else shows it: the pods \
         start, the Node is Ready, there is no event. It is about the configuration that the runtime uses (the first valid file in \
@@ -66,7 +65,6 @@ pub(super) const HOST02: Entry = Entry {
     code: Code::Host02,
     name: "bridge-address-foreign",
     severity: Severity::Error,
-    judged: true,
     title: "The pod bridge or the tunnel device has an address outside the Node's pod CIDR.",
     meaning: "The bridge's address is the pods' gateway, the tunnel device's the source of the host's own packets to pods elsewhere. \
         It belongs to another range than the Node's. With the bridge plugin every new sandbox then fails: \"failed to set bridge addr: \
@@ -110,7 +108,6 @@ pub(super) const HOST03: Entry = Entry {
     code: Code::Host03,
     name: "pods-outside-cidr",
     severity: Severity::Error,
-    judged: true,
     title: "Running pods have addresses outside the Node's pod CIDR.",
     meaning: "Sandboxes on this node hold addresses that the cluster routes elsewhere or nowhere. They may reach others and get no \
         answer; if another node owns the range, their addresses may exist twice. They stay wrong until they are replaced: an \
@@ -153,7 +150,6 @@ pub(super) const HOST05: Entry = Entry {
     code: Code::Host05,
     name: "addresses-low",
     severity: Severity::Warning,
-    judged: true,
     title: "The node's address range is nearly full, leaked, or about to be given out twice.",
     meaning: "host-local keeps a file for each address it has given. Nine in ten of the range are taken and more pods may come: soon \
         sandboxes fail with \"no IP addresses available in range set\"; when none is left it is an error. Or files stand for \
@@ -198,7 +194,6 @@ pub(super) const HOST06: Entry = Entry {
     code: Code::Host06,
     name: "cni-not-ready",
     severity: Severity::Error,
-    judged: true,
     title: "The runtime has no usable CNI configuration or plugin.",
     meaning: "No pod with its own network can start here. The Node is NotReady with \"container runtime network not ready: \
         NetworkReady=false reason:NetworkPluginNotReady\", or it is Ready and what a plugin needs is missing: its binary, flannel's \
@@ -251,7 +246,6 @@ pub(super) const HOST08: Entry = Entry {
     code: Code::Host08,
     name: "kubelet-cidr-differs",
     severity: Severity::Warning,
-    judged: true,
     title: "What the kubelet last applied is not what the Node says.",
     meaning: "The kubelet hands Node.spec.podCIDRs to the runtime at its start and at each change, and keeps it in memory only. What it \
         applied last, by its own log since it started, differs from the Node. It never withdraws a CIDR: if the Node came back \

@@ -7,7 +7,6 @@ pub(super) const HOST04: Entry = Entry {
     code: Code::Host04,
     name: "local-route-wrong",
     severity: Severity::Error,
-    judged: true,
     title: "The Node's own pod CIDR is not delivered on the node itself.",
     meaning: "Packets that arrive here for this node's own pods go somewhere else: to another host, to a blackhole, out of the default \
         route. All of its pods are cut off, or those in the part that a more specific route takes. A bridge without pods that has \
@@ -54,7 +53,6 @@ pub(super) const HOST07: Entry = Entry {
     code: Code::Host07,
     name: "forwarding-off",
     severity: Severity::Error,
-    judged: true,
     title: "The host does not forward pod traffic, or not packets of full size.",
     meaning: "Routes may be right, and packets still do not pass: IP forwarding is off for the host or, with IPv4, for the device that \
         they come in by (IPv6 asks the setting for all devices alone); strict reverse-path filtering drops what comes out of a tunnel \
@@ -98,7 +96,6 @@ pub(super) const HOST09: Entry = Entry {
     code: Code::Host09,
     name: "proxy-cidr-differs",
     severity: Severity::Warning,
-    judged: true,
     title: "kube-proxy's idea of the pod range differs.",
     meaning: "kube-proxy takes traffic from outside its clusterCIDR for foreign and masquerades it: Services see the node's address \
         instead of the pod's, and NetworkPolicies by pod address fail. The running kube-proxy's configuration file (with one, most flags \
@@ -145,7 +142,6 @@ pub(super) const HOST10: Entry = Entry {
     code: Code::Host10,
     name: "rule-diverts",
     severity: Severity::Error,
-    judged: true,
     title: "A policy rule or a more specific route takes pod traffic elsewhere.",
     meaning: "The route for a pod CIDR is there, and packets do not take it, or not all of them: a policy rule looks into another table \
         first and that loses them or hands them to somebody else; a discard route of a former range is more specific than a peer's; \
@@ -190,7 +186,6 @@ pub(super) const HOST11: Entry = Entry {
     code: Code::Host11,
     name: "routes-at-risk",
     severity: Severity::Warning,
-    judged: true,
     title: "A network manager of the host may remove what the CNI makes.",
     meaning: "Nothing is lost yet. systemd-networkd takes routes and policy rules that it did not make for foreign and removes them when \
         it starts or configures a device anew (a bond's port that changes its state is enough), unless it is told to leave them: all \

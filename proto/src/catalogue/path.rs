@@ -7,7 +7,6 @@ pub(super) const PATH01: Entry = Entry {
     code: Code::Path01,
     name: "route-missing",
     severity: Severity::Error,
-    judged: true,
     title: "A node has no landing for a peer's pod CIDR though its data plane programs one.",
     meaning: "Pods on this node cannot reach the pods of the nodes listed: no route matches, or only the default route, which leads out \
         of the cluster. Other nodes may reach them well, and everything reports Ready: Node conditions are not evaluated again when \
@@ -64,7 +63,6 @@ pub(super) const PATH02: Entry = Entry {
     code: Code::Path02,
     name: "route-misdelivers",
     severity: Severity::Error,
-    judged: true,
     title: "Packets for a pod CIDR land on a node that does not own it.",
     meaning: "The route's next hop is the address of another node than the one that the CIDR is assigned to. That node drops \
         the packets, sends them on, or, worst, delivers them to a pod of its own that has the same address. The finding names both.",
@@ -103,7 +101,6 @@ pub(super) const PATH03: Entry = Entry {
     code: Code::Path03,
     name: "route-stale",
     severity: Severity::Warning,
-    judged: true,
     title: "A node still routes a CIDR that no node owns any more.",
     meaning: "A node that is gone, or that came back with another CIDR, has left a route. Nobody lives there now, so little breaks today; \
         it breaks when the range is given to a new node, or when it overlaps this host's own range. kcm hands ranges out \
@@ -144,7 +141,6 @@ pub(super) const PATH04: Entry = Entry {
     code: Code::Path04,
     name: "route-blackholes",
     severity: Severity::Error,
-    judged: true,
     title: "Packets for a pod CIDR are dropped by a route, a dead device or an unresolved neighbour.",
     meaning: "There is a route, and it leads nowhere: of type blackhole, unreachable or prohibit; through a device that is down or gone; or \
         to a next hop whose link-layer address or tunnel destination is not known. A part of a CIDR counts too: a /25 that \
@@ -190,7 +186,6 @@ pub(super) const PATH05: Entry = Entry {
     code: Code::Path05,
     name: "route-loops",
     severity: Severity::Error,
-    judged: true,
     title: "Nodes pass packets for a pod CIDR round.",
     meaning: "A hands the packet to B, and B, which does not own the CIDR, hands it back or on to C that returns it. Packets die when \
         their TTL ends, and each is multiplied on the way: load on the underlay, ICMP time exceeded at the sender.",
@@ -217,7 +212,6 @@ pub(super) const PATH06: Entry = Entry {
     code: Code::Path06,
     name: "tunnel-inconsistent",
     severity: Severity::Error,
-    judged: true,
     title: "Route, neighbour, FDB and the peer's annotations do not agree.",
     meaning: "A VXLAN packet is sent by three tables in turn: the route names a gateway, the neighbour table its MAC, the forwarding \
         database that MAC's underlay address. The peer publishes what they should say in its Node's annotations (public-ip, VtepMAC, \
@@ -261,7 +255,6 @@ pub(super) const PATH07: Entry = Entry {
     code: Code::Path07,
     name: "one-way",
     severity: Severity::Warning,
-    judged: true,
     title: "One node reaches another, which does not reach it.",
     meaning: "Packets from A to B arrive, the answers do not: connections hang instead of being refused, and each side blames the other. \
         It follows from a broken way back and is listed so that symptoms on A are found under A's name; it is explained by the PATH \

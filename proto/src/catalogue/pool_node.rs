@@ -7,7 +7,6 @@ pub(super) const POOL01: Entry = Entry {
     code: Code::Pool01,
     name: "node-without-cidr",
     severity: Severity::Error,
-    judged: true,
     title: "The control plane's own IPAM should have given this node a pod CIDR and has not.",
     meaning: "The kubelet never chooses a pod CIDR: kube-controller-manager's node-ipam-controller writes spec.podCIDR \
         and spec.podCIDRs of every Node that has none. This Node has none although its CNI takes pod addresses from there: \
@@ -80,7 +79,6 @@ pub(super) const POOL02: Entry = Entry {
     code: Code::Pool02,
     name: "cidr-outside-pool",
     severity: Severity::Critical,
-    judged: true,
     title: "A node's pod CIDR is not inside --cluster-cidr: kube-controller-manager exits at its next start.",
     meaning: "At start kcm marks every node's CIDR as used. One that lies outside --cluster-cidr is an error that ends the whole \
         process: \"failed to mark cidr[…] at idx [0] as occupied for node: …: cidr … is out the range of cluster cidr …\". While kcm \
@@ -146,7 +144,6 @@ pub(super) const POOL03: Entry = Entry {
     code: Code::Pool03,
     name: "cidr-overlap",
     severity: Severity::Critical,
-    judged: true,
     title: "Two nodes, or a node and the service range, the node network or a host interface, claim the same addresses.",
     meaning: "An address in two ranges has two owners. Between two nodes, every other host routes the common part to only one of them: \
         the other's pods get no answers, and two pods may have one address. With the service range, a pod's address can be taken \
@@ -204,7 +201,6 @@ pub(super) const POOL06: Entry = Entry {
     code: Code::Pool06,
     name: "family-missing",
     severity: Severity::Error,
-    judged: true,
     title: "A node of a dual-stack cluster has a pod CIDR of one family only.",
     meaning: "The pool has an IPv4 and an IPv6 range, and this node has a CIDR of only one family. Its pods come up with one address; \
         dual-stack Services and everything that needs the other family fail from there. podCIDRs cannot be added to once it is set.",
@@ -239,7 +235,6 @@ pub(super) const POOL07: Entry = Entry {
     code: Code::Pool07,
     name: "mask-differs",
     severity: Severity::Warning,
-    judged: true,
     title: "A node's mask differs from --node-cidr-mask-size where one size is expected.",
     meaning: "kcm keeps one bit for each block of one size, and marks every block that a node's CIDR touches. A longer CIDR keeps the \
         rest of its block from others; a shorter one holds several. Pods work. It costs room (info; warning where room is short), and \
@@ -276,7 +271,6 @@ pub(super) const POOL08: Entry = Entry {
     code: Code::Pool08,
     name: "cidr-fields-differ",
     severity: Severity::Error,
-    judged: true,
     title: "spec.podCIDR is not spec.podCIDRs[0].",
     meaning: "The API server keeps both fields equal, so this Node was not written through it, or what was read is not what it holds: \
         an edited snapshot, a proxy, a broken conversion. Readers of the old field and of the new one disagree on where its \
@@ -308,7 +302,6 @@ pub(super) const POOL12: Entry = Entry {
     code: Code::Pool12,
     name: "node-reborn",
     severity: Severity::Warning,
-    judged: true,
     title: "A Node was deleted and made again under its name with another pod CIDR.",
     meaning: "podCIDRs cannot be changed, so another CIDR under the same name always means another UID: delete and create. kcm hands \
         ranges out in a ring and does not reuse, so the new Node normally gets a different one. Everything that took the old CIDR \

@@ -7,7 +7,6 @@ pub(super) const POOL04: Entry = Entry {
     code: Code::Pool04,
     name: "pool-exhausted",
     severity: Severity::Error,
-    judged: true,
     title: "No node CIDR is left in the pool.",
     meaning: "The range divided by the node mask, less what overlaps the service range, is all in use: the next node gets no CIDR \
         (POOL01). Nodes that have one work on. kcm says \"CIDR allocation failed; there are no remaining CIDRs left to allocate in the \
@@ -60,7 +59,6 @@ pub(super) const POOL05: Entry = Entry {
     code: Code::Pool05,
     name: "pool-low",
     severity: Severity::Warning,
-    judged: true,
     title: "The pool has little headroom left, or will be full soon at the present growth.",
     meaning: "Fewer free blocks are left than used ones (less than twice the present number of nodes fits), or at the growth of the last \
         month the pool is full within 90 days. How many days are left is said where the Nodes' creation times show a growth. Nothing fails today. Rolling upgrades that add \
@@ -96,7 +94,6 @@ pub(super) const POOL09: Entry = Entry {
     code: Code::Pool09,
     name: "allocator-off",
     severity: Severity::Error,
-    judged: true,
     title: "Built-in IPAM is expected, but nothing allocates node CIDRs.",
     meaning: "The CNI takes its range from Node.spec.podCIDR, and kcm does not write it. Nodes that have one work on; new ones \
         get none (POOL01). Restarting kubelets changes nothing.",
@@ -139,7 +136,6 @@ pub(super) const POOL10: Entry = Entry {
     code: Code::Pool10,
     name: "control-planes-disagree",
     severity: Severity::Error,
-    judged: true,
     title: "Witnesses of the cluster's pod range name different ranges.",
     meaning: "The pod range stands in many places: each kcm replica's flags, kubeadm-config, kube-proxy's clusterCIDR, flannel's \
         Network, Calico's IPPool, cilium-config. They name different ranges here. Which one is wrong it does not say; the one that acts \
@@ -183,7 +179,6 @@ pub(super) const POOL11: Entry = Entry {
     code: Code::Pool11,
     name: "assignment-raced",
     severity: Severity::Info,
-    judged: true,
     title: "CIDRAssignmentFailed was reported though the node got a CIDR.",
     meaning: "Two of kcm's workers took up the same new Node; one won, the other reported CIDRAssignmentFailed. The node is fine. It is \
         listed so that nobody chases the event.",
@@ -201,7 +196,6 @@ pub(super) const POOL13: Entry = Entry {
     code: Code::Pool13,
     name: "clustercidr-mismatch",
     severity: Severity::Warning,
-    judged: true,
     title: "A node is in no matching ClusterCIDR, or its capacity is short.",
     meaning: "With the out-of-tree node-ipam-controller, pools are ClusterCIDR objects with a node selector. This node's CIDR lies in \
         none that selects it, or the matching ones are nearly full. The controller allocates to new nodes only and never \
@@ -240,7 +234,6 @@ pub(super) const POOL14: Entry = Entry {
     code: Code::Pool14,
     name: "delegate-mismatch",
     severity: Severity::Error,
-    judged: true,
     title: "The CNI's own allocation objects are inconsistent, overlapping or exhausted.",
     meaning: "Where the CNI allocates by itself, its objects are the truth, not Node.spec.podCIDR: CiliumNode, BlockAffinity and \
         IPPool, NodeNetworkConfig, AWS ENIs. They overlap, contradict each other or have run out. A podCIDR that differs from them \
@@ -290,7 +283,6 @@ pub(super) const POOL15: Entry = Entry {
     code: Code::Pool15,
     name: "node-churn",
     severity: Severity::Warning,
-    judged: true,
     title: "Node objects are created and deleted at an unusual rate.",
     meaning: "Each new Node takes a block and each host must follow each change of routes. At this rate hosts lag behind, ranges are \
         reused while routes of their former owners still stand, and every defect of an allocator shows.",

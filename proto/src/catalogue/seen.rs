@@ -7,7 +7,6 @@ pub(super) const SAND01: Entry = Entry {
     code: Code::Sand01,
     name: "sandbox-failures",
     severity: Severity::Error,
-    judged: true,
     title: "Pod sandboxes fail on a node for one classified reason.",
     meaning: "Pods stay in ContainerCreating with FailedCreatePodSandBox, clustered on one node, and the error text names the class. It is \
         a symptom: the finding joined to it is the cause. A single failure heals itself and is not reported; what counts is that \
@@ -62,7 +61,6 @@ pub(super) const SEEN01: Entry = Entry {
     code: Code::Seen01,
     name: "host-silent",
     severity: Severity::Warning,
-    judged: true,
     title: "A node whose agent does not report.",
     meaning: "Nothing is known of this host's tables: verdicts from it are unknown, which is not healthy, and findings that rest on its \
         word stay as they are, marked stale. It does not say that the host is broken, only that nobody looks.",
@@ -100,7 +98,6 @@ pub(super) const SEEN02: Entry = Entry {
     code: Code::Seen02,
     name: "agent-restricted",
     severity: Severity::Warning,
-    judged: true,
     title: "The agent may not read something it needs.",
     meaning: "The agent runs and lacks a part: a directory that is not mounted, a socket without permission, another network namespace than \
         the host's. What rests on that part is unknown for this node; everything else is judged.",

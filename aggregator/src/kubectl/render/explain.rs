@@ -3,23 +3,21 @@
 use cidrift_proto::catalogue::{CATALOGUE, Entry, Step};
 
 use super::Look;
-use super::text::{Grid, Ink, plain, wrap};
+use super::text::{Grid, plain, wrap};
 
 /// Every code in a row.
 pub fn catalogue(look: &Look) -> String {
-    let mut grid = Grid::new(["CODE", "NAME", "SEVERITY", "JUDGED", "SAYS"]);
+    let mut grid = Grid::new(["CODE", "NAME", "SEVERITY", "SAYS"]);
     for entry in CATALOGUE {
         grid.row([
             plain(entry.code),
             plain(entry.name),
             plain(entry.severity),
-            plain(if entry.judged { "yes" } else { "no" }),
             plain(entry.title),
         ]);
     }
     let mut out = grid.print("", look);
-    out += "\nWhere JUDGED is no, this version does not look for it: that it is not found says nothing.\n";
-    out += "`kubectl cidrift explain CODE` prints a code's page.\n";
+    out += "\n`kubectl cidrift explain CODE` prints a code's page.\n";
     out
 }
 
@@ -27,13 +25,6 @@ pub fn catalogue(look: &Look) -> String {
 pub fn page(entry: &Entry, look: &Look) -> String {
     let mut out = format!("{} {} ({})\n", entry.code, entry.name, entry.severity);
     out += &wrap("", "", entry.title, look);
-    if !entry.judged {
-        out += &Ink::Doubt.paint(
-            "This version does not look for it: that it is not found says nothing.",
-            look,
-        );
-        out.push('\n');
-    }
     heading(&mut out, "What it means");
     out += &wrap("  ", "  ", entry.meaning, look);
     heading(&mut out, "Likely causes");

@@ -1,6 +1,5 @@
 //! Findings, as a compiler prints its errors.
 
-use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Evidence, Finding, FindingState, ROWS, Severity};
 
 use super::Look;
@@ -21,21 +20,13 @@ pub(super) fn ink(severity: Severity) -> Ink {
 }
 
 /// A list of findings, and what its shortness is worth.
-pub fn findings(findings: &[Finding], health: Health, unknowns: &[String], code: Option<Code>, look: &Look) -> String {
+pub fn findings(findings: &[Finding], health: Health, unknowns: &[String], look: &Look) -> String {
     let mut out = String::new();
     for each in findings {
         out += &finding(each, look);
         out.push('\n');
     }
     out += &counts(findings);
-    let judged = code.is_none_or(|code| code.entry().judged);
-    if !judged {
-        out += &Ink::Doubt.paint(
-            "This version does not look for that code: that it is not found says nothing.",
-            look,
-        );
-        out.push('\n');
-    }
     if health == Health::Unknown || !unknowns.is_empty() {
         out += &Ink::Doubt.paint("Not everything could be seen:", look);
         out.push('\n');

@@ -1,6 +1,5 @@
 //! The cluster in a few figures.
 
-use cidrift_proto::catalogue::CATALOGUE;
 use cidrift_proto::finding::{Finding, FindingState};
 
 use super::Look;
@@ -33,10 +32,6 @@ pub fn status(answer: &StatusAnswer, findings: &[Finding], nodes: &[NodeAnswer],
             unknown,
             look,
         );
-    }
-    if CATALOGUE.iter().any(|entry| !entry.judged) {
-        let text = "some codes of the catalogue: `kubectl cidrift explain` says which";
-        out += &field("  not judged", text, look);
     }
     let source = match status.control_plane_source.is_empty() {
         true => "not read yet".to_owned(),

@@ -1,6 +1,6 @@
 pub(super) mod samples;
 
-use cidrift_proto::catalogue::{CATALOGUE, Code, Entry};
+use cidrift_proto::catalogue::{CATALOGUE, Code};
 use cidrift_proto::verdict::Verdict;
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -130,7 +130,7 @@ fn a_node_that_nobody_reports_for_is_unknown() {
 #[test]
 fn findings_read_like_a_compilers_errors() {
     let all = [route_missing(), pending(), resolved()];
-    assert_snapshot!(narrow(findings(&all, Health::Findings, &[], None, &TABLE)));
+    assert_snapshot!(narrow(findings(&all, Health::Findings, &[], &TABLE)));
 }
 
 #[test]
@@ -148,9 +148,9 @@ fn a_finding_about_many_things_shows_some_and_counts_the_rest() {
 
 #[test]
 fn no_finding_is_not_health_where_not_everything_was_seen() {
-    let healthy = findings(&[], Health::Healthy, &[], None, &TABLE);
+    let healthy = findings(&[], Health::Healthy, &[], &TABLE);
     assert_eq!(healthy, "No finding is open.\n");
-    let unknown = findings(&[], Health::Unknown, &["node-c does not report".into()], None, &TABLE);
+    let unknown = findings(&[], Health::Unknown, &["node-c does not report".into()], &TABLE);
     assert_snapshot!(narrow(unknown));
 }
 
@@ -224,11 +224,6 @@ fn the_pool_known_and_unknown() {
 fn the_catalogue_and_a_page_of_it() {
     assert_snapshot!("catalogue", narrow(catalogue(&TABLE)));
     assert_snapshot!("page", page(Code::Pool02.entry(), &TABLE));
-    let unjudged = Entry {
-        judged: false,
-        ..*Code::Pool02.entry()
-    };
-    assert!(page(&unjudged, &TABLE).contains("does not look for it"));
 }
 
 /// Commands are for copying and may be longer than a line.
@@ -258,10 +253,9 @@ fn colours_only_where_they_are_wanted() {
     let findings = [route_missing(), pending()];
     let answer = status_of(&nodes, &findings, &[]);
     let colour = Look { colour: true, ..TABLE };
-    let plain =
-        status(&answer, &findings, &nodes, &TABLE) + &super::findings(&findings, Health::Findings, &[], None, &TABLE);
+    let plain = status(&answer, &findings, &nodes, &TABLE) + &super::findings(&findings, Health::Findings, &[], &TABLE);
     let coloured =
-        status(&answer, &findings, &nodes, &colour) + &super::findings(&findings, Health::Findings, &[], None, &colour);
+        status(&answer, &findings, &nodes, &colour) + &super::findings(&findings, Health::Findings, &[], &colour);
     assert!(!plain.contains('\x1b'));
     assert!(coloured.contains("\x1b["));
     let mut stripped = String::new();
