@@ -1,7 +1,7 @@
 //! `cidrift-lab`: the lab's command.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cidrift_lab::bench::{self, Figure};
@@ -9,7 +9,8 @@ use cidrift_lab::binaries;
 use cidrift_lab::breaks::Break;
 use cidrift_lab::control::{self, Request};
 use cidrift_lab::demo::{self, Options};
-use cidrift_lab::kubernetes::{Cni, Containerd, Scenario, machine, scenario, tools, up};
+use cidrift_lab::image;
+use cidrift_lab::kubernetes::{Cni, Containerd, Scenario, machine, optional, scenario, tools, up};
 use cidrift_lab::topology::{Dataplane, Plan};
 use cidrift_lab::{process, state, userns};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,6 +68,12 @@ enum Command {
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
+    },
+    /// Write the images of agent and aggregator as archives for `ctr -n k8s.io images import`. Build with --release.
+    Image {
+        /// The directory for agent.tar and aggregator.tar.
+        #[arg(long)]
+        output: PathBuf,
     },
     /// A real Kubernetes with nodes whose pods really run. Needs root.
     Kubernetes {
@@ -215,6 +222,13 @@ fn main() -> ExitCode {
         }
         Command::Bench { what, json } => able(|| bench(&what, json)),
         Command::MeasureScale { part } => measure_scale(part),
+        Command::Image { output } => match images(&output) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::from(COULD_NOT)
+            }
+        },
         Command::Breaks => breaks(uid),
         Command::Break { name } => ask(uid, &Request::Break(name.name().to_owned())),
         Command::Mend { name } => ask(uid, &Request::Mend(name.name().to_owned())),
@@ -276,10 +290,20 @@ fn kubernetes(what: Kubernetes) -> anyhow::Result<()> {
         Kubernetes::Hold(wanted) => up::hold(wanted.scenario())?,
         Kubernetes::Down { id } => print(up::down(id.as_deref())?, "no cluster runs"),
         Kubernetes::Build => {
-            tools::build(&tools::KUBERNETES, &|text| eprintln!("{text}"))?;
-            println!("{} is built", tools::KUBERNETES.name);
+            for module in [tools::KUBERNETES, optional::KUBECTL] {
+                tools::build(&module, &|text| eprintln!("{text}"))?;
+                println!("{} is built", module.name);
+            }
         }
         Kubernetes::Status => print(up::status()?, "no cluster runs"),
+    }
+    Ok(())
+}
+
+fn images(output: &Path) -> anyhow::Result<()> {
+    let programs = binaries::find(|text| eprintln!("{text}"))?;
+    for (path, size) in image::write(&programs, output)? {
+        println!("{} ({:.1} MiB)", path.display(), size as f64 / f64::from(1 << 20));
     }
     Ok(())
 }

@@ -52,6 +52,7 @@ pub mod control_plane;
 pub mod error;
 pub mod image;
 pub mod kubeadm;
+pub mod kubectl;
 pub mod leftovers;
 pub mod machine;
 pub mod node;
