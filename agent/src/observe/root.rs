@@ -56,6 +56,13 @@ impl HostRoot {
         &self.base
     }
 
+    /// The host's procfs, where it is mounted below the root: it numbers the host's processes, which this program's
+    /// own `/proc` does only outside of a container, or in a pod with hostPID.
+    pub fn procfs(&self) -> Option<PathBuf> {
+        let host = self.resolve(Path::new("/proc")).ok()?;
+        (host != Path::new("/proc") && host.join("stat").exists()).then_some(host)
+    }
+
     /// The path to open for the host's `path`, links resolved below the root.
     pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         if self.base == Path::new("/") {
@@ -172,6 +179,17 @@ mod tests {
         .unwrap();
         let error = root.read(Path::new("/etc/cni/net.d/a.conf"), 100).unwrap_err();
         assert!(error.is_not_found(), "{error}");
+    }
+
+    #[test]
+    fn the_hosts_procfs_is_the_one_below_the_root_and_an_empty_mount_point_is_none() {
+        assert_eq!(HostRoot::new("/").procfs(), None);
+        let (dir, root) = host();
+        let proc = dir.path().join("proc");
+        std::fs::create_dir(&proc).unwrap();
+        assert_eq!(root.procfs(), None);
+        std::fs::write(proc.join("stat"), "btime 1").unwrap();
+        assert_eq!(root.procfs(), Some(proc));
     }
 
     #[test]

@@ -30,10 +30,7 @@ const NOBODY: &str = "65532:65532";
 
 /// Users and hosts are looked up in files; names of hosts in DNS too, as the pod's own files say.
 const ETC: [(&str, &str); 3] = [
-    (
-        "etc/passwd",
-        "root:x:0:0:root:/:/\nnobody:x:65532:65532:nobody:/:/\n",
-    ),
+    ("etc/passwd", "root:x:0:0:root:/:/\nnobody:x:65532:65532:nobody:/:/\n"),
     ("etc/group", "root:x:0:\nnobody:x:65532:\n"),
     ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
 ];
@@ -56,7 +53,9 @@ pub fn agent(programs: &Binaries) -> Result<Image> {
         .split(':')
         .map(|directory| Path::new(directory).join("journalctl"))
         .find(|path| path.is_file())
-        .ok_or_else(|| Error::Missing("journalctl is missing. Install, on Debian: sudo apt-get install systemd".into()))?;
+        .ok_or_else(|| {
+            Error::Missing("journalctl is missing. Install, on Debian: sudo apt-get install systemd".into())
+        })?;
     add(&mut image.files, &journalctl, "usr/bin/journalctl", false)?;
     for (path, target) in HOST_LINKS {
         image.files.insert(path.into(), Entry::Link(target.to_owned()));
@@ -80,7 +79,10 @@ pub fn aggregator(programs: &Binaries) -> Result<Image> {
 /// An image cannot be made or written.
 pub fn write(programs: &Binaries, directory: &Path) -> Result<Vec<(PathBuf, usize)>> {
     fs::create_dir_all(directory).map_err(io(format!("make {}", directory.display())))?;
-    let images = [("agent.tar", agent(programs)?), ("aggregator.tar", aggregator(programs)?)];
+    let images = [
+        ("agent.tar", agent(programs)?),
+        ("aggregator.tar", aggregator(programs)?),
+    ];
     let written = images.into_iter().map(|(name, image)| {
         let path = directory.join(name);
         image.write(&path).map_err(io(format!("write {}", path.display())))?;

@@ -232,7 +232,10 @@ mod tests {
         assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
         let files = self::members(&layer);
         let paths: Vec<&str> = files.keys().map(String::as_str).collect();
-        assert_eq!(paths, ["etc/", "etc/passwd", "usr/", "usr/bin/", "usr/bin/x", "var/", "var/run"]);
+        assert_eq!(
+            paths,
+            ["etc/", "etc/passwd", "usr/", "usr/bin/", "usr/bin/x", "var/", "var/run"]
+        );
     }
 
     #[test]

@@ -54,9 +54,7 @@ impl Kubectl {
             .env_remove("CIDRIFT_SERVER")
             .envs(environment.iter().copied())
             .stdin(Stdio::null());
-        command
-            .output()
-            .map_err(io(format!("kubectl {}", arguments.join(" "))))
+        command.output().map_err(io(format!("kubectl {}", arguments.join(" "))))
     }
 
     /// Runs it; returns what it printed.

@@ -49,6 +49,7 @@ pub mod client;
 pub mod cluster;
 pub mod cni;
 pub mod control_plane;
+pub mod deployed;
 pub mod error;
 pub mod image;
 pub mod kubeadm;
@@ -66,6 +67,7 @@ pub mod up;
 
 pub use client::Api;
 pub use cluster::{Cluster, shared};
+pub use deployed::Deployed;
 pub use error::{Error, Result};
 pub use node::Node;
 pub use scenario::{Backend, Cni, Containerd, Scenario};

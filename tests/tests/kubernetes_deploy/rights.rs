@@ -1,0 +1,70 @@
+//! Each right of the agent, taken away: what it no longer sees then is said, and nothing else changes.
+
+use cidrift_lab::require::{Need, have};
+use serde_json::{Value, json};
+
+use crate::stage::{PATIENCE, Stage};
+
+fn patch(operations: &Value) -> Vec<Value> {
+    vec![json!({"target": {"kind": "DaemonSet"}, "patch": operations.to_string()})]
+}
+
+#[test]
+fn without_sys_ptrace_it_is_said_that_other_processes_may_not_be_looked_at() {
+    if !have(Need::Kubernetes) {
+        return;
+    }
+    let path = "/spec/template/spec/containers/0/securityContext/capabilities/add";
+    let stage = Stage::start(&patch(&json!([{"op": "remove", "path": path}])));
+    let found = stage.open(&["SEEN02/n1", "SEEN02/n2", "SEEN02/n3"]);
+    let text = json!(found).to_string();
+    assert!(
+        text.contains("SYS_PTRACE") || text.contains("ermission denied"),
+        "{found:#?}"
+    );
+    stage.remove().unwrap();
+}
+
+#[test]
+fn the_aggregator_s_own_node_loses_its_pod_network_and_everybody_still_reports() {
+    if !have(Need::Kubernetes) {
+        return;
+    }
+    let stage = Stage::start(&[]);
+    stage.healthy();
+    let cluster = stage.cluster();
+    let n1 = cluster.node("n1").unwrap();
+    let conflists = n1.conflists().unwrap();
+    let kept: Vec<_> = conflists
+        .iter()
+        .map(|path| (path, std::fs::read(path).unwrap()))
+        .collect();
+    // Its routes to all other nodes' pods go, its CNI configuration too, and the others' routes to its pods.
+    let mut routes = Vec::new();
+    for name in ["n2", "n3"] {
+        let peer = cluster.node(name).unwrap();
+        let cidr = cluster.api().wait_cidrs(name, PATIENCE).unwrap()[0];
+        routes.push((n1, cidrift_lab::route::Route::via(cidr, peer.addresses[0], "eth0")));
+        let own = cluster.api().wait_cidrs("n1", PATIENCE).unwrap()[0];
+        routes.push((peer, cidrift_lab::route::Route::via(own, n1.addresses[0], "eth0")));
+    }
+    for (node, route) in &routes {
+        node.ip.del_route(route).unwrap();
+    }
+    n1.delete_conflist().unwrap();
+    stage.open(&["PATH01/n1", "PATH01/n2", "PATH01/n3", "HOST06/n1"]);
+    // Agents and aggregator are made anew in that state: they come, and find each other.
+    stage.kubectl(&["-n", "cidrift", "delete", "pods", "--all", "--wait=true"]);
+    stage.wait_ready().unwrap();
+    stage.open(&["PATH01/n1", "PATH01/n2", "PATH01/n3", "HOST06/n1"]);
+    let status = stage.ask(&["status"]).unwrap();
+    assert_eq!(status["nodes_reporting"], 3, "{status:#}");
+    for (node, route) in &routes {
+        node.ip.add_route(route).unwrap();
+    }
+    for (path, bytes) in kept {
+        std::fs::write(path, bytes).unwrap();
+    }
+    stage.nothing_open();
+    stage.remove().unwrap();
+}
