@@ -109,6 +109,12 @@ enum Kubernetes {
         /// Only this one, by its name in `status`.
         id: Option<String>,
     },
+    /// Start a cluster, install cidrift into it as real pods, break one thing after another, show what is found.
+    Demo {
+        /// Keep it running for people instead of breaking it.
+        #[arg(long)]
+        hold: bool,
+    },
     /// List the clusters.
     Status,
     /// Build what clusters run, ahead of the first one.
@@ -234,7 +240,8 @@ fn main() -> ExitCode {
         Command::Mend { name } => ask(uid, &Request::Mend(name.name().to_owned())),
         Command::Down => ask(uid, &Request::Down),
         Command::Kubernetes { what } => match kubernetes(what) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("{error:#}");
                 ExitCode::from(COULD_NOT)
@@ -284,8 +291,10 @@ fn ended(what: &str, result: std::io::Result<()>) -> ExitCode {
     }
 }
 
-fn kubernetes(what: Kubernetes) -> anyhow::Result<()> {
+/// `false`: a demo in which something was not found.
+fn kubernetes(what: Kubernetes) -> anyhow::Result<bool> {
     match what {
+        Kubernetes::Demo { hold } => return kubernetes_demo(hold),
         Kubernetes::Up(wanted) => up::up(&own_path()?, &wanted.arguments())?,
         Kubernetes::Hold(wanted) => up::hold(wanted.scenario())?,
         Kubernetes::Down { id } => print(up::down(id.as_deref())?, "no cluster runs"),
@@ -297,7 +306,15 @@ fn kubernetes(what: Kubernetes) -> anyhow::Result<()> {
         }
         Kubernetes::Status => print(up::status()?, "no cluster runs"),
     }
-    Ok(())
+    Ok(true)
+}
+
+fn kubernetes_demo(hold: bool) -> anyhow::Result<bool> {
+    // Checked here, for a sentence instead of a refused system call.
+    if !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("a real Kubernetes needs root: run this as root");
+    }
+    cidrift_lab::kubernetes::demo::run(hold)
 }
 
 fn images(output: &Path) -> anyhow::Result<()> {

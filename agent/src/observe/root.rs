@@ -96,6 +96,15 @@ impl HostRoot {
         Ok(self.base.join(done))
     }
 
+    /// True when nothing can be said of `path`: a part of the host's file system that is not mounted below the root
+    /// here. It shows by nothing of the path being there, not even its first directory. Parts of `/var` are mounted
+    /// one by one, and every host has `/var/lib` and `/var/log`.
+    pub fn hides(&self, path: &Path) -> bool {
+        let depth = if path.starts_with("/var") { 3 } else { 2 };
+        let first: PathBuf = path.components().take(depth).collect();
+        path.is_absolute() && !self.exists(&first)
+    }
+
     /// True when the host has something at `path`.
     pub fn exists(&self, path: &Path) -> bool {
         self.resolve(path).is_ok_and(|at| at.exists())
@@ -190,6 +199,18 @@ mod tests {
         assert_eq!(root.procfs(), None);
         std::fs::write(proc.join("stat"), "btime 1").unwrap();
         assert_eq!(root.procfs(), Some(proc));
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_hidden_and_what_the_host_has_not_is_not() {
+        let (dir, root) = host();
+        std::fs::create_dir_all(dir.path().join("var/log")).unwrap();
+        for hidden in ["/opt/cni/bin", "/var/lib/cni/networks"] {
+            assert!(root.hides(Path::new(hidden)), "{hidden}");
+        }
+        for seen in ["/etc/nothing/here", "/var/log/nothing"] {
+            assert!(!root.hides(Path::new(seen)), "{seen}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::kubernetes::{Cluster, optional};
 pub struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
+    plugins: PathBuf,
     path: OsString,
 }
 
@@ -27,8 +28,15 @@ impl Kubectl {
         Ok(Self {
             program,
             kubeconfig: cluster.kubeconfig(),
+            plugins: plugins.to_owned(),
             path: path_with(&[plugins]),
         })
+    }
+
+    /// The line that lets a shell find it and its plugin.
+    pub fn how_to_call(&self) -> String {
+        let own = self.program.parent().unwrap_or(Path::new("/"));
+        format!("export PATH={}:{}:$PATH", own.display(), self.plugins.display())
     }
 
     /// The same for the user of another kubeconfig.

@@ -35,15 +35,16 @@ impl Deref for Stage {
 impl Stage {
     /// Installs it, with these patches of kustomize's.
     pub(crate) fn start(patches: &[Value]) -> Self {
-        // A test that failed leaves its installation; the next one's apply replaces it.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let say = |text: &str| eprintln!("{text}");
         let programs = binaries::find(say).unwrap_or_else(|error| panic!("{error}"));
         let scenario = || Scenario {
             nodes: 3,
             ..Scenario::default()
         };
+        // Held while waiting for the turn: else each would start its own.
         let cluster = shared(&CLUSTER, scenario);
+        // A test that failed leaves its installation; the next one's apply replaces it.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let deployed = Deployed::install(&cluster, &programs, &FLAGS, patches, &say);
         Self {
             deployed: deployed.unwrap_or_else(|error| panic!("{error}")),
