@@ -227,11 +227,15 @@ fn kustomization(node: &str, address: &str, flags: &[&str], patches: &[Value]) -
             .iter()
             .map(|flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag})),
     );
-    let agent = json!([{
-        "op": "add",
-        "path": "/spec/template/spec/containers/0/env/-",
-        "value": {"name": "CIDRIFT_AGGREGATOR_SERVICE_HOST", "value": address},
-    }]);
+    let agent = json!([
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/env/-",
+            "value": {"name": "CIDRIFT_AGGREGATOR_SERVICE_HOST", "value": address},
+        },
+        // All agents at a time: nobody waits for the others here.
+        {"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
+    ]);
     let mut all = vec![
         json!({"target": {"kind": "Deployment"}, "patch": json!(aggregator).to_string()}),
         json!({"target": {"kind": "DaemonSet"}, "patch": agent.to_string()}),

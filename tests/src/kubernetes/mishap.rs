@@ -132,11 +132,13 @@ impl Mishap {
                 ));
             }
             Self::PoolExhausted => {
+                api.create_fake_node("node-4", &[])?;
+                // Else either may be the one that waits.
+                api.wait_cidrs("node-4", patience)?;
+                api.create_fake_node("node-5", &[])?;
                 for name in ["node-4", "node-5"] {
-                    api.create_fake_node(name, &[])?;
                     done.step(format!("kubectl create -f {name}.yaml   # a Node without a machine"));
                 }
-                // Either may come first; the later one waits.
                 let waits = api.wait_event("Node", "node-5", "CIDRNotAvailable", patience)?;
                 done.step(format!("the allocator says: {}", waits.message.unwrap_or_default()));
             }
