@@ -86,12 +86,7 @@ fn the_aggregator_s_own_node_loses_its_pod_network_and_everybody_still_reports()
     stage.healthy();
     let cluster = stage.cluster();
     let n1 = cluster.node("n1").unwrap();
-    let conflists = n1.conflists().unwrap();
-    let kept: Vec<_> = conflists
-        .iter()
-        .map(|path| (path, std::fs::read(path).unwrap()))
-        .collect();
-    // Its routes to all other nodes' pods go, its CNI configuration too, and the others' routes to its pods.
+    // Its routes to all other nodes' pods go, and the others' routes to its pods.
     let mut routes = Vec::new();
     for name in ["n2", "n3"] {
         let peer = cluster.node(name).unwrap();
@@ -103,24 +98,32 @@ fn the_aggregator_s_own_node_loses_its_pod_network_and_everybody_still_reports()
     for (node, route) in &routes {
         node.ip.del_route(route).unwrap();
     }
-    n1.delete_conflist().unwrap();
     let broken = ["PATH01/n1", "PATH01/n2", "PATH01/n3"];
     stage.open(&broken);
-    cluster.api().wait_ready("n1", false, PATIENCE).unwrap();
     // Agents and aggregator are made anew in that state: they come, and find each other.
     stage.kubectl(&["-n", "cidrift", "delete", "pods", "--all", "--wait=true"]);
     stage.wait_ready().unwrap();
     stage.open(&broken);
-    let status = stage.ask(&["status"]).unwrap();
-    assert_eq!(status["nodes_reporting"], 3, "{status:#}");
-    let said = "n1: its network is not ready";
-    assert!(status["unknowns"].to_string().contains(said), "{status:#}");
     for (node, route) in &routes {
         node.ip.add_route(route).unwrap();
     }
-    for (path, bytes) in kept {
-        std::fs::write(path, bytes).unwrap();
-    }
+    stage.nothing_open();
+
+    // And without any CNI, as on a node that is new.
+    n1.delete_conflist().unwrap();
+    cluster.api().wait_ready("n1", false, PATIENCE).unwrap();
+    stage.kubectl(&["-n", "cidrift", "delete", "pods", "--all", "--wait=true"]);
+    stage.wait_ready().unwrap();
+    let mut last = Value::Null;
+    let said = "n1: its network is not ready";
+    let waited = cluster
+        .api()
+        .wait("all report, and n1's network is told", PATIENCE, || {
+            last = stage.ask(&["status"])?;
+            Ok((last["nodes_reporting"] == 3 && last["unknowns"].to_string().contains(said)).then_some(()))
+        });
+    waited.unwrap_or_else(|error| panic!("{error}; {last:#}"));
+    cluster.sync_bridge_of("n1").unwrap();
     stage.nothing_open();
     stage.healthy();
     stage.remove().unwrap();
