@@ -116,7 +116,7 @@ impl Image {
         append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
         append(&mut tar, "index.json", index.to_string().as_bytes(), 0o644)?;
         for blob in [&manifest, &config, &layer] {
-            append(&mut tar, &format!("blobs/sha256/{}", blob.digest), &blob.bytes, 0o644)?;
+            append(&mut tar, format!("blobs/sha256/{}", blob.digest), &blob.bytes, 0o644)?;
         }
         tar.into_inner()?.sync_all()
     }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::binaries;
+use crate::binaries::{self, Binaries};
 use crate::kubernetes::deployed::{Deployed, id};
-use crate::kubernetes::mishap::{Mishap, Step};
-use crate::kubernetes::{Cluster, Scenario, kubeadm};
+use crate::kubernetes::mishap::{self, Mishap, Step};
+use crate::kubernetes::swap::swap;
+use crate::kubernetes::{Cluster, Cni, Scenario, kubeadm};
 use crate::show::{Screen, millis};
 use crate::stop;
 
@@ -92,10 +93,17 @@ pub fn run(hold: bool) -> Result<bool> {
     }
     screen.step("kubectl delete -k");
     deployed.remove()?;
+    drop(cluster);
+    if missed.is_empty()
+        && let Err(error) = template(&programs, &screen)
+    {
+        screen.say(&format!("    FAILED   {error:#}"));
+        missed.push("template-stale");
+    }
+    let all = Mishap::ALL.len() + 1;
+    let found = if missed.is_empty() { "all" } else { "not all" };
     screen.say(&format!(
-        "{} of {} breaks found and cleared; {:.0} s in all",
-        Mishap::ALL.len() - missed.len(),
-        Mishap::ALL.len(),
+        "{found} of {all} breaks found and cleared; {:.0} s in all",
         start.elapsed().as_secs_f64()
     ));
     Ok(missed.is_empty())
@@ -130,6 +138,46 @@ fn drill(cluster: &Cluster, deployed: &Deployed, mishap: Mishap, screen: &Screen
         millis(mended.elapsed()),
         millis(began.elapsed())
     ));
+    Ok(())
+}
+
+/// A cluster of its own, whose containerd renders the CNI configuration by `conf_template`, once.
+fn template(programs: &Binaries, screen: &Screen) -> Result<()> {
+    screen.step(
+        "the last break, template-stale: a node whose containerd fills a conf_template, and its Node gets another CIDR",
+    );
+    let scenario = Scenario {
+        nodes: 1,
+        cni: Cni::Template,
+        cluster_cidr: vec![POOL.parse().context("the pool")?],
+        ..Scenario::default()
+    };
+    let say = |text: &str| screen.say(&format!("    {text}"));
+    let cluster = Cluster::start(scenario, &say)?;
+    let (api, scenario) = (cluster.api(), cluster.scenario());
+    kubeadm::record(api, &scenario.cluster_cidr, &scenario.service_cidr, &[])?;
+    let deployed = Deployed::install(&cluster, programs, &FLAGS, &[], &say)?;
+    deployed.wait_healthy(&cluster, PATIENCE)?;
+    let was = api.wait_cidrs("n1", PATIENCE)?;
+    let was = *was.first().context("n1 has no CIDR")?;
+    let now = mishap::free(&cluster, PATIENCE)?;
+    swap(&cluster, "n1", now, PATIENCE)?;
+    screen.say(&format!(
+        "    did      kubectl delete node n1 && kubectl create -f n1.yaml   # podCIDR {was} -> {now}"
+    ));
+    let words = cluster
+        .node("n1")?
+        .containerd
+        .wait_log("skip generating cni config from template", PATIENCE)?;
+    screen.say(&format!("    did      containerd: {}", words.trim()));
+    for finding in deployed.wait_open(&cluster, &["HOST01/n1"], false, PATIENCE)? {
+        screen.say(&lines(&finding, id(&finding) == "HOST01/n1"));
+    }
+    swap(&cluster, "n1", was, PATIENCE)?;
+    screen.say(&format!("    undid    the same once more, with podCIDR {was}"));
+    let mended = Instant::now();
+    deployed.wait_healthy(&cluster, PATIENCE)?;
+    screen.say(&format!("    resolved after {}", millis(mended.elapsed())));
     Ok(())
 }
 

@@ -217,8 +217,12 @@ impl Done {
     }
 }
 
-/// A block of the pool that no Node has.
-fn free(cluster: &Cluster, patience: Duration) -> Result<IpNet> {
+/// A block of the demo's pool that no Node has.
+///
+/// # Errors
+///
+/// A Node has no CIDR in `patience`, or all blocks are taken.
+pub fn free(cluster: &Cluster, patience: Duration) -> Result<IpNet> {
     let mut used = Vec::new();
     for node in cluster.nodes() {
         used.extend(cluster.api().wait_cidrs(&node.name, patience)?);

@@ -41,5 +41,12 @@ pub fn swap(cluster: &Cluster, name: &str, cidr: IpNet, patience: Duration) -> R
     api.create_node(&new)?;
     let told = format!("newPodCIDR=\"{}\"", list(&[cidr]));
     cluster.node(name)?.kubelet.wait_log(&told, patience)?;
+    // The first status may come without capacity, and a kubelet that is restarted then rejects every pod that runs
+    // ("Node didn't have enough resource: pods, requested: 1, used: 0, capacity: 0").
+    api.wait(&format!("node {name} tells how many pods it can run"), patience, || {
+        let status = api.node(name)?.and_then(|node| node.status).unwrap_or_default();
+        let counted = status.allocatable.is_some_and(|all| all.contains_key("pods"));
+        Ok(counted.then_some(()))
+    })?;
     api.wait_ready(name, true, patience)
 }
