@@ -95,7 +95,7 @@ pub fn write(programs: &Binaries, directory: &Path) -> Result<Vec<(PathBuf, usiz
 ///
 /// # Errors
 ///
-/// As [`write`]'s.
+/// As [`write()`]'s.
 pub fn kept(programs: &Binaries) -> Result<[PathBuf; 2]> {
     let mut identity = Vec::new();
     for program in [&programs.agent, &programs.aggregator] {

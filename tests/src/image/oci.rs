@@ -234,7 +234,7 @@ mod tests {
         let paths: Vec<&str> = files.keys().map(String::as_str).collect();
         assert_eq!(
             paths,
-            ["etc/", "etc/passwd", "usr/", "usr/bin/", "usr/bin/x", "var/", "var/run"]
+            ["etc", "etc/passwd", "usr", "usr/bin", "usr/bin/x", "var", "var/run"]
         );
     }
 
