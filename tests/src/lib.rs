@@ -11,6 +11,7 @@ pub mod drill;
 pub mod forward;
 pub mod held;
 pub mod host_files;
+pub mod image;
 pub mod ip;
 pub mod kubernetes;
 pub mod lab;

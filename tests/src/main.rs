@@ -1,7 +1,7 @@
 //! `cidrift-lab`: the lab's command.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cidrift_lab::bench::{self, Figure};
@@ -9,7 +9,8 @@ use cidrift_lab::binaries;
 use cidrift_lab::breaks::Break;
 use cidrift_lab::control::{self, Request};
 use cidrift_lab::demo::{self, Options};
-use cidrift_lab::kubernetes::{Cni, Containerd, Scenario, machine, scenario, tools, up};
+use cidrift_lab::image;
+use cidrift_lab::kubernetes::{Cni, Containerd, Scenario, machine, optional, scenario, tools, up};
 use cidrift_lab::topology::{Dataplane, Plan};
 use cidrift_lab::{process, state, userns};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -68,6 +69,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the images of agent and aggregator as archives for `ctr -n k8s.io images import`. Build with --release.
+    Image {
+        /// The directory for agent.tar and aggregator.tar.
+        #[arg(long)]
+        output: PathBuf,
+    },
     /// A real Kubernetes with nodes whose pods really run. Needs root.
     Kubernetes {
         #[command(subcommand)]
@@ -101,6 +108,12 @@ enum Kubernetes {
     Down {
         /// Only this one, by its name in `status`.
         id: Option<String>,
+    },
+    /// Start a cluster, install cidrift into it as real pods, break one thing after another, show what is found.
+    Demo {
+        /// Keep it running for people instead of breaking it.
+        #[arg(long)]
+        hold: bool,
     },
     /// List the clusters.
     Status,
@@ -215,12 +228,20 @@ fn main() -> ExitCode {
         }
         Command::Bench { what, json } => able(|| bench(&what, json)),
         Command::MeasureScale { part } => measure_scale(part),
+        Command::Image { output } => match images(&output) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::from(COULD_NOT)
+            }
+        },
         Command::Breaks => breaks(uid),
         Command::Break { name } => ask(uid, &Request::Break(name.name().to_owned())),
         Command::Mend { name } => ask(uid, &Request::Mend(name.name().to_owned())),
         Command::Down => ask(uid, &Request::Down),
         Command::Kubernetes { what } => match kubernetes(what) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("{error:#}");
                 ExitCode::from(COULD_NOT)
@@ -270,16 +291,36 @@ fn ended(what: &str, result: std::io::Result<()>) -> ExitCode {
     }
 }
 
-fn kubernetes(what: Kubernetes) -> anyhow::Result<()> {
+/// `false`: a demo in which something was not found.
+fn kubernetes(what: Kubernetes) -> anyhow::Result<bool> {
     match what {
+        Kubernetes::Demo { hold } => return kubernetes_demo(hold),
         Kubernetes::Up(wanted) => up::up(&own_path()?, &wanted.arguments())?,
         Kubernetes::Hold(wanted) => up::hold(wanted.scenario())?,
         Kubernetes::Down { id } => print(up::down(id.as_deref())?, "no cluster runs"),
         Kubernetes::Build => {
-            tools::build(&tools::KUBERNETES, &|text| eprintln!("{text}"))?;
-            println!("{} is built", tools::KUBERNETES.name);
+            for module in [tools::KUBERNETES, optional::KUBECTL] {
+                tools::build(&module, &|text| eprintln!("{text}"))?;
+                println!("{} is built", module.name);
+            }
         }
         Kubernetes::Status => print(up::status()?, "no cluster runs"),
+    }
+    Ok(true)
+}
+
+fn kubernetes_demo(hold: bool) -> anyhow::Result<bool> {
+    // Checked here, for a sentence instead of a refused system call.
+    if !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("a real Kubernetes needs root: run this as root");
+    }
+    cidrift_lab::kubernetes::demo::run(hold)
+}
+
+fn images(output: &Path) -> anyhow::Result<()> {
+    let programs = binaries::find(|text| eprintln!("{text}"))?;
+    for (path, size) in image::write(&programs, output)? {
+        println!("{} ({:.1} MiB)", path.display(), size as f64 / f64::from(1 << 20));
     }
     Ok(())
 }

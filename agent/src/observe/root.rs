@@ -56,6 +56,13 @@ impl HostRoot {
         &self.base
     }
 
+    /// The host's procfs, where it is mounted below the root: it numbers the host's processes, which this program's
+    /// own `/proc` does only outside of a container, or in a pod with hostPID.
+    pub fn procfs(&self) -> Option<PathBuf> {
+        let host = self.resolve(Path::new("/proc")).ok()?;
+        (host != Path::new("/proc") && host.join("stat").exists()).then_some(host)
+    }
+
     /// The path to open for the host's `path`, links resolved below the root.
     pub fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         if self.base == Path::new("/") {
@@ -87,6 +94,15 @@ impl HostRoot {
             }
         }
         Ok(self.base.join(done))
+    }
+
+    /// True when nothing can be said of `path`: a part of the host's file system that is not mounted below the root
+    /// here. It shows by nothing of the path being there, not even its first directory. Parts of `/var` are mounted
+    /// one by one, and every host has `/var/lib` and `/var/log`.
+    pub fn hides(&self, path: &Path) -> bool {
+        let depth = if path.starts_with("/var") { 3 } else { 2 };
+        let first: PathBuf = path.components().take(depth).collect();
+        path.is_absolute() && !self.exists(&first)
     }
 
     /// True when the host has something at `path`.
@@ -172,6 +188,29 @@ mod tests {
         .unwrap();
         let error = root.read(Path::new("/etc/cni/net.d/a.conf"), 100).unwrap_err();
         assert!(error.is_not_found(), "{error}");
+    }
+
+    #[test]
+    fn the_hosts_procfs_is_the_one_below_the_root_and_an_empty_mount_point_is_none() {
+        assert_eq!(HostRoot::new("/").procfs(), None);
+        let (dir, root) = host();
+        let proc = dir.path().join("proc");
+        std::fs::create_dir(&proc).unwrap();
+        assert_eq!(root.procfs(), None);
+        std::fs::write(proc.join("stat"), "btime 1").unwrap();
+        assert_eq!(root.procfs(), Some(proc));
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_hidden_and_what_the_host_has_not_is_not() {
+        let (dir, root) = host();
+        std::fs::create_dir_all(dir.path().join("var/log")).unwrap();
+        for hidden in ["/opt/cni/bin", "/var/lib/cni/networks"] {
+            assert!(root.hides(Path::new(hidden)), "{hidden}");
+        }
+        for seen in ["/etc/nothing/here", "/var/log/nothing"] {
+            assert!(!root.hides(Path::new(seen)), "{seen}");
+        }
     }
 
     #[test]

@@ -121,7 +121,6 @@ pub(super) const SEEN03: Entry = Entry {
     code: Code::Seen03,
     name: "report-refused",
     severity: Severity::Error,
-    judged: true,
     title: "An agent showed one node's token and named another.",
     meaning: "A token or certificate is bound to one node, and an agent speaks for that node only. One that names another is not let in, and \
         nothing that it says is taken: the node that it named is judged by its own agent's word alone. The finding is about the node whose \

@@ -226,6 +226,13 @@ impl Cluster {
         cni::peer_routes(&cidrs)
     }
 
+    /// Writes one node's conflist anew with the CIDRs that its Node object has now.
+    pub fn sync_bridge_of(&self, node: &str) -> Result<()> {
+        let node = self.node(node)?;
+        let cidrs = self.wait_cidrs(node)?;
+        cni::write_conflist(&node.cni_directory(), cni::CONFLIST, &cni::bridge(&cidrs))
+    }
+
     /// The API server, through a client of the administrator's.
     pub fn api(&self) -> &Api {
         &self.api

@@ -51,6 +51,7 @@ pub struct Node {
     lab: PathBuf,
     logs: PathBuf,
     ctr: PathBuf,
+    version: Containerd,
 }
 
 /// What every node is made from.
@@ -121,8 +122,9 @@ impl Node {
             lab: ground.lab.to_owned(),
             logs,
             ctr: containerd_path("ctr")?,
+            version: parts.scenario.containerd,
         };
-        node.import(parts.image, parts.scenario.containerd)?;
+        node.import(parts.image)?;
         node.kubelet.start_again()?;
         Ok(node)
     }
@@ -229,11 +231,15 @@ impl Node {
         self.run(&self.ctr, &all)
     }
 
-    /// Imports the image as soon as containerd answers.
-    fn import(&self, image: &Path, containerd: Containerd) -> Result<()> {
+    /// Imports an image's archive as soon as containerd answers.
+    ///
+    /// # Errors
+    ///
+    /// containerd has ended, or does not take it for half a minute.
+    pub fn import(&self, image: &Path) -> Result<()> {
         let start = Instant::now();
         // containerd 2 imports by its transfer service, which unpacks for the overlayfs snapshotter only.
-        let local: &[&str] = match containerd {
+        let local: &[&str] = match self.version {
             Containerd::Debian => &[],
             Containerd::V2 => &["--local"],
         };
@@ -247,7 +253,7 @@ impl Node {
             }
             if start.elapsed() >= READY {
                 return Err(Error::TimedOut {
-                    what: format!("containerd on {} takes {IMAGE}", self.name),
+                    what: format!("containerd on {} takes {path}", self.name),
                     patience: READY,
                     last: String::from_utf8_lossy(&output.stderr).into_owned(),
                 });

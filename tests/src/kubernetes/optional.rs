@@ -1,5 +1,5 @@
 //! What a cluster can have beside Kubernetes' own programs: flanneld,
-//! containerd 2, the Cilium operator. Each is built when it is first asked for.
+//! containerd 2, the Cilium operator, kubectl. Each is built when it is first asked for.
 
 use std::ffi::OsString;
 use std::fs;
@@ -53,6 +53,17 @@ pub const CILIUM: GoModule = GoModule {
     ldflags: "-s -w",
     cgo: false,
     packages: 1100,
+};
+
+/// kubectl, of the control plane's release.
+pub const KUBECTL: GoModule = GoModule {
+    name: "kubectl 1.36.3",
+    directory: "kubectl",
+    programs: &["k8s.io/kubernetes/cmd/kubectl"],
+    tags: "",
+    ldflags: "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3",
+    cgo: false,
+    packages: 900,
 };
 
 /// How long flanneld may take until it has its subnet: it waits for the Node's CIDR.

@@ -144,7 +144,7 @@ impl AddressReader {
         }
         if found.is_empty() {
             let place = named.unwrap_or_else(|| PathBuf::from(LEASES));
-            return absent(now, &place.display().to_string(), "there is no such directory");
+            return self.not_there(now, &place);
         }
         let leases = self.leases.values().flat_map(Shelf::contents);
         Observed::seen(now, found.join(", "), leases.cloned().collect())
@@ -184,6 +184,20 @@ impl AddressReader {
         Ok(())
     }
 
+    /// The host has no such directory, or this agent does not see it.
+    fn not_there<T>(&self, now: Timestamp, place: &Path) -> Observed<T> {
+        let source = place.display().to_string();
+        if self.root.hides(place) {
+            let below = self.root.base().display();
+            return unreadable(
+                now,
+                &source,
+                &format!("it cannot be seen below {below}: it is not mounted there"),
+            );
+        }
+        absent(now, &source, "there is no such directory")
+    }
+
     fn results(&mut self, now: Timestamp) -> Observed<Vec<CachedResult>> {
         let looked = self.results.look(
             &self.root,
@@ -193,7 +207,7 @@ impl AddressReader {
         );
         let survey = match looked {
             Ok(survey) => survey,
-            Err(error) if error.is_not_found() => return absent(now, RESULTS, "there is no such directory"),
+            Err(error) if error.is_not_found() => return self.not_there(now, Path::new(RESULTS)),
             Err(error) => return unreadable(now, RESULTS, &error.to_string()),
         };
         // What is missing stands beside the name: evidence of this source is read with it.

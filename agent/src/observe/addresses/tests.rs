@@ -18,6 +18,10 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 impl Host {
     fn new(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // What every host has.
+        for directory in ["run", "var/lib", "var/run"] {
+            std::fs::create_dir_all(dir.path().join(directory)).unwrap();
+        }
         let mut host = Self {
             reader: AddressReader::new(HostRoot::new(dir.path())),
             dir,
@@ -150,6 +154,16 @@ fn without_directories_there_is_nothing_and_that_is_no_fault() {
     host.cni = CniFacts::default();
     assert_eq!(host.look().leases, absent(NOW, LEASES, "there is no such directory"));
     assert_eq!(host.look().ranges, absent(NOW, "", "no configuration of host-local"));
+}
+
+#[test]
+fn directories_that_are_not_mounted_for_the_agent_are_unreadable_and_not_absent() {
+    let mut host = Host::bare();
+    std::fs::remove_dir_all(host.at("/var/lib")).unwrap();
+    let looked = host.look();
+    for why in [looked.leases.unreadable(), looked.results.unreadable()] {
+        assert!(why.unwrap().ends_with("it is not mounted there"), "{why:?}");
+    }
 }
 
 #[test]

@@ -88,9 +88,11 @@ impl LogReader {
     /// On the host whose `/` is at `root`.
     pub fn new(root: HostRoot) -> Self {
         let zone = clock::zone(&root);
+        // The one whose numbers the processes have that are followed.
+        let proc = root.procfs().unwrap_or_else(|| PathBuf::from("/proc"));
         Self {
             root,
-            proc: PathBuf::from("/proc"),
+            proc,
             journalctl: PathBuf::from("journalctl"),
             zone,
             followed: Vec::new(),

@@ -23,7 +23,7 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Finder<'a> {
     pub(super) root: &'a HostRoot,
-    /// This agent's procfs, which numbers the processes.
+    /// The procfs that numbers the processes.
     pub(super) proc: &'a Path,
     /// Whether this host has a journal.
     pub(super) journal: bool,

@@ -57,14 +57,9 @@ fn fault(metadata: &Metadata) -> Option<String> {
     (metadata.len() == 0).then(|| "is empty".to_owned())
 }
 
-/// Where the file may well be there and only this agent does not see it: a part of the host's filesystem that is
-/// not mounted below the agent's root. It shows by nothing of the path being there, not even its first directory.
+/// Where the file may well be there and only this agent does not see it.
 fn hidden(root: &HostRoot, dir: &Path, path: &Path) -> Option<String> {
-    let unseen = |path: &Path| {
-        let first: PathBuf = path.components().take(2).collect();
-        path.is_absolute() && !root.exists(&first)
-    };
-    if unseen(dir) {
+    if root.hides(dir) {
         return Some(format!(
             "{} cannot be seen below {}",
             dir.display(),
@@ -73,7 +68,7 @@ fn hidden(root: &HostRoot, dir: &Path, path: &Path) -> Option<String> {
     }
     let at = root.resolve(dir).ok()?.join(path.file_name()?);
     let target = at.read_link().ok()?;
-    unseen(&target).then(|| {
+    root.hides(&target).then(|| {
         format!(
             "{} leads to {}, which cannot be seen below {}",
             path.display(),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::DirEntryExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use nix::libc;
@@ -73,8 +73,7 @@ pub(super) struct Procfs {
 impl Procfs {
     /// The host's, where its root has one; this agent's own else.
     pub(super) fn of(root: &HostRoot) -> Self {
-        let host = root.resolve(Path::new("/proc")).ok();
-        let host = host.filter(|dir| dir != Path::new("/proc") && dir.join("stat").exists());
+        let host = root.procfs();
         Self {
             own: host.is_none(),
             dir: host.unwrap_or_else(|| PathBuf::from("/proc")),

@@ -1,0 +1,272 @@
+//! cidrift in a cluster as people install it: its images on every node, `kubectl apply -k`, real pods, and `kubectl
+//! cidrift` to ask.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::binaries::Binaries;
+use crate::forward::{self, Forward};
+use crate::image;
+use crate::kubernetes::control_plane::API_PORT;
+use crate::kubernetes::error::{Error, Result, io};
+use crate::kubernetes::kubectl::Kubectl;
+use crate::kubernetes::{Cluster, Node};
+use crate::topology;
+
+/// Its namespace.
+pub const NAMESPACE: &str = "cidrift";
+
+/// How long its pods may take until they are ready: 2 s on an idle machine.
+const ROLLOUT: &str = "--timeout=90s";
+
+/// The aggregator's port.
+const PORT: u16 = 7440;
+
+/// An installation. Dropping it removes nothing: see [`Deployed::remove`].
+#[derive(Debug)]
+pub struct Deployed {
+    /// The administrator's kubectl.
+    pub kubectl: Kubectl,
+    door: Forward,
+    overlay: PathBuf,
+}
+
+impl Deployed {
+    /// Imports the images on every node, applies `deploy/base` with the bench's own few lines on top, and waits until
+    /// all its pods are ready. The aggregator runs on the first node, with `flags` besides its own; `patches` are
+    /// kustomize's, for tests that change something.
+    ///
+    /// # Errors
+    ///
+    /// Something of it cannot be built, imported, applied, or does not become ready.
+    pub fn install(
+        cluster: &Cluster,
+        programs: &Binaries,
+        flags: &[&str],
+        patches: &[Value],
+        progress: &dyn Fn(&str),
+    ) -> Result<Self> {
+        let archives = image::kept(programs)?;
+        import(cluster.nodes(), &archives)?;
+        progress(&format!(
+            "imported {} and {} on every node",
+            image::AGENT,
+            image::AGGREGATOR
+        ));
+        let plugins = programs.kubectl.parent().unwrap_or(Path::new("/"));
+        let kubectl = Kubectl::new(cluster, plugins, progress)?;
+        let overlay = cluster.directory().join("deploy");
+        let first = cluster
+            .nodes()
+            .first()
+            .ok_or_else(|| Error::Malformed("cidrift is installed on nodes, and there are none".to_owned()))?;
+        let address = first
+            .addresses
+            .first()
+            .ok_or_else(|| Error::Malformed(format!("{} has no address", first.name)))?;
+        let door =
+            forward::open(&cluster.plane().netns, 0, (*address, PORT).into()).map_err(io("listen on 127.0.0.1"))?;
+        let deployed = Self { kubectl, door, overlay };
+        deployed.write(&kustomization(&first.name, &address.to_string(), flags, patches))?;
+        deployed.apply()?;
+        progress("kubectl apply -k deploy/base: applied, with the bench's own overlay");
+        deployed.wait_ready()?;
+        Ok(deployed)
+    }
+
+    fn write(&self, wanted: &Value) -> Result<()> {
+        fs::create_dir_all(&self.overlay).map_err(io(format!("make {}", self.overlay.display())))?;
+        let path = self.overlay.join("kustomization.yaml");
+        // kustomize takes relative paths only.
+        let up = "../".repeat(self.overlay.components().count() - 1);
+        let mut whole = wanted.clone();
+        whole["resources"] = json!([format!("{up}{}", base().display().to_string().trim_start_matches('/'))]);
+        fs::write(&path, format!("{whole:#}\n")).map_err(io(format!("write {}", path.display())))
+    }
+
+    /// `kubectl apply -k`.
+    ///
+    /// # Errors
+    ///
+    /// What kubectl says.
+    pub fn apply(&self) -> Result<String> {
+        self.kubectl.run(&["apply", "-k", &self.overlay.to_string_lossy()])
+    }
+
+    /// Waits until its pods are ready.
+    ///
+    /// # Errors
+    ///
+    /// They are not in time; with the pods as kubectl shows them.
+    pub fn wait_ready(&self) -> Result<()> {
+        for what in ["deployment/cidrift-aggregator", "daemonset/cidrift-agent"] {
+            let waited = self.kubectl.run(&["-n", NAMESPACE, "rollout", "status", what, ROLLOUT]);
+            if let Err(error) = waited {
+                let pods = self
+                    .kubectl
+                    .run(&["-n", NAMESPACE, "describe", "pods"])
+                    .unwrap_or_default();
+                return Err(Error::Build {
+                    what: format!("{what} becomes ready: {error}"),
+                    output: pods,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the aggregator answers on this machine.
+    pub fn server(&self) -> String {
+        format!("http://{}", self.door.address())
+    }
+
+    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn cidrift(&self, arguments: &[&str]) -> Result<Output> {
+        let all: Vec<&str> = ["cidrift"].iter().chain(arguments).copied().collect();
+        self.kubectl.output(&all, &[("CIDRIFT_SERVER", &self.server())])
+    }
+
+    /// What `kubectl cidrift … -o json` prints.
+    ///
+    /// # Errors
+    ///
+    /// It could not ask (exit code 2), or prints no JSON.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Value> {
+        let all: Vec<&str> = arguments.iter().chain(&["-o", "json"]).copied().collect();
+        let output = self.cidrift(&all)?;
+        let what = || format!("kubectl cidrift {}", all.join(" "));
+        if output.status.code() == Some(2) {
+            return Err(Error::Build {
+                what: what(),
+                output: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        serde_json::from_slice(&output.stdout).map_err(|error| {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Error::Malformed(format!("{}: {error}: {text}", what()))
+        })
+    }
+
+    /// The findings that stand, by their ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Deployed::ask`]'s.
+    pub fn findings(&self) -> Result<Vec<Value>> {
+        let all = self.ask(&["findings"])?;
+        Ok(all["findings"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until what is open is `wanted`, at least (`only`: and nothing else); returns the findings.
+    ///
+    /// # Errors
+    ///
+    /// That does not come about in `patience`; with what is open.
+    pub fn wait_open(&self, cluster: &Cluster, wanted: &[&str], only: bool, patience: Duration) -> Result<Vec<Value>> {
+        let mut last = Vec::new();
+        let waited = cluster.api().wait(&format!("open: {wanted:?}"), patience, || {
+            let findings = self.findings()?;
+            last = findings.iter().map(|finding| id(finding).to_owned()).collect();
+            let open: Vec<&str> = findings.iter().filter(|one| one["state"] == "open").map(id).collect();
+            let all = wanted.iter().all(|id| open.contains(id));
+            Ok((all && (!only || open.len() == wanted.len())).then_some(findings))
+        });
+        waited.map_err(|error| Error::Malformed(format!("{error}; open: {last:?}")))
+    }
+
+    /// Waits until every node reports and nothing is wrong: `healthy`.
+    ///
+    /// # Errors
+    ///
+    /// That does not come about in `patience`; with the last answer.
+    pub fn wait_healthy(&self, cluster: &Cluster, patience: Duration) -> Result<Value> {
+        let mut last = Value::Null;
+        let waited = cluster.api().wait("all is well", patience, || {
+            last = self.ask(&["status"])?;
+            Ok((last["health"] == "healthy" && last["nodes_reporting"] == last["nodes"]).then(|| last.clone()))
+        });
+        waited.map_err(|error| Error::Malformed(format!("{error}; last: {last}")))
+    }
+
+    /// `kubectl delete -k`, and waits until all of it is gone.
+    ///
+    /// # Errors
+    ///
+    /// What kubectl says.
+    pub fn remove(&self) -> Result<String> {
+        self.kubectl
+            .run(&["delete", "-k", &self.overlay.to_string_lossy(), "--wait", ROLLOUT])
+    }
+}
+
+/// A finding's id.
+pub fn id(finding: &Value) -> &str {
+    finding["id"].as_str().unwrap_or_default()
+}
+
+/// The manifests that people apply.
+pub fn base() -> PathBuf {
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_root.parent().unwrap_or(crate_root).join("deploy/base")
+}
+
+/// The bench has no kube-proxy, so the API server is named by its address; and its times are short.
+fn kustomization(node: &str, address: &str, flags: &[&str], patches: &[Value]) -> Value {
+    let mut aggregator =
+        vec![json!({"op": "add", "path": "/spec/template/spec/nodeSelector/kubernetes.io~1hostname", "value": node})];
+    aggregator.extend(
+        flags
+            .iter()
+            .map(|flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag})),
+    );
+    let agent = json!([
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/0/env/-",
+            "value": {"name": "CIDRIFT_AGGREGATOR_SERVICE_HOST", "value": address},
+        },
+        // All agents at a time: nobody waits for the others here.
+        {"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
+    ]);
+    let mut all = vec![
+        json!({"target": {"kind": "Deployment"}, "patch": json!(aggregator).to_string()}),
+        json!({"target": {"kind": "DaemonSet"}, "patch": agent.to_string()}),
+    ];
+    all.extend(patches.iter().cloned());
+    json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": NAMESPACE,
+        "configMapGenerator": [{
+            "name": "cidrift-api-server",
+            "literals": [
+                format!("KUBERNETES_SERVICE_HOST={}", topology::GATEWAY),
+                format!("KUBERNETES_SERVICE_PORT={API_PORT}"),
+            ],
+            "options": {"disableNameSuffixHash": true},
+        }],
+        "patches": all,
+    })
+}
+
+fn import(nodes: &[Node], archives: &[PathBuf]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(move || archives.iter().try_for_each(|archive| node.import(archive))))
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        // Every thread is waited for, also after a failure.
+        threads.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
+    })
+}

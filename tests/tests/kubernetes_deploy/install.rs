@@ -1,0 +1,118 @@
+//! Installed, asked, broken, mended, and removed.
+
+use cidrift_lab::kubernetes::deployed::NAMESPACE;
+use cidrift_lab::require::{Need, have};
+use cidrift_lab::route::Route;
+use serde_json::Value;
+
+use crate::stage::{PATIENCE, Stage};
+
+/// What of cidrift a cluster can hold, cluster-wide kinds and the namespace's.
+const KINDS: &str = "namespaces,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,configmaps,secrets,\
+services,deployments,daemonsets,replicasets,pods,poddisruptionbudgets,networkpolicies,priorityclasses,\
+customresourcedefinitions,controllerrevisions,endpointslices,events,leases";
+
+/// Names of all objects that say cidrift in their name or namespace, and all Nodes' own texts that do.
+fn traces(stage: &Stage) -> Vec<String> {
+    let format = "-o=jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
+    let all = stage.kubectl(&["get", KINDS, "--all-namespaces", format]);
+    let nodes = stage.kubectl(&["get", "nodes", "-o=json"]);
+    let nodes: Value = serde_json::from_str(&nodes).unwrap();
+    let node_texts = nodes["items"].as_array().unwrap().iter().flat_map(|node| {
+        let texts = [
+            &node["metadata"]["annotations"],
+            &node["metadata"]["labels"],
+            &node["spec"]["taints"],
+            &node["status"]["conditions"],
+        ];
+        texts.map(Value::to_string)
+    });
+    let lines = all.lines().map(str::to_owned).chain(node_texts);
+    lines.filter(|line| line.contains("cidrift")).collect()
+}
+
+#[test]
+fn from_an_empty_cluster_to_a_finding_its_clearing_and_nothing_left() {
+    if !have(Need::Kubernetes) {
+        return;
+    }
+    let stage = Stage::start(&[]);
+    stage.healthy();
+    let pods = stage.kubectl(&["-n", NAMESPACE, "get", "pods", "-o=json"]);
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!(
+        pods["items"].as_array().unwrap().len(),
+        4,
+        "three agents and an aggregator"
+    );
+    let restarts = |pods: &Value| {
+        let counts = pods["items"].as_array().unwrap().iter();
+        counts
+            .map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert_eq!(restarts(&pods), 0, "{pods:#}");
+
+    // A person looks.
+    let output = stage.cidrift(&["status"]).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("3 of them reporting"),
+        "{text}"
+    );
+
+    // Every reader of a pod's agent sees what it would see as a program of the host.
+    for node in ["n1", "n2", "n3"] {
+        let output = stage.cidrift(&["node", node]).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for said in ["containerd.sock", "kubelet, pid", "/etc/cni/net.d/10-bridge.conflist"] {
+            assert!(text.contains(said), "{said} of {node}:\n{text}");
+        }
+        let kubelet = text
+            .lines()
+            .find(|line| line.starts_with("kubelet "))
+            .unwrap_or_default();
+        assert!(kubelet.contains("10.244."), "its kubelet's own word on {node}:\n{text}");
+    }
+
+    // A route of n2 goes, and comes back.
+    let [n2, n3] = ["n2", "n3"].map(|name| stage.cluster().node(name).unwrap());
+    let cidr = stage.cluster().api().wait_cidrs("n3", PATIENCE).unwrap()[0];
+    let route = Route::via(cidr, n3.addresses[0], "eth0");
+    n2.ip.del_route(&route).unwrap();
+    let found = stage.open(&["PATH01/n2"]);
+    assert!(
+        found
+            .iter()
+            .any(|one| one["summary"].as_str().unwrap().contains(&cidr.to_string()))
+    );
+    n2.ip.add_route(&route).unwrap();
+    stage.nothing_open();
+    stage.healthy();
+
+    // journalctl runs in the agent's image: all that it needs is in there.
+    let said = stage.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "exec",
+        "daemonset/cidrift-agent",
+        "--",
+        "/usr/bin/journalctl",
+        "--version",
+    ]);
+    assert!(said.starts_with("systemd "), "{said}");
+
+    // The same once more changes nothing: no pod is made anew.
+    let again = stage.apply().unwrap();
+    for kind in ["daemonset", "deployment"] {
+        let line = again.lines().find(|line| line.starts_with(kind)).unwrap_or_default();
+        assert!(line.ends_with("unchanged"), "{again}");
+    }
+
+    stage.remove().unwrap();
+    let gone = stage.cluster().api().wait("nothing of it is left", PATIENCE, || {
+        let left = traces(&stage);
+        Ok(left.is_empty().then_some(()))
+    });
+    gone.unwrap_or_else(|error| panic!("{error}; left: {:?}", traces(&stage)));
+}

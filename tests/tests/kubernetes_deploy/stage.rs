@@ -1,0 +1,82 @@
+//! One cluster for all tests of this binary. Each installs cidrift into it and removes it again, one after another.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use cidrift_lab::binaries;
+use cidrift_lab::kubernetes::{Cluster, Deployed, Scenario, shared};
+use serde_json::Value;
+
+/// What a finding may take: an idle machine needs 3 s, a loaded one a multiple.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Real kubelets take some seconds to follow the control plane.
+const FLAGS: [&str; 3] = ["--hold=500ms", "--settle=3s", "--silence=6s"];
+
+static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+static TURN: Mutex<()> = Mutex::new(());
+
+/// An installation that this test has for itself.
+pub(crate) struct Stage {
+    deployed: Deployed,
+    cluster: Arc<Cluster>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Stage {
+    type Target = Deployed;
+
+    fn deref(&self) -> &Deployed {
+        &self.deployed
+    }
+}
+
+impl Stage {
+    /// Installs it, with these patches of kustomize's.
+    pub(crate) fn start(patches: &[Value]) -> Self {
+        let say = |text: &str| eprintln!("{text}");
+        let programs = binaries::find(say).unwrap_or_else(|error| panic!("{error}"));
+        let scenario = || Scenario {
+            nodes: 3,
+            ..Scenario::default()
+        };
+        // Held while waiting for the turn: else each would start its own.
+        let cluster = shared(&CLUSTER, scenario);
+        // A test that failed leaves its installation; the next one's apply replaces it.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let deployed = Deployed::install(&cluster, &programs, &FLAGS, patches, &say);
+        Self {
+            deployed: deployed.unwrap_or_else(|error| panic!("{error}")),
+            cluster,
+            _turn: turn,
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Waits until all is well.
+    pub(crate) fn healthy(&self) {
+        let waited = self.wait_healthy(&self.cluster, PATIENCE);
+        waited.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits until these findings are open.
+    pub(crate) fn open(&self, ids: &[&str]) -> Vec<Value> {
+        let waited = self.wait_open(&self.cluster, ids, false, PATIENCE);
+        waited.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until nothing is open.
+    pub(crate) fn nothing_open(&self) {
+        let waited = self.wait_open(&self.cluster, &[], true, PATIENCE);
+        waited.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// What kubectl prints.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
+        self.kubectl.run(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
