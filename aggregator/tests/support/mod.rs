@@ -265,5 +265,6 @@ fn facts(n: u8, at: Timestamp) -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }

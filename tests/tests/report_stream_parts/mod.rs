@@ -62,6 +62,7 @@ fn facts() -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }
 
