@@ -1,12 +1,16 @@
 //! What a host says of itself besides its forwarding table. Pure.
 
+mod traffic;
+
 use cidrift_proto::facts::{
-    CniFacts, Compared, Gap, HostFacts, LinkFact, LinkRole, ProgramFact, RuntimeFact, SettingFact,
+    CniFacts, Compared, Counted, Gap, HostFacts, LinkFact, LinkRole, LinkTraffic, ProgramFact, RuntimeFact, SettingFact,
 };
 use jiff::{SignedDuration, Timestamp};
 
 use crate::resolve::Roles;
 use crate::view::{Host, Kernel, Link, LinkDetail};
+
+pub use self::traffic::{grown, traffic};
 
 /// Links told at most. A node has a handful that matter; hosts with hundreds
 /// of VLANs exist, and the rest of those is counted.
@@ -80,6 +84,7 @@ pub fn host_facts(parts: Parts<'_>, gaps: &[Gap], compared: Vec<Compared>, at: T
         compared,
         programs: programs(host),
         runtime: runtime(host),
+        traffic: traffic(kernel, roles, host),
     }
 }
 
@@ -127,7 +132,7 @@ fn cut(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// How long what only counts pods and their addresses may wait to be told: a page that people look at need not be
+/// How long what only counts (pods, their addresses, packets) may wait to be told: a page that people look at need not be
 /// fresher, and thousands of nodes start pods all the time.
 const COUNTS: SignedDuration = SignedDuration::from_secs(60);
 
@@ -139,9 +144,16 @@ pub fn differ(told: &HostFacts, now: &HostFacts) -> bool {
         || told.cni != now.cni
         || told.gaps != now.gaps
         || !same_witnesses(&told.compared, &now.compared)
-        || (told.compared != now.compared && now.observed_at.duration_since(told.observed_at) >= COUNTS)
+        || ((told.compared != now.compared || counted(told) != counted(now))
+            && now.observed_at.duration_since(told.observed_at) >= COUNTS)
         || told.programs != now.programs
         || told.runtime != now.runtime
+}
+
+/// The counters, without the time at which they were read.
+fn counted(facts: &HostFacts) -> Option<(&[LinkTraffic], &[Counted])> {
+    let traffic = facts.traffic.as_ref()?;
+    Some((&traffic.links, &traffic.counted))
 }
 
 /// Whether the same witnesses agree with the Node, whatever they count.

@@ -1,7 +1,9 @@
 //! The agent's own figures. Where a figure has a log line, one function makes both.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use cidrift_proto::facts::{Direction, LinkRole};
 use cidrift_proto::v1;
 use cidrift_proto::v1::agent_message::Kind;
 use ipnet::IpNet;
@@ -19,6 +21,9 @@ use crate::observe::netlink::{Counters, ObserveError};
 use crate::report::stream::{Problem, ProblemKind};
 
 type Label = [(&'static str, &'static str); 1];
+
+/// What a device is to pod traffic, and which way.
+type Way = [(&'static str, &'static str); 2];
 
 /// Everything that `/metrics` shows.
 #[derive(Debug)]
@@ -39,6 +44,19 @@ pub struct Metrics {
     kept: Gauge,
     kept_bytes: Gauge,
     delay: Histogram,
+    traffic: Traffic,
+}
+
+/// What devices counted since this agent started, by what they are to pod traffic: never by name, pods' ports have new
+/// ones all the time.
+#[derive(Debug)]
+struct Traffic {
+    bytes: Family<Way, Counter>,
+    packets: Family<Way, Counter>,
+    errors: Family<Way, Counter>,
+    dropped: Family<Way, Counter>,
+    /// The reading that is in them.
+    read_at: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +130,18 @@ impl Default for Metrics {
                 // 0.1 ms to 1.6 s: the aim is 2 ms.
                 Histogram::new(exponential_buckets(0.000_1, 2.0, 15)),
             ),
+            traffic: Traffic {
+                bytes: add(r, "link_bytes", "Bytes that passed devices", Family::default()),
+                packets: add(r, "link_packets", "Packets that passed devices", Family::default()),
+                errors: add(
+                    r,
+                    "link_errors",
+                    "Packets that devices could not take or send",
+                    Family::default(),
+                ),
+                dropped: add(r, "link_dropped", "Packets that devices threw away", Family::default()),
+                read_at: Mutex::default(),
+            },
             registry,
         }
     }
@@ -210,7 +240,63 @@ impl Metrics {
         self.kept_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Adds what a reading of the counters grew by, once.
+    pub(crate) fn traffic(&self, read_at: Timestamp, grown: &[(LinkRole, Direction, Direction)]) {
+        let mut last = self.traffic.read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.replace(read_at) == Some(read_at) {
+            return;
+        }
+        for (role, received, sent) in grown {
+            let role = match role {
+                LinkRole::Uplink => "uplink",
+                LinkRole::Bridge => "bridge",
+                LinkRole::Tunnel => "tunnel",
+                LinkRole::PodPort => "pod-port",
+                LinkRole::Loopback | LinkRole::Other => continue,
+            };
+            for (direction, counts) in [("received", received), ("sent", sent)] {
+                let way = [("role", role), ("direction", direction)];
+                self.traffic.bytes.get_or_create(&way).inc_by(counts.bytes);
+                self.traffic.packets.get_or_create(&way).inc_by(counts.packets);
+                self.traffic.errors.get_or_create(&way).inc_by(counts.errors);
+                self.traffic.dropped.get_or_create(&way).inc_by(counts.dropped);
+            }
+        }
+    }
+
     pub(crate) fn delay(&self, seconds: f64) {
         self.delay.observe(seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_counted_once_and_by_role_alone() {
+        let metrics = Metrics::default();
+        let received = Direction {
+            packets: 7,
+            dropped: 2,
+            ..Direction::default()
+        };
+        let grown = [
+            (LinkRole::PodPort, received, Direction::default()),
+            (LinkRole::Other, received, received),
+        ];
+        let at = |second| Timestamp::from_second(second).unwrap();
+        metrics.traffic(at(60), &grown);
+        metrics.traffic(at(60), &grown);
+        metrics.traffic(at(120), &grown);
+        let text = metrics.text();
+        let line = |wanted: &str| text.lines().any(|line| line == wanted);
+        assert!(line(
+            "cidrift_agent_link_packets_total{role=\"pod-port\",direction=\"received\"} 14"
+        ));
+        assert!(line(
+            "cidrift_agent_link_dropped_total{role=\"pod-port\",direction=\"received\"} 4"
+        ));
+        assert!(!text.contains("role=\"other\""));
     }
 }

@@ -199,6 +199,7 @@ fn facts(host: usize, plugin: &str) -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod compared;
 mod program;
+mod traffic;
 
 use std::net::IpAddr;
 
@@ -16,6 +17,7 @@ use crate::{Malformed, v1};
 
 pub use self::compared::{Agrees, Compared};
 pub use self::program::{ProgramFact, RuntimeFact, SettingFact};
+pub use self::traffic::{Counted, Direction, LinkTraffic, TrafficFact};
 
 /// What a host says of itself besides its forwarding table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,6 +40,8 @@ pub struct HostFacts {
     pub programs: Vec<ProgramFact>,
     /// The container runtime; `None`: there is none, or it was not heard of yet.
     pub runtime: Option<RuntimeFact>,
+    /// What the kernel counted on the way of pods' packets; `None`: it could not be read, or was not yet.
+    pub traffic: Option<TrafficFact>,
 }
 
 /// Something that could not be looked at, and why.
@@ -184,6 +188,7 @@ impl From<&HostFacts> for v1::HostFacts {
             compared: facts.compared.iter().map(Into::into).collect(),
             programs: facts.programs.iter().map(Into::into).collect(),
             runtime: facts.runtime.as_ref().map(Into::into),
+            traffic: facts.traffic.as_ref().map(Into::into),
         }
     }
 }
@@ -217,13 +222,44 @@ impl TryFrom<&v1::HostFacts> for HostFacts {
             compared: wire.compared.iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             programs: wire.programs.iter().map(Into::into).collect(),
             runtime: wire.runtime.as_ref().map(Into::into),
+            traffic: wire.traffic.as_ref().map(TryInto::try_into).transpose()?,
         })
     }
 }
 
+impl From<LinkRole> for v1::LinkRole {
+    fn from(role: LinkRole) -> Self {
+        match role {
+            LinkRole::Loopback => Self::Loopback,
+            LinkRole::Uplink => Self::Uplink,
+            LinkRole::Bridge => Self::Bridge,
+            LinkRole::Tunnel => Self::Tunnel,
+            LinkRole::PodPort => Self::PodPort,
+            LinkRole::Other => Self::Other,
+        }
+    }
+}
+
+fn role_from_wire(value: i32, field: &'static str) -> Result<LinkRole, Malformed> {
+    use v1::LinkRole as Wire;
+    Ok(match Wire::try_from(value).unwrap_or(Wire::Unspecified) {
+        Wire::Unspecified => {
+            return Err(Malformed::UnknownValue {
+                field,
+                value: value.into(),
+            });
+        }
+        Wire::Loopback => LinkRole::Loopback,
+        Wire::Uplink => LinkRole::Uplink,
+        Wire::Bridge => LinkRole::Bridge,
+        Wire::Tunnel => LinkRole::Tunnel,
+        Wire::PodPort => LinkRole::PodPort,
+        Wire::Other => LinkRole::Other,
+    })
+}
+
 impl From<&LinkFact> for v1::LinkFact {
     fn from(link: &LinkFact) -> Self {
-        use v1::LinkRole as Wire;
         Self {
             index: link.index,
             name: link.name.clone(),
@@ -240,15 +276,7 @@ impl From<&LinkFact> for v1::LinkFact {
                     length: net.prefix_len().into(),
                 })
                 .collect(),
-            role: match link.role {
-                LinkRole::Loopback => Wire::Loopback,
-                LinkRole::Uplink => Wire::Uplink,
-                LinkRole::Bridge => Wire::Bridge,
-                LinkRole::Tunnel => Wire::Tunnel,
-                LinkRole::PodPort => Wire::PodPort,
-                LinkRole::Other => Wire::Other,
-            }
-            .into(),
+            role: v1::LinkRole::from(link.role).into(),
             vxlan: link.vxlan.map(|vxlan| v1::VxlanFact {
                 vni: vxlan.vni,
                 port: vxlan.port.into(),
@@ -263,7 +291,6 @@ impl TryFrom<&v1::LinkFact> for LinkFact {
     type Error = Malformed;
 
     fn try_from(wire: &v1::LinkFact) -> Result<Self, Malformed> {
-        use v1::LinkRole as Wire;
         let lladdr = match wire.lladdr.as_slice() {
             [] => None,
             bytes => Some(MacAddress(<[u8; 6]>::try_from(bytes).map_err(|_| {
@@ -301,20 +328,7 @@ impl TryFrom<&v1::LinkFact> for LinkFact {
                 .iter()
                 .map(|a| interface_from_wire(&a.address, a.length, "link.addresses"))
                 .collect::<Result<_, _>>()?,
-            role: match Wire::try_from(wire.role).unwrap_or(Wire::Unspecified) {
-                Wire::Unspecified => {
-                    return Err(Malformed::UnknownValue {
-                        field: "link.role",
-                        value: wire.role.into(),
-                    });
-                }
-                Wire::Loopback => LinkRole::Loopback,
-                Wire::Uplink => LinkRole::Uplink,
-                Wire::Bridge => LinkRole::Bridge,
-                Wire::Tunnel => LinkRole::Tunnel,
-                Wire::PodPort => LinkRole::PodPort,
-                Wire::Other => LinkRole::Other,
-            },
+            role: role_from_wire(wire.role, "link.role")?,
             vxlan,
         })
     }

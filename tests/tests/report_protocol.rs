@@ -51,6 +51,7 @@ fn facts(kernel: u32) -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Only where this host's CNI leaves forwarding to the kernel, and only once pods are there: the CNI's plugins
 //! switch `ip_forward` on themselves when they set the first pod up.
 
+mod lost;
 mod mtu;
 mod strict;
 
@@ -34,6 +35,8 @@ struct Fault {
     /// Prefix that it is about, where it is not about all pods.
     prefix: Option<IpNet>,
     evidence: Evidence,
+    /// Counters that it shows in.
+    lost: &'static [&'static str],
     cause: &'static str,
     remedy: String,
 }
@@ -74,7 +77,12 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
     // Worst first: it decides what is read of them.
     faults.sort_by_key(|fault| std::cmp::Reverse(fault.severity));
     // When a setting or an MTU was changed is not known: no time of it is claimed.
-    let mut claim = input.claim(CODE, says(&faults), None);
+    let mut says = says(&faults);
+    let mut names: Vec<&str> = faults.iter().flat_map(|fault| fault.lost).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    says.evidence.extend(lost::evidence(&pods, &names));
+    let mut claim = input.claim(CODE, says, None);
     claim.severity = severity;
     judged.claims.push(claim);
 }
@@ -183,13 +191,14 @@ impl<'a> Pods<'a> {
     /// IPv4 asks the device that a packet comes in by (`IN_DEV_FORWARD`), IPv6 only the setting for all: there a
     /// device's own setting says whether it listens to routers.
     fn settings(&self, settings: &Settings, faults: &mut Vec<Fault>) {
-        let fault = |what: String, key: String, cause| Fault {
+        let fault = |what: String, key: String, lost, cause| Fault {
             severity: Severity::Error,
             what,
             prefix: None,
             evidence: self
                 .input
                 .observed_evidence(&self.input.host.settings, format!("{key} = 0")),
+            lost,
             cause,
             remedy: format!(
                 "sysctl -w {key}=1, and find out who sets it: grep -rs forward /etc/sysctl.conf /etc/sysctl.d /run/sysctl.d \
@@ -200,14 +209,16 @@ impl<'a> Pods<'a> {
             "Settings were replaced, at boot or by a hardening profile, after the CNI or kubeadm had set them.";
         if self.ipv6 && settings.ipv6_forward == Some(false) {
             let key = "net.ipv6.conf.all.forwarding".to_owned();
-            faults.push(fault("IPv6 is not forwarded at all".to_owned(), key, REPLACED));
+            let what = "IPv6 is not forwarded at all".to_owned();
+            faults.push(fault(what, key, lost::NOT_FORWARDED_V6, REPLACED));
         }
         if !self.ipv4 {
             return;
         }
         if settings.ipv4_forward == Some(false) {
             let key = "net.ipv4.ip_forward".to_owned();
-            faults.push(fault("IPv4 is not forwarded at all".to_owned(), key, REPLACED));
+            let what = "IPv4 is not forwarded at all".to_owned();
+            faults.push(fault(what, key, lost::NOT_FORWARDED_V4, REPLACED));
             return;
         }
         let tunnels: BTreeSet<u32> = self.tunnels().map(|link| link.index).collect();
@@ -228,6 +239,7 @@ impl<'a> Pods<'a> {
                 format!("IPv4 that comes in by {} is not forwarded: {whose}", link.name),
                 // sysctl(8) takes the name's dots for slashes, and the other way round.
                 format!("net/ipv4/conf/{}/forwarding", link.name),
+                lost::NOT_FORWARDED_V4,
                 "The device's own setting is off, though ip_forward is on: somebody set it for this device, or as the default \
                  for new ones.",
             ));

@@ -8,6 +8,7 @@ mod agent_restricted;
 mod bridge_address_foreign;
 mod cni_config_stale;
 mod cni_not_ready;
+mod compared;
 mod forwarding_off;
 mod kubelet_cidr_differs;
 mod local_route_wrong;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::Compared;
+use cidrift_proto::facts::{Compared, TrafficFact};
 use cidrift_proto::finding::Claim;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -19,6 +19,8 @@ use serde::Serialize;
 
 use self::host::Host;
 use crate::check::{self, Input, Unjudged};
+use crate::facts;
+use crate::resolve::roles;
 
 /// Everything was judged and nothing is wrong.
 const HEALTHY: u8 = 0;
@@ -103,6 +105,9 @@ struct Report {
     unjudged: Vec<Unjudged>,
     /// What kept the look from being whole.
     problems: Vec<String>,
+    /// What the kernel counted on the way of pods' packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traffic: Option<TrafficFact>,
 }
 
 /// Looks, prints, and returns the exit status.
@@ -179,6 +184,7 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         (true, true) => Outcome::Healthy,
         (true, false) => Outcome::Unknown,
     };
+    let internal_ips = input.expectation.map_or(&[][..], |told| &told.internal_ips);
     Report {
         node: input.node.to_owned(),
         observed_at: now,
@@ -187,6 +193,7 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         findings: judged.claims,
         unjudged: judged.unjudged,
         problems,
+        traffic: facts::traffic(input.kernel, &roles(input.kernel, internal_ips), input.host),
     }
 }
 

@@ -12,3 +12,4 @@ pub mod plugins;
 pub mod process;
 pub mod root;
 pub mod setting;
+pub mod traffic;

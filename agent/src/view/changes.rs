@@ -11,8 +11,8 @@ use jiff::Timestamp;
 pub struct Changes {
     /// Prefixes that gained, lost or changed a route in some table.
     pub prefixes: BTreeSet<IpNet>,
-    /// Devices, addresses, rules, neighbours, FDB, nexthop objects or sysctls
-    /// changed: any landing may have moved.
+    /// Devices, addresses, rules, neighbours that a route leads by, FDB, nexthop
+    /// objects or sysctls changed: any landing may have moved.
     pub wide: bool,
     /// Links, their addresses or state changed: facts must be made anew.
     pub links: bool,

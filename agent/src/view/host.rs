@@ -8,6 +8,8 @@ use cidrift_proto::signature::Signature;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::traffic::Traffic;
+
 /// EACCES and EPERM in the system's own words, as they stand in what is told of a file or link that may not be read.
 const REFUSED: [&str; 2] = ["Permission denied", "Operation not permitted"];
 
@@ -104,6 +106,8 @@ pub struct Host {
     pub settings: Observed<Settings>,
     /// Network managers that may remove what a CNI makes.
     pub managers: Observed<Vec<NetworkManager>>,
+    /// What the kernel counted.
+    pub traffic: Observed<Traffic>,
 }
 
 impl Default for Host {
@@ -120,6 +124,7 @@ impl Default for Host {
             kubelet: Observed::not_yet(),
             settings: Observed::not_yet(),
             managers: Observed::not_yet(),
+            traffic: Observed::not_yet(),
         }
     }
 }
@@ -142,10 +147,12 @@ impl Host {
             kubelet: none(at),
             settings: none(at),
             managers: none(at),
+            traffic: none(at),
         }
     }
 
-    /// Whether there is nothing new in `other`.
+    /// Whether there is nothing new in `other`. What is only counted is no news: it goes with what is, or is told after
+    /// a while.
     pub fn same(&self, other: &Self) -> bool {
         self.processes.same(&other.processes)
             && self.runtime.same(&other.runtime)
@@ -174,6 +181,7 @@ impl Host {
             (&self.kubelet.source, self.kubelet.unreadable()),
             (&self.settings.source, self.settings.unreadable()),
             (&self.managers.source, self.managers.unreadable()),
+            (&self.traffic.source, self.traffic.unreadable()),
         ];
         let mut rows: Vec<(String, String)> = parts
             .into_iter()

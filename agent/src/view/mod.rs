@@ -7,6 +7,7 @@ pub mod kernel;
 mod range;
 pub mod routes;
 mod tables;
+pub mod traffic;
 
 pub use changes::Changes;
 pub use host::{Host, Missing, Observed};

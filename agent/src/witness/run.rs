@@ -118,6 +118,12 @@ enum News {
     Heartbeat,
 }
 
+/// When the kernel's state was last known to be right: what has changed since the last dump was told by the kernel
+/// itself, and a change that was read before that dump makes it no older.
+fn known_at(verified_at: Timestamp, observed_at: Timestamp) -> Timestamp {
+    verified_at.max(observed_at)
+}
+
 impl Loop {
     async fn forever(&mut self) {
         loop {
@@ -136,6 +142,7 @@ impl Loop {
                 }
                 News::Host(host) => {
                     self.parts.witness.host(host);
+                    self.count();
                     self.follow(Changes::none(Timestamp::now()), true).await;
                 }
                 News::Stream(event) => self.stream_event(event).await,
@@ -328,12 +335,22 @@ impl Loop {
         self.tell(doubt.diff, doubt.observed_at);
     }
 
+    /// Puts what was counted of packets into the figures.
+    fn count(&self) {
+        let kernel = match &self.kernel {
+            Some(observer) => observer.watcher.kernel(),
+            None => return,
+        };
+        if let Some((read_at, grown)) = self.parts.witness.traffic(kernel) {
+            self.parts.metrics.traffic(read_at, &grown);
+        }
+    }
+
     fn tell(&mut self, diff: Diff, observed_at: Timestamp) {
         let (kernel, at) = match &self.kernel {
-            // What has changed since the last dump was told by the kernel itself.
             Some(observer) => (
                 observer.watcher.kernel(),
-                observer.watcher.verified_at().max(observed_at),
+                known_at(observer.watcher.verified_at(), observed_at),
             ),
             None => (&self.dark, observed_at),
         };
@@ -514,5 +531,12 @@ mod tests {
             [entry("10.1.0.0/24", "b"), entry("10.3.0.0/24", "b")].map(Arc::new)
         );
         assert_eq!(diff.removed, [net("10.2.0.0/24"), net("10.4.0.0/24")]);
+    }
+
+    #[test]
+    fn the_kernels_word_is_as_old_as_its_last_dump_or_change() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(known_at(at(60), at(75)), at(75));
+        assert_eq!(known_at(at(60), at(45)), at(60));
     }
 }

@@ -132,3 +132,25 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
 fn same_facts(a: &HostFacts, b: &HostFacts) -> bool {
     a.links == b.links && a.cni == b.cni && a.gaps == b.gaps && a.programs == b.programs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_of_the_agent_is_heard_and_the_end_of_its_stream_is_none() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut host = HostState::new("node-a", at(0));
+        let connected = HostEvent::Connected {
+            instance: "one".into(),
+            version: "1".into(),
+        };
+        apply(&mut host, connected, at(10));
+        assert_eq!((host.heard_at, host.connected), (at(10), true));
+        apply(&mut host, HostEvent::Heartbeat { verified_at: None }, at(20));
+        assert_eq!(host.heard_at, at(20));
+        let touched = apply(&mut host, HostEvent::Disconnected, at(90));
+        assert_eq!((host.heard_at, host.connected), (at(20), false));
+        assert!(touched.stream);
+    }
+}

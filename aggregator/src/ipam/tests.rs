@@ -54,6 +54,7 @@ fn facts(plugin: &str, ipam: Option<&str>) -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }
 

@@ -391,6 +391,7 @@ pub(crate) fn facts(plane: Plane, name: &str, now: Timestamp) -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }
 

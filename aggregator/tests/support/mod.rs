@@ -272,5 +272,6 @@ fn facts(n: u8, at: Timestamp) -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }

@@ -2,6 +2,7 @@
 // Every function here is a test or a test's hand.
 #![allow(clippy::unwrap_used)]
 
+mod counted;
 mod dump;
 mod follow;
 mod host;

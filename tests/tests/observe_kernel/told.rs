@@ -206,7 +206,13 @@ async fn a_neighbour_that_only_ages_is_not_a_change() {
         let waited = timeout(Duration::from_millis(50), watcher.changed()).await;
         assert!(waited.is_err(), "{waited:?}");
     }
+    // No route leads by it.
     host.neighbour(eth0, "172.18.0.3", MAC, NeighbourState::Permanent).await;
+    assert!(!host.follow(&mut watcher).await.wide);
+    let route = to("10.244.3.0/24", Some("172.18.0.3"), None).build();
+    host.route(How::Add, route).await.unwrap();
+    host.follow(&mut watcher).await;
+    host.neighbour(eth0, "172.18.0.3", MAC, NeighbourState::Stale).await;
     let changes = watcher.changed().await.unwrap();
     assert!(changes.wide && changes.prefixes.is_empty());
     host.follow(&mut watcher).await;

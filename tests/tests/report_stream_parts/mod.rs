@@ -67,6 +67,7 @@ fn facts() -> HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     }
 }
 

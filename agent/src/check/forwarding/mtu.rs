@@ -4,7 +4,7 @@ use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::Severity;
 use ipnet::IpNet;
 
-use super::{Fault, Pods};
+use super::{Fault, Pods, lost};
 use crate::resolve::{Flow, Resolver};
 use crate::view::{Link, LinkDetail};
 
@@ -56,6 +56,7 @@ fn too_large(pods: &Pods<'_>, link: &Link) -> Option<Fault> {
             "{} mtu {} ({}), {} mtu {}",
             link.name, link.mtu, link.kind, outer.name, outer.mtu
         )),
+        lost: lost::TOO_LARGE,
         cause: "The uplink's MTU was lowered, or the CNI was told one that leaves no room for the tunnel's headers: such packets \
                 are fragmented, or vanish where the network or a firewall drops fragments. Small ones pass.",
         remedy: format!(
@@ -134,6 +135,7 @@ fn bridge(pods: &Pods<'_>) -> Option<Fault> {
             &env.path,
             format!("FLANNEL_MTU={}, while {} has mtu {}", env.mtu, bridge.name, bridge.mtu),
         ),
+        lost: lost::TOO_LARGE,
         cause: "These pods were made before flannel lowered its MTU, or its delegate sets another one: what is larger than the \
                 tunnel takes is fragmented, or answered with an ICMP message that not everybody heeds.",
         remedy: "replace this node's pods one after another; new ones get FLANNEL_MTU".to_owned(),

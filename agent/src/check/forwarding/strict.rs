@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use cidrift_proto::finding::Severity;
 use ipnet::IpNet;
 
-use super::{Fault, Pods};
+use super::{Fault, Pods, lost};
 use crate::resolve::{Flow, MAIN, Resolver};
 use crate::view::Link;
 use crate::view::host::Settings;
@@ -78,6 +78,7 @@ fn fault(pods: &Pods<'_>, resolver: &Resolver<'_>, link: &Link, settings: &Setti
                     link.name, link.name, found.table
                 ),
             ),
+            lost: lost::REVERSE_PATH,
             cause: "Strict filtering meets a policy rule: the way back to the tunnel's peers is not the way that they come.",
             remedy: format!(
                 "take the rule away that looks into table {}, or filter loosely: sysctl -w net/ipv4/conf/{}/rp_filter=2",

@@ -230,3 +230,23 @@ fn another_allocator_is_not_judged() {
     node.with(|node| node.host.cni.chosen.as_mut().unwrap().ipam = Some("static".into()))
         .assert_silent(CODE);
 }
+
+#[test]
+fn far_more_addresses_than_pods_are_not_taken_for_a_full_node() {
+    // Young leases: nobody can say yet whether they are leaked.
+    let young = leaked(running(node("10.244.1.0/28"), 2..=3), 4..=14).with(|node| {
+        for lease in node.seen.leases.value.as_mut().unwrap().iter_mut().skip(2) {
+            lease.given_at = Some(at(980));
+        }
+    });
+    let claim = young.judge(CODE).claims.remove(0);
+    assert!(
+        claim
+            .cause
+            .starts_with("Far more addresses are given out than pods run"),
+        "{claim:?}"
+    );
+    assert!(claim.remedy.starts_with("Wait some minutes"), "{claim:?}");
+    let full = running(node("10.244.1.0/28"), 2..=14).judge(CODE).claims.remove(0);
+    assert!(full.cause.starts_with("As many pods run here"), "{full:?}");
+}

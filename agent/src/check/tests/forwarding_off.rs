@@ -5,6 +5,7 @@ use crate::resolve::fixture::{self, CNI0, FLANNEL, add, add_fdb, add_link, add_n
 use crate::resolve::{Fib, Scope};
 use crate::view::Observed;
 use crate::view::host::{Missing, Settings};
+use crate::view::traffic::{Counts, Traffic};
 use crate::view::{Rule, RuleAction};
 
 /// A real kernel's state, with what the CNI's files and /proc/sys say.
@@ -13,6 +14,7 @@ struct Node {
     cni: CniFacts,
     settings: Observed<Settings>,
     gaps: Vec<Gap>,
+    traffic: Observed<Traffic>,
 }
 
 fn forwards() -> Settings {
@@ -39,6 +41,7 @@ impl Node {
             cni: Host::flannel().cni,
             settings: Observed::seen(at(8), "/proc/sys/net", forwards()),
             gaps: Vec::new(),
+            traffic: Observed::not_yet(),
         };
         node.mtu("flannel.1", 1450).mtu("cni0", 1450).mtu("veth1", 1450);
         node
@@ -91,6 +94,7 @@ impl Node {
         fib.rebuild(&self.kernel, at(5));
         let mut host = crate::view::Host::bare(at(8));
         host.settings = self.settings.clone();
+        host.traffic = self.traffic.clone();
         let mut judged = check(&Input {
             node: "node-a",
             expectation: Some(&Host::flannel().expectation),
@@ -384,3 +388,54 @@ fn a_bridge_whose_pods_were_made_with_a_larger_mtu_is_a_warning() {
 }
 
 use cidrift_proto::finding::Severity;
+
+fn counted(values: &[(&'static str, u64)], before: Option<&[(&'static str, u64)]>) -> Observed<Traffic> {
+    let counts = |values: &[(&'static str, u64)]| Counts {
+        ip: values.iter().copied().collect(),
+        ..Counts::default()
+    };
+    let traffic = Traffic {
+        now: counts(values),
+        before: before.map(|values| (at(-50), counts(values))),
+    };
+    Observed::seen(at(10), "/proc/thread-self/net", traffic)
+}
+
+#[test]
+fn counters_alone_are_never_a_finding() {
+    let all = [
+        ("IpInAddrErrors", 9),
+        ("IpFragFails", 9),
+        ("TcpExtIPReversePathFilter", 9),
+    ];
+    let node = Node::flannel().with(|node| node.traffic = counted(&all, Some(&[])));
+    node.assert_silent();
+}
+
+#[test]
+fn the_counters_that_a_fault_shows_in_are_its_evidence() {
+    let off = |node: Node| node.set(|settings| settings.ipv4_forward = Some(false));
+    let evidence = |values: &[(&'static str, u64)], before: Option<&[(&'static str, u64)]>| {
+        let node = off(Node::host_gw()).with(|node| node.traffic = counted(values, before));
+        let mut rows = node.claim().evidence.into_iter().map(|row| row.text);
+        rows.find(|text| text.starts_with("Ip"))
+    };
+    let now = [("IpInAddrErrors", 12), ("IpFragFails", 40)];
+    assert_eq!(evidence(&now, None).as_deref(), Some("IpInAddrErrors 12"));
+    assert_eq!(
+        evidence(&now, Some(&[("IpInAddrErrors", 9)])).as_deref(),
+        Some("IpInAddrErrors 12, 3 of them within 60 s")
+    );
+    assert_eq!(
+        evidence(&now, Some(&now)).as_deref(),
+        Some("IpInAddrErrors 12, none of them within the last minute")
+    );
+    assert_eq!(evidence(&[("IpFragFails", 40)], None), None);
+}
+
+#[test]
+fn packets_that_do_not_fit_show_in_fragments() {
+    let mut node = Node::flannel().with(|node| node.traffic = counted(&[("IpFragFails", 4)], None));
+    node.mtu("flannel.1", 1500);
+    assert!(node.claim().evidence.iter().any(|row| row.text == "IpFragFails 4"));
+}

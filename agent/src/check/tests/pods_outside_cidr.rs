@@ -81,8 +81,15 @@ impl Node {
 
     /// What one rule says.
     pub(super) fn judge(&self, code: Code) -> Judged {
+        let mut judged = check(&self.input());
+        judged.claims.retain(|claim| claim.code == code);
+        judged.unjudged.retain(|row| row.code == code);
+        judged
+    }
+
+    pub(super) fn input(&self) -> Input<'_> {
         let host = &self.host;
-        let mut judged = check(&Input {
+        Input {
             node: "node-a",
             expectation: Some(&host.expectation),
             kernel: &host.kernel,
@@ -95,10 +102,7 @@ impl Node {
             lookup: &host.rows,
             host: &self.seen,
             now: self.now,
-        });
-        judged.claims.retain(|claim| claim.code == code);
-        judged.unjudged.retain(|row| row.code == code);
-        judged
+        }
     }
 
     pub(super) fn assert_silent(&self, code: Code) {

@@ -1,6 +1,8 @@
 //! The look, for people: what was compared, then the findings as a compiler
 //! would put them, then what could not be judged.
 
+mod traffic;
+
 use std::fmt::Write;
 
 use cidrift_proto::facts::{Agrees, Compared};
@@ -24,6 +26,9 @@ pub(super) fn text(report: &Report) -> String {
 fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "{}", headline(report))?;
     writeln!(out, "\n{}\n", table(&report.compared))?;
+    if let Some(traffic) = &report.traffic {
+        writeln!(out, "{}\n", traffic::table(traffic))?;
+    }
     for problem in &report.problems {
         writeln!(out, "problem: {problem}\n")?;
     }

@@ -14,6 +14,7 @@ use super::plugins::PluginReader;
 use super::process::ProcessReader;
 use super::root::HostRoot;
 use super::setting::SettingReader;
+use super::traffic::TrafficReader;
 use crate::view::{Host, Missing, Observed};
 
 pub use self::watch::HostWatcher;
@@ -34,6 +35,7 @@ struct Slow {
     logs: LogReader,
     settings: SettingReader,
     managers: NetworkManagerReader,
+    traffic: TrafficReader,
 }
 
 impl HostReader {
@@ -47,6 +49,7 @@ impl HostReader {
                 logs: LogReader::new(root.clone()),
                 settings: SettingReader::new(root.clone()),
                 managers: NetworkManagerReader::new(root.clone()),
+                traffic: TrafficReader::new(),
             }),
             cri: CriReader::new(root),
         }
@@ -63,6 +66,7 @@ impl HostReader {
             let host = Host {
                 processes: slow.processes.look(now),
                 settings: slow.settings.look(now),
+                traffic: slow.traffic.look(now),
                 ..Host::default()
             };
             (slow, host)

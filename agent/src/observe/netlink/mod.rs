@@ -5,6 +5,7 @@
 //! whichever threads do the work.
 
 mod counters;
+mod deciding;
 mod decode;
 mod dumped;
 mod dumper;

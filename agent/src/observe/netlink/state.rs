@@ -11,7 +11,7 @@ use super::dumped::{Dumped, Fdb, Neighbours, keep_vxlan};
 use super::event::Event;
 use super::netconf::Netconf;
 use super::parts::Parts;
-use super::{Part, fib};
+use super::{Part, deciding, fib};
 use crate::view::{FdbEntry, Kernel, Link, LinkAddress, LinkDetail, Nexthop, Rule, Sysctls, Tables};
 
 /// What an event or a dump did.
@@ -121,7 +121,7 @@ impl State {
                     None => neighbours.remove(&(device, address)),
                 };
                 Effects {
-                    wide: before != new,
+                    wide: before != new && deciding::decides(&self.kernel, device, address),
                     ..Effects::default()
                 }
             }
@@ -278,7 +278,7 @@ impl State {
         let wide = before.links.as_ref().is_some_and(|links| !all_alike(links, &now.links))
             || differs(before.rules.as_ref(), &now.rules)
             || differs(before.nexthops.as_ref(), &now.nexthops)
-            || differs(before.neighbours.as_ref(), &now.neighbours)
+            || (before.neighbours.as_ref()).is_some_and(|before| deciding::moved(now, before))
             || differs(before.fdb.as_ref(), &now.fdb)
             || before.sysctls != now.sysctls;
         Effects {

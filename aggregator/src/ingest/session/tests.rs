@@ -29,6 +29,7 @@ fn facts() -> v1::HostFacts {
         compared: Vec::new(),
         programs: Vec::new(),
         runtime: None,
+        traffic: None,
     })
         .into()
 }

@@ -1,5 +1,7 @@
 //! One node with everything.
 
+mod traffic;
+
 use cidrift_proto::facts::{Agrees, CniFacts, Compared, HostFacts, LinkFact};
 use cidrift_proto::landing::ForwardingEntry;
 use cidrift_proto::verdict::{CidrVerdict, Standing};
@@ -125,6 +127,11 @@ fn host(facts: &HostFacts, look: &Look) -> String {
     out += &field("Facts", &format!("read {} ago", age(facts.observed_at, look.now)), look);
     out += &compared(&facts.compared, look);
     out += &links(&facts.links, facts.links_omitted, look);
+    out += &facts
+        .traffic
+        .as_ref()
+        .map(|counts| traffic::table(counts, look))
+        .unwrap_or_default();
     out
 }
 

@@ -230,6 +230,7 @@ impl Cluster {
             compared: Vec::new(),
             programs: Vec::new(),
             runtime: None,
+            traffic: None,
         }
     }
 }

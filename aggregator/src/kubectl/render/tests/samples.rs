@@ -2,8 +2,8 @@
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{
-    Agrees, CniConfig, CniFacts, Compared, FlannelSubnet, Gap, HostFacts, LinkFact, LinkRole, ProgramFact, RuntimeFact,
-    SettingFact, VxlanFact,
+    Agrees, CniConfig, CniFacts, Compared, Counted, Direction, FlannelSubnet, Gap, HostFacts, LinkFact, LinkRole,
+    LinkTraffic, ProgramFact, RuntimeFact, SettingFact, TrafficFact, VxlanFact,
 };
 use cidrift_proto::finding::{Affected, Claim, Evidence, Finding, FindingState, Trigger};
 use cidrift_proto::landing::{Discard, ForwardingEntry, Landing, MacAddress, RouteMatch, Via};
@@ -349,6 +349,35 @@ pub(super) fn facts() -> HostFacts {
             network_ready: Some(false),
             why: Some("NetworkPluginNotReady: cni plugin not initialized".into()),
         }),
+        traffic: Some(traffic()),
+    }
+}
+
+fn traffic() -> TrafficFact {
+    let counts = |packets, errors, dropped| Direction {
+        bytes: packets * 100,
+        packets,
+        errors,
+        dropped,
+    };
+    let link = |name: &str, role, links, received, sent| LinkTraffic {
+        name: name.into(),
+        role,
+        links,
+        received,
+        sent,
+    };
+    TrafficFact {
+        observed_at: ago(42),
+        links: vec![
+            link("eth0", LinkRole::Uplink, 1, counts(9000, 0, 0), counts(7000, 0, 0)),
+            link("flannel.1", LinkRole::Tunnel, 1, counts(100, 0, 0), counts(200, 3, 4)),
+            link("", LinkRole::PodPort, 7, counts(10, 0, 0), counts(20, 0, 0)),
+        ],
+        counted: vec![Counted {
+            name: "IpExtInNoRoutes".into(),
+            value: 17,
+        }],
     }
 }
 
