@@ -262,7 +262,7 @@ async fn what_is_missing_is_said_and_read_as_soon_as_it_is_there() {
     says(
         &agent.problem().await,
         ProblemKind::Credentials,
-        &["token", "cannot be read"],
+        &["token", "No such file"],
     );
     std::fs::write(&token, "").unwrap();
     says(&agent.problem().await, ProblemKind::Credentials, &["is empty"]);

@@ -279,7 +279,7 @@ mod tests {
             ..Ways::default()
         };
         let at = |url: &str| ways.bearer(&url.parse().unwrap());
-        assert!(at("https://h").unwrap_err().to_string().contains("cannot be read"));
+        assert!(at("https://h").unwrap_err().to_string().contains("No such file"));
         std::fs::write(&file, "\n").unwrap();
         let empty = at("https://h").unwrap_err();
         assert_eq!(empty.kind, ProblemKind::Credentials);

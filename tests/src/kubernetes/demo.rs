@@ -211,7 +211,6 @@ fn how_to_try(cluster: &Cluster, deployed: &Deployed) -> String {
         "\
 The cluster is up. In another terminal:
   export KUBECONFIG={}
-  export CIDRIFT_SERVER={}
   {}
   kubectl cidrift status
   kubectl cidrift findings --watch
@@ -221,7 +220,6 @@ A route goes (n2 to the pods of n3), and comes back:
 Logs: {}
 End it with Ctrl-C.",
         cluster.kubeconfig().display(),
-        deployed.server(),
         deployed.kubectl.how_to_call(),
         logs.display(),
     )

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
-use crate::forward::{self, Forward};
 use crate::image;
 use crate::kubernetes::control_plane::API_PORT;
 use crate::kubernetes::error::{Error, Result, io};
@@ -23,15 +22,11 @@ pub const NAMESPACE: &str = "cidrift";
 /// How long its pods may take until they are ready: 2 s on an idle machine.
 const ROLLOUT: &str = "--timeout=90s";
 
-/// The aggregator's port.
-const PORT: u16 = 7440;
-
 /// An installation. Dropping it removes nothing: see [`Deployed::remove`].
 #[derive(Debug)]
 pub struct Deployed {
     /// The administrator's kubectl.
     pub kubectl: Kubectl,
-    door: Forward,
     overlay: PathBuf,
 }
 
@@ -64,14 +59,8 @@ impl Deployed {
             .nodes()
             .first()
             .ok_or_else(|| Error::Malformed("cidrift is installed on nodes, and there are none".to_owned()))?;
-        let address = first
-            .addresses
-            .first()
-            .ok_or_else(|| Error::Malformed(format!("{} has no address", first.name)))?;
-        let door =
-            forward::open(&cluster.plane().netns, 0, (*address, PORT).into()).map_err(io("listen on 127.0.0.1"))?;
-        let deployed = Self { kubectl, door, overlay };
-        deployed.write(&kustomization(&first.name, &address.to_string(), flags, patches))?;
+        let deployed = Self { kubectl, overlay };
+        deployed.write(&kustomization(&first.name, flags, patches))?;
         deployed.apply()?;
         progress("kubectl apply -k deploy/base: applied, with the bench's own overlay");
         deployed.wait_ready()?;
@@ -119,19 +108,14 @@ impl Deployed {
         Ok(())
     }
 
-    /// Where the aggregator answers on this machine.
-    pub fn server(&self) -> String {
-        format!("http://{}", self.door.address())
-    }
-
-    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds.
+    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds: through the API server, as the administrator.
     ///
     /// # Errors
     ///
     /// It cannot be started.
     pub fn cidrift(&self, arguments: &[&str]) -> Result<Output> {
         let all: Vec<&str> = ["cidrift"].iter().chain(arguments).copied().collect();
-        self.kubectl.output(&all, &[("CIDRIFT_SERVER", &self.server())])
+        self.kubectl.output(&all, &[])
     }
 
     /// What `kubectl cidrift … -o json` prints.
@@ -219,7 +203,7 @@ pub fn base() -> PathBuf {
 }
 
 /// The bench has no kube-proxy, so the API server is named by its address; and its times are short.
-fn kustomization(node: &str, address: &str, flags: &[&str], patches: &[Value]) -> Value {
+fn kustomization(node: &str, flags: &[&str], patches: &[Value]) -> Value {
     let mut aggregator =
         vec![json!({"op": "add", "path": "/spec/template/spec/nodeSelector/kubernetes.io~1hostname", "value": node})];
     aggregator.extend(
@@ -228,11 +212,6 @@ fn kustomization(node: &str, address: &str, flags: &[&str], patches: &[Value]) -
             .map(|flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag})),
     );
     let agent = json!([
-        {
-            "op": "add",
-            "path": "/spec/template/spec/containers/0/env/-",
-            "value": {"name": "CIDRIFT_AGGREGATOR_SERVICE_HOST", "value": address},
-        },
         // All agents at a time: nobody waits for the others here.
         {"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
     ]);
