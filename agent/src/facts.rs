@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::resolve::Roles;
 use crate::view::{Host, Kernel, Link, LinkDetail};
 
-pub use self::traffic::{grown, traffic};
+pub use self::traffic::{Growth, grown, traffic};
 
 /// Links told at most. A node has a handful that matter; hosts with hundreds
 /// of VLANs exist, and the rest of those is counted.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use cidrift_proto::facts::{Direction, LinkRole};
+use cidrift_proto::facts::LinkRole;
 use cidrift_proto::v1;
 use cidrift_proto::v1::agent_message::Kind;
 use ipnet::IpNet;
@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use tracing::{debug, error, info, warn};
 
+use crate::facts::Growth;
 use crate::observe::netlink::{Counters, ObserveError};
 use crate::report::stream::{Problem, ProblemKind};
 
@@ -241,7 +242,7 @@ impl Metrics {
     }
 
     /// Adds what a reading of the counters grew by, once.
-    pub(crate) fn traffic(&self, read_at: Timestamp, grown: &[(LinkRole, Direction, Direction)]) {
+    pub(crate) fn traffic(&self, read_at: Timestamp, grown: &[Growth]) {
         let mut last = self.traffic.read_at.lock().unwrap_or_else(PoisonError::into_inner);
         if last.replace(read_at) == Some(read_at) {
             return;
@@ -271,6 +272,8 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use cidrift_proto::facts::Direction;
+
     use super::*;
 
     #[test]

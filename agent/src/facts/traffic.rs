@@ -41,11 +41,14 @@ pub fn traffic(kernel: &Kernel, roles: &Roles, host: &Host) -> Option<TrafficFac
     })
 }
 
+/// By how much devices of one role grew together: received and sent.
+pub type Growth = (LinkRole, Direction, Direction);
+
 /// By how much the devices of each role grew since the reading before; `None` before there are two.
-pub fn grown(kernel: &Kernel, roles: &Roles, host: &Host) -> Option<Vec<(LinkRole, Direction, Direction)>> {
+pub fn grown(kernel: &Kernel, roles: &Roles, host: &Host) -> Option<Vec<Growth>> {
     let traffic = host.traffic.get()?;
     let (_, before) = traffic.before.as_ref()?;
-    let mut sums: Vec<(LinkRole, Direction, Direction)> = Vec::new();
+    let mut sums: Vec<Growth> = Vec::new();
     for (role, device, counts) in on_the_way(kernel, roles, &traffic.now.devices) {
         let grown = counts.since(before.devices.get(device).copied().unwrap_or_default());
         match sums.iter_mut().find(|(known, ..)| *known == role) {

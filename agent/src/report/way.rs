@@ -290,7 +290,7 @@ mod tests {
         }
         assert_eq!(at("http://10.0.0.1").unwrap(), None);
         std::fs::write(&file, "a\u{1}b").unwrap();
-        assert!(at("https://h").unwrap_err().to_string().contains("no token"));
+        assert!(at("https://h").unwrap_err().to_string().contains("printable"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod run;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cidrift_proto::facts::{CniFacts, Direction, Gap, HostFacts, LinkRole};
+use cidrift_proto::facts::{CniFacts, Gap, HostFacts};
 use cidrift_proto::finding::Claim;
 use cidrift_proto::landing::{ForwardingEntry, Landing};
 use ipnet::IpNet;
@@ -280,7 +280,7 @@ impl Witness {
 
     /// When the counters were last read, and by how much they grew since the reading before, by what devices are to
     /// pod traffic; `None` before there are two.
-    pub fn traffic(&self, kernel: &Kernel) -> Option<(Timestamp, Vec<(LinkRole, Direction, Direction)>)> {
+    pub fn traffic(&self, kernel: &Kernel) -> Option<(Timestamp, Vec<facts::Growth>)> {
         Some((self.host.traffic.at, facts::grown(kernel, &self.roles, &self.host)?))
     }
 

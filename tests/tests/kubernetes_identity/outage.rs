@@ -84,6 +84,7 @@ impl<'a> Agent<'a> {
                 Whole {
                     entries: entries.clone(),
                     facts: HostFacts {
+                        traffic: None,
                         observed_at: Timestamp::UNIX_EPOCH,
                         kernel: "6.18".to_owned(),
                         links: Vec::new(),
