@@ -39,6 +39,7 @@ fn cli(state: &Path, listen: &str) -> Cli {
         state.to_str().unwrap(),
         "--cluster-cidr",
         "10.244.0.0/16",
+        "--plaintext",
     ])
 }
 
