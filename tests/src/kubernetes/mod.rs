@@ -45,6 +45,7 @@
 //! those of a real host); [`Node::root`] is the host's root seen from outside,
 //! [`Cluster::kubeconfig`] leads in through 127.0.0.1.
 
+pub mod audit;
 pub mod client;
 pub mod cluster;
 pub mod cni;

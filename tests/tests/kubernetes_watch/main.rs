@@ -12,7 +12,7 @@ mod world;
 
 use cidrift_aggregator::cluster::PlaneEvent;
 use cidrift_aggregator::cluster::objects::{Resource, Watched};
-use cidrift_lab::kubernetes::{Cni, Scenario, cni};
+use cidrift_lab::kubernetes::{Cni, Scenario, audit, cni};
 use cidrift_lab::require::{Need, have};
 use serde_json::json;
 
@@ -329,7 +329,7 @@ fn with_the_role_of_the_readme_nothing_is_refused_and_the_components_own_words_a
     );
     assert_eq!(&*pod.uid, uid);
 
-    let asked = role::asked(&cluster, "aggregator");
+    let asked = audit::asked(&cluster, "aggregator").unwrap();
     assert!(asked.refused.is_empty(), "{:#?}", asked.refused);
     // Where the first of Calico's groups is served, the other is not asked for.
     let mut rights = role::rights();

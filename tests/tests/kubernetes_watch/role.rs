@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use cidrift_lab::kubernetes::Cluster;
+use cidrift_lab::kubernetes::audit::Right;
 use serde_json::{Value, json};
 
 use crate::world::ask;
@@ -69,9 +70,6 @@ pub(crate) fn bind(cluster: &Cluster, user: &str, name: &str, rules: Value) {
     ask(cluster, "POST", &format!("{roles}/clusterrolebindings"), &binding);
 }
 
-/// A right: API group, resource (with its subresource), verb.
-pub(crate) type Right = (String, String, String);
-
 /// All rights that the README names.
 pub(crate) fn rights() -> BTreeSet<Right> {
     let mut all = BTreeSet::new();
@@ -83,43 +81,4 @@ pub(crate) fn rights() -> BTreeSet<Right> {
         }
     }
     all
-}
-
-/// What the API server's audit log says of a user.
-#[derive(Debug, Default)]
-pub(crate) struct Asked {
-    /// Rights that it made use of.
-    pub(crate) used: BTreeSet<Right>,
-    /// What was refused.
-    pub(crate) refused: Vec<String>,
-}
-
-/// Reads the audit log. Watches are noted when they end or, in stage ResponseStarted, when they begin.
-pub(crate) fn asked(cluster: &Cluster, user: &str) -> Asked {
-    let text = std::fs::read_to_string(&cluster.plane().audit_log).unwrap();
-    let mut asked = Asked::default();
-    for line in text.lines() {
-        // The last line may be half written.
-        let Ok(entry) = serde_json::from_str::<Value>(line) else {
-            continue;
-        };
-        if entry["user"]["username"] != user {
-            continue;
-        }
-        if entry["responseStatus"]["code"] == 403 {
-            asked.refused.push(line.to_owned());
-        }
-        let word = |at: &str| entry.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let Some(resource) = entry["objectRef"]["resource"].as_str() else {
-            continue;
-        };
-        let resource = match word("/objectRef/subresource") {
-            part if part.is_empty() => resource.to_owned(),
-            part => format!("{resource}/{part}"),
-        };
-        asked
-            .used
-            .insert((word("/objectRef/apiGroup"), resource, word("/verb")));
-    }
-    asked
 }
