@@ -100,7 +100,7 @@ async fn it_ends_with_2_and_says_what_to_do_where_it_cannot_ask() {
         let output = kubectl(&server).args(arguments).output().await.expect("it runs");
         let (code, text, errors) = ended(output);
         assert_eq!((code, text.as_str()), (2, ""), "{arguments:?}: {errors}");
-        assert!(errors.contains("port-forward"), "{errors}");
+        assert!(errors.contains("goes through the Kubernetes API"), "{errors}");
     }
     let output = kubectl(&server)
         .args(["explain", "PATH01"])

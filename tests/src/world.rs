@@ -29,6 +29,7 @@ impl World {
         };
         let identities: Vec<_> = world.topology.hosts.iter().map(|host| host.identity.clone()).collect();
         for identity in &identities {
+            world.furnish(&identity.name)?;
             for file in host_files::of(identity, plan.dataplane) {
                 world.apply(&file)?;
             }
@@ -37,6 +38,18 @@ impl World {
         }
         world.snapshot.write(&world.cluster_state())?;
         Ok(world)
+    }
+
+    /// Makes the directories that every host has: one that lacks them looks like one of which they are not mounted.
+    fn furnish(&self, host: &str) -> Result<(), Error> {
+        for directory in ["etc", "opt", "run", "usr", "var/lib", "var/log"] {
+            let directory = self.host_path(host, directory);
+            std::fs::create_dir_all(&directory).map_err(|source| Error::Io {
+                what: format!("make {}", directory.display()),
+                source,
+            })?;
+        }
+        Ok(())
     }
 
     /// The file that stands in for the API server.
