@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use cidrift_agent::observe::addresses::{AddressReader, Addresses};
 use cidrift_agent::observe::root::HostRoot;
+use cidrift_agent::view::growth::LeaseHistory;
 use cidrift_agent::view::host::{Lease, RangeSet};
 use cidrift_lab::kubernetes::tools::CNI_PLUGINS;
 use cidrift_lab::require::{Need, have};
@@ -202,4 +203,34 @@ fn an_empty_lease_is_taken_for_good() {
     );
     network.run("DEL", &id(1)).unwrap();
     assert_eq!(lines(&network.leases()), ["10.244.7.2 "]);
+}
+
+/// Half an hour of a clock of its own, in which pods come faster than they go.
+#[test]
+fn its_leases_are_counted_as_they_grow() {
+    if !have(Need::Containerd) {
+        return;
+    }
+    let mut network = Network::new(json!({"ranges": [[{"subnet": "10.244.7.0/24"}], [{"subnet": "fd00:7::/64"}]]}));
+    let sets = network.sets();
+    let mut history = LeaseHistory::default();
+    network.run("ADD", &id(1000)).unwrap();
+    for minute in 0..=20_u32 {
+        network.run("ADD", &id(minute.into())).unwrap();
+        if minute % 4 == 1 {
+            network.run("DEL", &id((minute - 1).into())).unwrap();
+            // What has gone is told once more.
+            network.leases();
+        }
+        let leases = network.leases();
+        let at = Timestamp::from_second(i64::from(minute) * 60).unwrap();
+        history.note(NETWORK, &sets, &leases, at);
+    }
+    let growth: Vec<_> = history
+        .growth()
+        .iter()
+        .map(|row| (row.set.to_string(), row.over.as_mins(), row.before, row.now))
+        .collect();
+    let wanted = |set: &RangeSet| (set.to_string(), 20, 2, 17);
+    assert_eq!(growth, [wanted(&sets[0]), wanted(&sets[1])]);
 }

@@ -1,6 +1,7 @@
 //! HOST05 addresses-low: the addresses that host-local can give out are nearly gone, leaked, or about to be given twice.
 
 mod account;
+mod pace;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Severity};
@@ -72,7 +73,7 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
 
 /// The network that pods are given addresses of, and what it hands out of. `None` where host-local does not allocate,
 /// or it is not known what.
-fn pool(case: &Case<'_>, judged: &mut Judged) -> Option<(String, Vec<RangeSet>)> {
+pub(super) fn pool(case: &Case<'_>, judged: &mut Judged) -> Option<(String, Vec<RangeSet>)> {
     let cni = case.input.cni;
     let config = cni.chosen.as_ref()?;
     let ipam = config.ipam.as_deref();
@@ -280,6 +281,12 @@ impl Wrong<'_> {
                 account.network, set.taken, set.usable, set.set
             );
             says.evidence.push(case.input.observed_evidence(&host.leases, text));
+            let mut growth = case.input.lease_growth.iter();
+            if let Some(growth) = growth.find(|row| row.network == account.network && row.set == *set.set) {
+                let mut row = case.input.observed_evidence(&host.leases, pace::words(growth));
+                row.observed_at = Some(growth.at);
+                says.evidence.push(row);
+            }
         }
         if let Some(sandboxes) = account.sandboxes {
             let text = format!(

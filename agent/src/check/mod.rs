@@ -30,6 +30,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::resolve::Fib;
+use crate::view::growth::LeaseGrowth;
+use crate::view::host::RangeSet;
 use crate::view::{Host, Kernel, Link, Missing, Observed};
 
 pub use self::model::{Delivery, Model, Ranges, model};
@@ -131,6 +133,8 @@ pub struct Input<'a> {
     pub lookup: &'a dyn Lookup,
     /// Processes, runtime, leases, logs, settings.
     pub host: &'a Host,
+    /// How leases grew, where that was watched for long enough.
+    pub lease_growth: &'a [LeaseGrowth],
     /// The clock: when this is judged.
     pub now: Timestamp,
 }
@@ -167,6 +171,18 @@ pub fn check(input: &Input<'_>) -> Judged {
     judged.claims.sort_by_key(|claim| claim.code);
     judged.unjudged.sort_by_key(|row| row.code);
     judged
+}
+
+/// The network that pods are given addresses of and the sets that host-local hands out of for it, as HOST05 judges them.
+/// `None` where it does not judge.
+pub fn pool(input: &Input<'_>) -> Option<(String, Vec<RangeSet>)> {
+    let (expectation, model) = preconditions(input).ok()?;
+    let case = Case {
+        input,
+        expectation,
+        model: &model,
+    };
+    addresses::pool(&case, &mut Judged::default())
 }
 
 fn by_pod_cidr(input: &Input<'_>, judged: &mut Judged) {

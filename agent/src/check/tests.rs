@@ -277,6 +277,7 @@ impl Host {
             cni_changed_at: Some(at(2)),
             lookup: &self.rows,
             host: other,
+            lease_growth: &[],
             now,
         })
     }

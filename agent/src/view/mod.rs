@@ -2,6 +2,7 @@
 //! Nothing here knows netlink messages or file formats.
 
 pub mod changes;
+pub mod growth;
 pub mod host;
 pub mod kernel;
 mod range;

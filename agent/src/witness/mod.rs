@@ -17,6 +17,7 @@ use crate::check::{self, Judged};
 use crate::facts;
 use crate::report::{Expectation, Update, Whole};
 use crate::resolve::{Diff, Fib, Roles, Scope, roles};
+use crate::view::growth::LeaseHistory;
 use crate::view::{Changes, Host, Kernel};
 
 /// Denied losses that are kept apart. More than a few mean that this program is
@@ -38,6 +39,7 @@ pub struct Witness {
     cni_changed_at: Option<Timestamp>,
     links_changed_at: Option<Timestamp>,
     host: Arc<Host>,
+    leases: LeaseHistory,
     /// What of the kernel's state cannot be had.
     kernel_gaps: Vec<Gap>,
     /// Landings cannot be relied on, because of `kernel_gaps`.
@@ -92,6 +94,7 @@ impl Witness {
             cni_changed_at: None,
             links_changed_at: None,
             host: Arc::default(),
+            leases: LeaseHistory::default(),
             kernel_gaps: Vec::new(),
             blind: true,
             roles: Roles::new(),
@@ -234,6 +237,7 @@ impl Witness {
 
     /// What is to be told: these entries, and what else has changed. `None`: nothing.
     pub fn tell(&mut self, seen: Seen<'_>, diff: Diff, observed_at: Timestamp, now: Timestamp) -> Option<Update> {
+        self.count_leases(seen, now);
         let input = self.input(seen, now);
         let judged = check::check(&input);
         let facts = self.facts(&input, &judged, now);
@@ -259,6 +263,16 @@ impl Witness {
         }
         self.told.revision = revision;
         Some(update)
+    }
+
+    fn count_leases(&mut self, seen: Seen<'_>, now: Timestamp) {
+        let host = Arc::clone(&self.host);
+        let Some(leases) = host.leases.get().filter(|_| self.leases.is_due(host.leases.at)) else {
+            return;
+        };
+        if let Some((network, sets)) = check::pool(&self.input(seen, now)) {
+            self.leases.note(&network, &sets, leases, host.leases.at);
+        }
     }
 
     /// Everything that was told.
@@ -306,6 +320,7 @@ impl Witness {
             cni_changed_at: self.cni_changed_at,
             lookup: self,
             host: &self.host,
+            lease_growth: self.leases.growth(),
             now,
         }
     }

@@ -6,7 +6,7 @@ use cidrift_proto::finding::{Evidence, Severity, Trigger};
 use cidrift_proto::signature::Signature;
 
 use super::*;
-use crate::view::host::{FailureClass, Failures};
+use crate::view::host::{FailureClass, Failures, Lease, RangeSet};
 use crate::view::{Hop, Hops, Link, LinkAddress, LinkDetail, Observed, Route, RouteKind, Rule, RuleAction};
 
 fn at(second: i64) -> Timestamp {
@@ -207,6 +207,71 @@ fn failing_sandboxes_are_told() {
     }));
     round(&mut witness, &kernel(true), &wide(2));
     assert!(witness.whole().claims.iter().any(|claim| claim.code == Code::Sand01));
+}
+
+/// A host that has given out this many addresses of its range.
+fn leased(second: i64, count: u8) -> Arc<Host> {
+    let lease = |number: u8| Lease {
+        network: "pods".into(),
+        address: [10, 244, 1, number].into(),
+        container: "0".repeat(64),
+        given_at: Some(at(0)),
+    };
+    let range = RangeSet::whole("10.244.1.0/24".parse().unwrap()).unwrap();
+    Arc::new(Host {
+        ranges: Observed::seen(at(second), "/etc/cni/net.d/10-bridge.conflist", vec![range]),
+        leases: Observed::seen(at(second), "/var/lib/cni/networks", (2..2 + count).map(lease).collect()),
+        ..Host::bare(at(second))
+    })
+}
+
+fn growth_told(witness: &Witness) -> Option<String> {
+    let claims = witness.whole().claims;
+    let low = claims.iter().find(|claim| claim.code == Code::Host05)?;
+    let row = low
+        .evidence
+        .iter()
+        .find(|row| row.text.contains(" grow") || row.text.contains(" grew"))?;
+    Some(row.text.clone())
+}
+
+#[test]
+fn how_leases_grew_changes_a_claim_every_ten_minutes_at_most() {
+    let mut witness = witness();
+    let mut told = Vec::new();
+    for second in (0..=2 * 3600).step_by(10) {
+        witness.host(leased(second, 240));
+        let update = round(&mut witness, &kernel(true), &Changes::none(at(second)));
+        if update.is_some_and(|update| update.claims.is_some()) {
+            told.push((second / 60, growth_told(&witness)));
+        }
+    }
+    let flat = |window: &str| Some(format!("10.244.1.1-10.244.1.254 did not grow in the last {window}"));
+    assert_eq!(
+        told,
+        [
+            (0, None),
+            (10, flat("10 min")),
+            (20, flat("20 min")),
+            (30, flat("30 min")),
+            (40, flat("40 min")),
+            (50, flat("50 min")),
+            (60, flat("hour")),
+        ]
+    );
+}
+
+#[test]
+fn leases_are_counted_before_they_are_too_many() {
+    let mut witness = witness();
+    for minute in 0..30 {
+        witness.host(leased(minute * 60, 200 + u8::try_from(minute).unwrap()));
+        round(&mut witness, &kernel(true), &Changes::none(at(minute * 60)));
+    }
+    assert_eq!(
+        growth_told(&witness).unwrap(),
+        "10.244.1.1-10.244.1.254 grew by 20 leases in the last 20 min; at that pace it is full in about 30 min"
+    );
 }
 
 #[test]

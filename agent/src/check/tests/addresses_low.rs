@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use cidrift_proto::finding::Severity;
+use jiff::SignedDuration;
 
 use super::pods_outside_cidr::{Node, id};
 use super::*;
+use crate::view::growth::LeaseGrowth;
 use crate::view::host::{Process, Program, RangeSet, Setting};
 
 const CODE: Code = Code::Host05;
@@ -249,4 +251,35 @@ fn far_more_addresses_than_pods_are_not_taken_for_a_full_node() {
     assert!(claim.remedy.starts_with("Wait some minutes"), "{claim:?}");
     let full = running(node("10.244.1.0/28"), 2..=14).judge(CODE).claims.remove(0);
     assert!(full.cause.starts_with("As many pods run here"), "{full:?}");
+}
+
+#[test]
+fn how_the_range_grew_is_told_beside_it_as_of_when_it_was_concluded() {
+    let growth = |network: &str, range: &str| LeaseGrowth {
+        network: network.into(),
+        set: RangeSet::whole(net(range)).unwrap(),
+        at: at(400),
+        over: SignedDuration::from_mins(31),
+        before: 200,
+        now: 240,
+    };
+    let low = running(node("10.244.1.0/24"), 2..=244).with(|node| {
+        node.growth = vec![
+            growth("podman", "10.244.1.0/24"),
+            growth("cbr0", "10.244.9.0/24"),
+            growth("cbr0", "10.244.1.0/24"),
+        ];
+    });
+    let claim = low.judge(CODE).claims.remove(0);
+    let told: Vec<_> = claim.evidence.iter().filter(|row| row.text.contains("grew")).collect();
+    assert_eq!(told.len(), 1, "{claim:?}");
+    assert_eq!(
+        told[0].text,
+        "10.244.1.1-10.244.1.254 grew by 40 leases in the last 30 min; at that pace it is full in about 10 min"
+    );
+    assert_eq!(told[0].observed_at, Some(at(400)));
+    // It is no fault by itself.
+    running(node("10.244.1.0/24"), 2..=20)
+        .with(|node| node.growth = vec![growth("cbr0", "10.244.1.0/24")])
+        .assert_silent(CODE);
 }

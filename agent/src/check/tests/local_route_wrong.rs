@@ -52,6 +52,7 @@ fn parts_count_where_they_leave_nothing_to_the_whole() {
         cni_changed_at: None,
         lookup: &Halves,
         host: &crate::view::Host::bare(Timestamp::UNIX_EPOCH),
+        lease_growth: &[],
         now: Timestamp::UNIX_EPOCH,
     });
     assert_eq!(judged.claims[0].affected_total, 2);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::view;
 use crate::view::Observed;
+use crate::view::growth::LeaseGrowth;
 use crate::view::host::{CachedResult, Lease, Sandbox};
 
 /// A host, and the pods on it.
@@ -12,6 +13,7 @@ use crate::view::host::{CachedResult, Lease, Sandbox};
 pub(super) struct Node {
     pub(super) host: Host,
     pub(super) seen: view::Host,
+    pub(super) growth: Vec<LeaseGrowth>,
     pub(super) now: Timestamp,
 }
 
@@ -29,6 +31,7 @@ impl Node {
         Self {
             host,
             seen,
+            growth: Vec::new(),
             now: at(10),
         }
     }
@@ -101,6 +104,7 @@ impl Node {
             cni_changed_at: Some(at(2)),
             lookup: &host.rows,
             host: &self.seen,
+            lease_growth: &self.growth,
             now: self.now,
         }
     }

@@ -50,6 +50,7 @@ fn judge_at(host: &Host, told: &crate::view::Host, now: Timestamp) -> Judged {
         cni_changed_at: None,
         lookup: &host.rows,
         host: told,
+        lease_growth: &[],
         now,
     });
     judged.claims.retain(|claim| claim.code == Code::Host09);

@@ -63,6 +63,7 @@ impl Node {
             cni_changed_at: Some(at(2)),
             lookup: &fib,
             host: &host,
+            lease_growth: &[],
             now: at(11),
         });
         judged.claims.retain(|claim| claim.code == Code::Host11);

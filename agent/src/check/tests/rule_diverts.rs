@@ -79,6 +79,7 @@ impl Node {
             cni_changed_at: Some(at(2)),
             lookup: &fib,
             host: &crate::view::Host::bare(at(8)),
+            lease_growth: &[],
             now: at(11),
         });
         judged.claims.retain(|claim| claim.code == Code::Host10);

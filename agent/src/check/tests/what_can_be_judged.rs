@@ -24,6 +24,7 @@ fn without_an_expectation_nothing_is_judged() {
         cni_changed_at: None,
         lookup: &host.rows,
         host: &crate::view::Host::bare(Timestamp::UNIX_EPOCH),
+        lease_growth: &[],
         now: Timestamp::UNIX_EPOCH,
     });
     assert_eq!((judged.claims.len(), judged.unjudged.len()), (0, 6));

@@ -95,6 +95,7 @@ impl Host {
             cni_changed_at: None,
             lookup: &fib,
             host: &host,
+            lease_growth: &[],
             now,
         };
         report(&input, self.problems.clone(), now)

@@ -116,6 +116,7 @@ fn look(subnet: &str, bridge: &str, landing: Landing, told: Option<Expectation>,
         cni_changed_at: None,
         lookup: &One(landing),
         host: &crate::view::Host::bare(Timestamp::UNIX_EPOCH),
+        lease_growth: &[],
         now: Timestamp::UNIX_EPOCH,
     };
     report(&input, problems, at())

@@ -165,6 +165,7 @@ impl Node {
             cni_changed_at: Some(at(2)),
             lookup: &self.net.rows,
             host: &self.host,
+            lease_growth: &[],
             now: self.now,
         });
         judged.claims.retain(|claim| claim.code == Code::Host06);
