@@ -52,7 +52,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DIR")]
     pub cni_dir: Option<PathBuf>,
 
-    /// Read the Node from a file with what `kubectl get nodes -o yaml` prints
+    /// Read the Node from a file with what `kubectl get nodes -o yaml` prints; "-" for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kubeconfig", "pod_cidrs"])]
     pub cluster_state: Option<PathBuf>,
 
