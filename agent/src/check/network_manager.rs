@@ -1,14 +1,18 @@
 //! HOST11 routes-at-risk: a network manager may remove what the CNI makes.
 //!
 //! Nothing is lost yet, so it must be certain that something would be: a manager that is set to remove what it did not
-//! make, and a route, a rule or a device of the CNI's that it has its hands on.
+//! make, and a route, a rule or a device of the CNI's that it has its hands on. Where nothing but routes is at risk and
+//! the CNI is seen to write them again by itself, it is an information.
+
+mod again;
 
 use std::collections::BTreeSet;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::{Affected, Evidence};
+use cidrift_proto::finding::{Affected, Evidence, Severity};
 use ipnet::IpNet;
 
+use self::again::{Again, again};
 use super::{Input, Judged, Says, list};
 use crate::resolve::devices;
 use crate::view::host::NetworkManager;
@@ -42,6 +46,7 @@ struct Risk<'a> {
     what: String,
     affected: Vec<Affected>,
     evidence: Vec<Evidence>,
+    again: Again,
 }
 
 pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
@@ -65,7 +70,12 @@ pub(super) fn judge(input: &Input<'_>, judged: &mut Judged) {
     if risks.is_empty() {
         return;
     }
-    judged.claims.push(input.claim(CODE, says(input, risks), None));
+    let lasting = (risks.iter()).any(|risk| !matches!(risk.again, Again::Written { .. }));
+    let mut claim = input.claim(CODE, says(input, risks), None);
+    if !lasting {
+        claim.severity = Severity::Info;
+    }
+    judged.claims.push(claim);
 }
 
 fn risk<'a>(input: &Input<'_>, manager: &'a NetworkManager) -> Option<Risk<'a>> {
@@ -128,6 +138,7 @@ fn routes_at_risk<'a>(input: &Input<'_>, manager: &'a NetworkManager) -> Option<
             first.protocol,
             first.table
         ))],
+        again: again(input, &routes),
     })
 }
 
@@ -163,6 +174,7 @@ fn rules_at_risk<'a>(input: &Input<'_>, manager: &'a NetworkManager) -> Option<R
             })
             .collect(),
         evidence: vec![input.kernel_evidence(format!("rule: {}", line(first)))],
+        again: Again::Lost,
     })
 }
 
@@ -196,6 +208,7 @@ fn devices_at_risk<'a>(input: &Input<'_>, manager: &'a NetworkManager) -> Option
             })
             .collect(),
         evidence: Vec::new(),
+        again: Again::Lost,
     })
 }
 
@@ -240,7 +253,12 @@ fn says(input: &Input<'_>, risks: Vec<Risk<'_>>) -> Says {
              general reload",
         );
     }
-    let what: Vec<&str> = risks.iter().map(|risk| risk.what.as_str()).collect();
+    let what: Vec<String> = (risks.iter())
+        .map(|risk| match &risk.again {
+            Again::Written { says, .. } => format!("{}; {says}", risk.what),
+            Again::Unseen(_) | Again::Lost => risk.what.clone(),
+        })
+        .collect();
     let summary = format!(
         "{} may remove what the CNI made: {}",
         names.join(" and "),
@@ -257,12 +275,20 @@ fn says(input: &Input<'_>, risks: Vec<Risk<'_>>) -> Says {
         }
     };
     evidence.extend(risks.iter().flat_map(|risk| risk.evidence.iter().cloned()));
+    let mut unseen = Vec::new();
+    for risk in &risks {
+        match &risk.again {
+            Again::Written { evidence: runs, .. } => evidence.push(runs.clone()),
+            Again::Unseen(why) => unseen.push(why.clone()),
+            Again::Lost => {}
+        }
+    }
     Says {
         summary,
         affected: risks.into_iter().flat_map(|risk| risk.affected).collect(),
         evidence,
+        unseen,
         cause: cause.to_owned(),
         remedy: format!("On the node: {}.", steps.join("; ")),
-        ..Says::default()
     }
 }

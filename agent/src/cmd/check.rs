@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{Compared, TrafficFact};
-use cidrift_proto::finding::Claim;
+use cidrift_proto::finding::{Claim, Severity};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -38,7 +38,9 @@ const CONFIRMATIONS: usize = 3;
 
 /// Options of `check`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Exit status: 0 all judged and healthy, 1 findings, 2 something could not be judged.")]
+#[command(
+    after_help = "Exit status: 0 all judged and healthy (or only information), 1 findings, 2 something could not be judged."
+)]
 pub struct CheckArgs {
     /// Name of this host's Node [default: the host name]
     #[arg(long, env = "CIDRIFT_NODE_NAME")]
@@ -52,7 +54,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DIR")]
     pub cni_dir: Option<PathBuf>,
 
-    /// Read the Node from a file with what `kubectl get nodes -o yaml` prints
+    /// Read the Node from a file with what `kubectl get nodes -o yaml` prints; "-" for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kubeconfig", "pod_cidrs"])]
     pub cluster_state: Option<PathBuf>,
 
@@ -164,6 +166,18 @@ fn ids(report: &Report) -> impl Iterator<Item = String> + '_ {
     report.findings.iter().map(Claim::id)
 }
 
+/// What may not be read is nothing that is wrong with the host, and neither is what is good to know.
+fn outcome(claims: &[Claim], whole: bool) -> Outcome {
+    let faults = || claims.iter().filter(|claim| claim.severity > Severity::Info);
+    let wrong = faults().any(|claim| claim.code != Code::Seen02);
+    let seen = faults().next().is_none() && whole;
+    match (!wrong, seen) {
+        (false, _) => Outcome::Findings,
+        (true, true) => Outcome::Healthy,
+        (true, false) => Outcome::Unknown,
+    }
+}
+
 /// Judges and sums up.
 fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Report {
     let mut judged = check::check(input);
@@ -176,14 +190,7 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         problems.extend(input.cni.problem.clone());
         problems.extend(input.kernel_gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)));
     }
-    // What may not be read is nothing that is wrong with the host.
-    let wrong = judged.claims.iter().any(|claim| claim.code != Code::Seen02);
-    let seen = judged.claims.is_empty() && judged.unjudged.is_empty() && problems.is_empty();
-    let outcome = match (!wrong, seen) {
-        (false, _) => Outcome::Findings,
-        (true, true) => Outcome::Healthy,
-        (true, false) => Outcome::Unknown,
-    };
+    let outcome = outcome(&judged.claims, judged.unjudged.is_empty() && problems.is_empty());
     let internal_ips = input.expectation.map_or(&[][..], |told| &told.internal_ips);
     Report {
         node: input.node.to_owned(),

@@ -1,7 +1,8 @@
 //! What the control plane says of one Node, for a single look: from a snapshot
-//! file, or from the API server with the kubelet's own kubeconfig.
+//! file or a pipe, or from the API server with the kubelet's own kubeconfig.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -115,23 +116,38 @@ fn hint(permission: bool) -> &'static str {
 }
 
 /// Finds the Node in a file with what `kubectl get nodes -o yaml` (or json)
-/// prints: a List, one Node, or several documents. `None`: it is not in there.
-pub fn from_cluster_state(path: &Path, node: &str) -> Result<Option<NodeFacts>, NodeError> {
-    let shown = path.display().to_string();
-    let unreadable = |reason: String| NodeError::Unreadable {
+/// prints: a List, one Node, or several documents. "-" is standard input. `None`: it is not in there. Also says what was read.
+pub fn from_cluster_state(path: &Path, node: &str) -> Result<(Option<NodeFacts>, String), NodeError> {
+    let (shown, opened): (String, io::Result<Box<dyn Read>>) = match path == Path::new("-") {
+        true => ("standard input".to_owned(), Ok(Box::new(io::stdin().lock()))),
+        // A person names it: it may well be a pipe (`<(kubectl …)`), whose writer is waited for.
+        false => (
+            path.display().to_string(),
+            File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
+        ),
+    };
+    let text = opened.map_err(|error| error.to_string()).and_then(whole);
+    let text = text.map_err(|reason| NodeError::Unreadable {
         path: shown.clone(),
         reason,
-    };
-    let (bytes, _) = HostRoot::new("/")
-        .read(path, SNAPSHOT_LIMIT)
-        .map_err(|error| unreadable(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))?;
+    })?;
     let documents = parse(&text).map_err(|reason| NodeError::NotASnapshot {
         path: shown.clone(),
         reason,
     })?;
     let found = documents.iter().flat_map(nodes).find(|value| name(value) == Some(node));
-    found.map(|value| facts(value, node)).transpose()
+    Ok((found.map(|value| facts(value, node)).transpose()?, shown))
+}
+
+/// All of a text, or why there is none.
+fn whole(from: impl Read) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = from.take(SNAPSHOT_LIMIT + 1).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > SNAPSHOT_LIMIT {
+        return Err(format!("it is longer than {} MiB", SNAPSHOT_LIMIT >> 20));
+    }
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
 fn parse(text: &str) -> Result<Vec<Value>, String> {
@@ -314,7 +330,7 @@ async fn config(root: &HostRoot, path: &Path) -> Result<Config, NodeError> {
         .resolve(path)
         .map_err(|error| broken(error.to_string(), denied(&error)))?;
     // Asked first for the reason: kube's own error does not tell a missing right apart.
-    std::fs::File::open(&at).map_err(|error| broken(error.to_string(), denied(&error)))?;
+    File::open(&at).map_err(|error| broken(error.to_string(), denied(&error)))?;
     let mut kubeconfig = Kubeconfig::read_from(&at).map_err(|error| broken(chain(&error), false))?;
     if root.base() != Path::new("/") {
         below(root, &mut kubeconfig).map_err(|reason| broken(reason, false))?;

@@ -191,7 +191,9 @@ pub(super) const HOST11: Entry = Entry {
         it starts or configures a device anew (a bond's port that changes its state is enough), unless it is told to leave them: all \
         rules, and routes by the devices that it configures, as host-gw, kindnet, BGP and the clouds' CNIs make them over the uplink. \
         NetworkManager does the like with the CNI's own devices where it manages them. The pods' routes are then gone at a moment that \
-        has nothing to do with Kubernetes, and a CNI that does not check them again never brings them back.",
+        has nothing to do with Kubernetes, and a CNI that does not check them again never brings them back. One that is seen to check \
+        them (flannel's host-gw and ipip, kind's kindnet: every 10 s; kube-router: 60 s; Calico's BIRD and Felix: 2 and 90 s) makes \
+        this an information: pods are cut off for that long at most.",
     causes: &[
         "systemd-networkd with its defaults: ManageForeignRoutes=yes and ManageForeignRoutingPolicyRules=yes.",
         "A .network file that matches the CNI's devices too ([Match] Name=*).",

@@ -13,6 +13,7 @@ mod exhausted;
 mod family;
 mod flannel;
 mod node;
+mod proxy;
 mod raced;
 mod range_changed;
 mod reborn;

@@ -1,5 +1,7 @@
 //! HOST11.
 
+mod again;
+
 use super::*;
 use crate::resolve::fixture::{self, add, add_link, add_rule, link, rule};
 use crate::resolve::{Fib, Scope};
@@ -12,6 +14,8 @@ struct Node {
     cni: CniFacts,
     managers: Observed<Vec<NetworkManager>>,
     interest: Vec<IpNet>,
+    /// What else is seen of the host.
+    seen: crate::view::Host,
 }
 
 fn networkd(key: &str, devices: &[&str]) -> NetworkManager {
@@ -33,6 +37,7 @@ impl Node {
             cni: Host::flannel().cni,
             managers: Observed::seen(at(8), "systemd-networkd and NetworkManager", managers),
             interest: nets(&["10.244.0.0/16"]),
+            seen: crate::view::Host::bare(at(8)),
         }
     }
 
@@ -49,7 +54,7 @@ impl Node {
             ..Scope::default()
         });
         fib.rebuild(&self.kernel, at(5));
-        let mut host = crate::view::Host::bare(at(8));
+        let mut host = self.seen.clone();
         host.managers = self.managers.clone();
         let mut judged = check(&Input {
             node: "node-a",

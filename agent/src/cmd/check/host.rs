@@ -143,7 +143,7 @@ async fn expect(args: &CheckArgs, root: &HostRoot, node: &str) -> Result<(Expect
         return Ok((expectation, Vec::new()));
     }
     let (facts, from) = match &args.cluster_state {
-        Some(path) => (node::from_cluster_state(path, node)?, path.display().to_string()),
+        Some(path) => node::from_cluster_state(path, node)?,
         None => node::from_kubeconfig(root, args.kubeconfig.as_deref(), node).await?,
     };
     let expectation = Expectation {

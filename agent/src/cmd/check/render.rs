@@ -2,6 +2,7 @@
 //! would put them, then what could not be judged.
 
 mod traffic;
+mod wrap;
 
 use std::fmt::Write;
 
@@ -10,35 +11,42 @@ use cidrift_proto::finding::Claim;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
+use self::wrap::wrap;
 use super::{Outcome, Report};
 use crate::check::by_reason;
 
 /// Columns that are filled where the output is no terminal.
 const WIDTH: u16 = 120;
 
+/// Columns that sentences fill at least and at most, on whichever terminal: with less every word has its own line, and
+/// nobody reads longer ones.
+const SENTENCES: (usize, usize) = (40, WIDTH as usize);
+
 pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
+    let (least, most) = SENTENCES;
+    let width = Table::new().width().unwrap_or(WIDTH);
     // Writing into a String cannot fail.
-    let _ = write(&mut out, report);
+    let _ = write(&mut out, report, usize::from(width).clamp(least, most));
     out
 }
 
-fn write(out: &mut String, report: &Report) -> std::fmt::Result {
+fn write(out: &mut String, report: &Report, width: usize) -> std::fmt::Result {
     writeln!(out, "{}", headline(report))?;
     writeln!(out, "\n{}\n", table(&report.compared))?;
     if let Some(traffic) = &report.traffic {
         writeln!(out, "{}\n", traffic::table(traffic))?;
     }
     for problem in &report.problems {
-        writeln!(out, "problem: {problem}\n")?;
+        writeln!(out, "{}", wrap("problem: ", "  ", problem, width))?;
     }
     for claim in &report.findings {
-        finding(out, claim)?;
+        finding(out, claim, width)?;
     }
     if !report.unjudged.is_empty() {
         writeln!(out, "could not be judged:")?;
         for (codes, reason) in by_reason(&report.unjudged) {
-            writeln!(out, "  {codes}: {reason}")?;
+            out.push_str(&wrap("  ", "    ", &format!("{codes}: {reason}"), width));
         }
     }
     Ok(())
@@ -75,9 +83,9 @@ fn table(rows: &[Compared]) -> String {
     table.trim_fmt()
 }
 
-fn finding(out: &mut String, claim: &Claim) -> std::fmt::Result {
+fn finding(out: &mut String, claim: &Claim, width: usize) -> std::fmt::Result {
     writeln!(out, "{}[{}]: {}", claim.severity, claim.code, claim.code.entry().name)?;
-    writeln!(out, "  {}", claim.summary)?;
+    out.push_str(&wrap("  ", "  ", &claim.summary, width));
     let mut source = None;
     for row in &claim.evidence {
         if source != Some(&row.source) {
@@ -85,11 +93,12 @@ fn finding(out: &mut String, claim: &Claim) -> std::fmt::Result {
             writeln!(out, "  --> {}{at}", row.source)?;
             source = Some(&row.source);
         }
+        // As the host has it: lines of files, routes.
         writeln!(out, "   |  {}", row.text)?;
     }
     for unseen in &claim.unseen {
-        writeln!(out, "   = not seen: {unseen}")?;
+        out.push_str(&wrap("   = not seen: ", "     ", unseen, width));
     }
-    writeln!(out, "   = why: {}", claim.cause)?;
-    writeln!(out, "   = help: {}\n", claim.remedy)
+    out.push_str(&wrap("   = why: ", "     ", &claim.cause, width));
+    writeln!(out, "{}", wrap("   = help: ", "     ", &claim.remedy, width))
 }

@@ -189,6 +189,17 @@ fn programs_get_the_same_in_json_and_yaml() {
 }
 
 #[test]
+fn what_is_good_to_know_is_no_finding_and_hides_nothing_unknown() {
+    let broken = look("10.244.7.0/24", "10.244.7.1/24", on_bridge(), told(), vec![]);
+    let mut claim = broken.findings[0].clone();
+    assert_eq!(outcome(std::slice::from_ref(&claim), true), Outcome::Findings);
+    claim.severity = Severity::Info;
+    assert_eq!(outcome(std::slice::from_ref(&claim), true), Outcome::Healthy);
+    assert_eq!(outcome(std::slice::from_ref(&claim), false), Outcome::Unknown);
+    assert_eq!(outcome(&[claim, broken.findings[1].clone()], true), Outcome::Findings);
+}
+
+#[test]
 fn options_that_contradict_each_other_are_refused() {
     let parse = |args: &[&str]| Program::try_parse_from([&["check"], args].concat()).map(|program| program.args);
     assert!(parse(&["--pod-cidr", "10.1.0.0/24", "--cluster-state", "nodes.yaml"]).is_err());

@@ -32,7 +32,7 @@ items:
 fn read(text: &str) -> Result<Option<NodeFacts>, NodeError> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    from_cluster_state(file.path(), "node-a")
+    from_cluster_state(file.path(), "node-a").map(|(facts, _)| facts)
 }
 
 #[test]
@@ -53,6 +53,20 @@ fn a_list_a_single_node_and_several_documents_are_read() {
     assert_eq!(read(&several).unwrap().unwrap().pod_cidrs, facts.pod_cidrs[..1]);
     let json = r#"{"kind": "NodeList", "items": [{"metadata": {"name": "node-a"}, "spec": {}}]}"#;
     assert_eq!(read(json).unwrap().unwrap().pod_cidrs, []);
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end() {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // More than a pipe holds: the writer has to be waited for.
+    let text = format!("# {}\n{LIST}", "x".repeat(200_000));
+    let writing = std::thread::spawn(move || writer.write_all(text.as_bytes()));
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    let (facts, from) = from_cluster_state(Path::new(&path), "node-a").unwrap();
+    writing.join().unwrap().unwrap();
+    assert_eq!((facts, from), (read(LIST).unwrap(), path));
 }
 
 #[test]

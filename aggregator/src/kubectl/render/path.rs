@@ -8,9 +8,13 @@ use super::node::ink;
 use super::text::wrap;
 use crate::query::answer::PathAnswer;
 
-/// Both ways.
+/// Both ways; of a node to itself there is only one.
 pub fn path(path: &PathAnswer, look: &Look) -> String {
     let mut out = way(&path.from, &path.to, &path.forward, look);
+    // Pods of one node may lie in different CIDRs of it: then there are two ways after all.
+    if path.from == path.to && path.forward == path.backward {
+        return out;
+    }
     out.push('\n');
     out += &way(&path.to, &path.from, &path.backward, look);
     out

@@ -1,7 +1,7 @@
 pub(super) mod samples;
 
 use cidrift_proto::catalogue::{CATALOGUE, Code};
-use cidrift_proto::verdict::Verdict;
+use cidrift_proto::verdict::{CidrVerdict, Verdict};
 use insta::assert_snapshot;
 use proptest::prelude::*;
 
@@ -186,6 +186,25 @@ fn a_path_is_shown_both_ways() {
     };
     assert_eq!(answer.health, Health::Findings);
     assert_snapshot!(narrow(path(&answer, &TABLE)));
+}
+
+#[test]
+fn a_path_of_a_node_to_itself_is_shown_once() {
+    let verdicts = every_verdict()[0].verdicts[..2].to_vec();
+    let shown = |forward: &[CidrVerdict], backward: &[CidrVerdict]| {
+        let answer = PathAnswer {
+            from: "node-a".into(),
+            to: "node-a".into(),
+            health: PathAnswer::judge(forward, backward),
+            forward: forward.to_vec(),
+            backward: backward.to_vec(),
+        };
+        path(&answer, &TABLE).matches("node-a -> node-a").count()
+    };
+    assert_eq!(shown(&verdicts, &verdicts), 1);
+    assert_eq!(shown(&[], &[]), 1);
+    // Asked for by addresses in two of its CIDRs.
+    assert_eq!(shown(&verdicts[..1], &verdicts[1..]), 2);
 }
 
 #[test]
