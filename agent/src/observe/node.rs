@@ -151,6 +151,10 @@ fn whole(from: impl Read) -> Result<String, String> {
 }
 
 fn parse(text: &str) -> Result<Vec<Value>, String> {
+    // What a kubectl that failed leaves in a pipe.
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
     if text.trim_start().starts_with('{') {
         let documents = serde_json::Deserializer::from_str(text).into_iter();
         return documents.collect::<Result<_, _>>().map_err(|error| error.to_string());

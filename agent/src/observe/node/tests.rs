@@ -67,6 +67,8 @@ fn a_pipe_is_read_to_its_end() {
     let (facts, from) = from_cluster_state(Path::new(&path), "node-a").unwrap();
     writing.join().unwrap().unwrap();
     assert_eq!((facts, from), (read(LIST).unwrap(), path));
+    let error = read(" \n").unwrap_err().to_string();
+    assert!(error.ends_with("prints: it is empty"), "{error}");
 }
 
 #[test]
