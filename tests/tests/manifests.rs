@@ -16,10 +16,9 @@ const README: &str = include_str!("../../README.md");
 type Right = (String, String, String, String);
 
 /// Rights that the README's table does not have: who asks, and the aggregator's own objects.
-const IDENTITY: [(&str, &str, &str, &str); 4] = [
+const IDENTITY: [(&str, &str, &str, &str); 3] = [
     ("authentication.k8s.io", "tokenreviews", "", "create"),
     ("authorization.k8s.io", "subjectaccessreviews", "", "create"),
-    ("", "pods", "", "get"),
     ("", "configmaps", "extension-apiserver-authentication", "get"),
 ];
 
@@ -62,8 +61,8 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn rights_of_the_readme() -> BTreeSet<Right> {
-    let section = README.split("## What the aggregator may read").nth(1).unwrap();
+fn rights_of_the_readme(heading: &str) -> BTreeSet<Right> {
+    let section = README.split(heading).nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let mut all = BTreeSet::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {
@@ -87,7 +86,7 @@ fn rights_of_the_readme() -> BTreeSet<Right> {
 
 #[test]
 fn the_aggregator_s_role_is_what_the_readme_says_and_what_identity_takes() {
-    let mut wanted = rights_of_the_readme();
+    let mut wanted = rights_of_the_readme("## What the aggregator may read");
     assert!(wanted.len() > 20, "the README's table was not found");
     wanted.retain(|(_, resource, _, _)| resource != LEFT_OUT);
     let identity =
@@ -95,6 +94,19 @@ fn the_aggregator_s_role_is_what_the_readme_says_and_what_identity_takes() {
     wanted.extend(identity);
     let role = &documents("cluster-role-aggregator.yaml")[0];
     assert_eq!(rights_of(role), wanted);
+}
+
+#[test]
+fn the_viewer_may_ask_what_the_readme_says_and_an_agents_pod_is_looked_up_in_one_namespace_only() {
+    let mut wanted = rights_of_the_readme("## Who may report, and who may ask");
+    wanted.retain(|(group, _, _, _)| group == "cidrift.dev");
+    assert!(wanted.len() > 6, "the README's table was not found");
+    assert_eq!(rights_of(&documents("cluster-role-viewer.yaml")[0]), wanted);
+    let own = rights_of(&documents("role-aggregator.yaml")[0]);
+    assert!(
+        own.contains(&(String::new(), "pods".into(), String::new(), "get".into())),
+        "{own:?}"
+    );
 }
 
 #[test]

@@ -94,6 +94,11 @@ impl Checked {
         Self { times, ..self }
     }
 
+    /// How long answers count.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
     /// Whom agents run as.
     pub fn account(&self) -> &ServiceAccount {
         &self.account

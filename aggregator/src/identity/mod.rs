@@ -22,6 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -123,6 +124,31 @@ impl Identity {
         match self {
             Self::Believed => Ok(Speaker::default()),
             Self::Checked(checked) => checked.agent(credentials).await,
+        }
+    }
+
+    /// Ends, with why, when an agent that was let in as `own` is not that any more: its token was revoked, its pod is gone.
+    /// While nobody can be asked, what was known counts.
+    pub async fn doubted(&self, credentials: &Credentials, own: Option<&NodeIdentity>) -> Refusal {
+        let (Self::Checked(checked), Some(own)) = (self, own) else {
+            return std::future::pending().await;
+        };
+        let longest = checked.times().again;
+        loop {
+            // Agents come all together after a restart; they are not to be asked about together.
+            let share = u32::try_from(RandomState::new().hash_one(()) % 512).unwrap_or(0) + 512;
+            tokio::time::sleep(longest * share / 1_024).await;
+            match checked.agent(credentials).await {
+                Ok(speaker) if speaker.node.as_ref() == Some(own) => {}
+                Ok(speaker) => {
+                    return Refusal::OtherNode {
+                        own: speaker.node.map(|node| node.name).unwrap_or_default(),
+                        named: own.name.clone(),
+                    };
+                }
+                Err(Refusal::Unavailable(_)) => {}
+                Err(refusal) => return refusal,
+            }
         }
     }
 

@@ -125,6 +125,7 @@ fn asking(authority: Known) -> (Arc<Known>, Checked) {
 
 /// Nothing is fresh: it is asked each time.
 const ALWAYS: Times = Times {
+    again: Duration::from_secs(300),
     fresh: Duration::ZERO,
     kept: Duration::from_secs(60),
     refused: Duration::ZERO,

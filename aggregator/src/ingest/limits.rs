@@ -21,7 +21,7 @@ pub struct Limits {
     /// Bytes in one snapshot: the entries above at some 300 bytes each.
     #[arg(long, default_value_t = 64 << 20, env = "CIDRIFT_MAX_SNAPSHOT_BYTES")]
     pub max_snapshot_bytes: usize,
-    /// Claims that a host makes of itself. There are ten HOST codes.
+    /// Claims that a host makes of itself. There are eleven HOST codes, and SAND01.
     #[arg(long, default_value_t = 64, env = "CIDRIFT_MAX_CLAIMS")]
     pub max_claims: usize,
     /// Messages a second that one stream is read at; the agent waits beyond that.

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::hello::{self, Greeting, Unwelcome};
 use super::seats::{Seats, Who};
-use super::stream::{Shared, Stream};
+use super::stream::{Ends, Shared, Stream};
 use super::{Hosts, Limits};
 use crate::cluster::{HostEvent, RefusedReport};
 use crate::identity::{Credentials, Identity, NodeIdentity, Refusal, binding};
@@ -110,7 +110,8 @@ impl<H: Hosts> ReportService for Ingest<H> {
             metrics.stream_ended(&peer, Ended::Overloaded, status.message());
             return Err(status);
         };
-        let identified = self.identity.agent(&Credentials::of(&request)).await;
+        let credentials = Credentials::of(&request);
+        let identified = self.identity.agent(&credentials).await;
         let speaker = identified.map_err(|refusal| self.refuse(&peer, &refusal))?;
         let mut inbound = request.into_inner();
         let greeting = match self.greet(&mut inbound).await {
@@ -138,7 +139,16 @@ impl<H: Hosts> ReportService for Ingest<H> {
         if let Some((reason, until)) = taken.rivals {
             holder.tell(HostEvent::Rivals { reason, until }, now);
         }
-        let stream = Stream::new(greeting, inbound, holder, &self.shared, (permit, speaker.until));
+        let (identity, own, metrics) = (self.identity.clone(), speaker.node, Arc::clone(metrics));
+        let ends = Ends {
+            until: speaker.until,
+            doubted: Box::pin(async move {
+                let refusal = identity.doubted(&credentials, own.as_ref()).await;
+                metrics.agent_refused(&refusal);
+                Status::from(&refusal)
+            }),
+        };
+        let stream = Stream::new(greeting, inbound, holder, &self.shared, permit, ends);
         let answers = futures::stream::unfold(stream, |mut stream| async move {
             let item = stream.next().await?;
             Some((item, stream))

@@ -1,6 +1,7 @@
 //! Drives one report stream: reads, lets the session judge, answers.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +39,22 @@ pub(super) struct Stream<H: Hosts> {
     pace: Pace,
     /// When what showed who the agent is ends.
     until: Option<Instant>,
+    /// Ends when that does not count any more before its time.
+    doubted: Pin<Box<dyn Future<Output = Status> + Send>>,
     /// How long the seat is kept for an agent that was sent for a fresh token: as late as a heartbeat may be.
     grace: Duration,
     shutdown: CancellationToken,
     metrics: Arc<Metrics>,
     ended: bool,
     _permit: OwnedSemaphorePermit,
+}
+
+/// What ends a stream besides its agent.
+pub(super) struct Ends {
+    /// When what showed who the agent is ends; `None`: it does not.
+    pub(super) until: Option<Instant>,
+    /// Ends when that does not count any more before its time.
+    pub(super) doubted: Pin<Box<dyn Future<Output = Status> + Send>>,
 }
 
 /// What a stream shares with its siblings.
@@ -60,7 +71,8 @@ impl<H: Hosts> Stream<H> {
         inbound: Streaming<v1::AgentMessage>,
         holder: Holder<H>,
         shared: &Shared<H>,
-        (permit, until): (OwnedSemaphorePermit, Option<Instant>),
+        permit: OwnedSemaphorePermit,
+        ends: Ends,
     ) -> Self {
         let connected = HostEvent::Connected {
             instance: greeting.instance.clone(),
@@ -88,7 +100,8 @@ impl<H: Hosts> Stream<H> {
             ack_at: None,
             unacked: 0,
             pace: Pace::new(shared.limits.max_messages_per_second),
-            until,
+            until: ends.until,
+            doubted: ends.doubted,
             grace: shared.limits.heartbeat,
             shutdown: shared.shutdown.clone(),
             metrics: Arc::clone(&shared.metrics),
@@ -152,6 +165,7 @@ impl<H: Hosts> Stream<H> {
                     return Err((Ended::Shutdown, Status::unavailable("the aggregator is shutting down")));
                 }
                 () = at(self.until) => return Err(expired()),
+                status = &mut self.doubted => return Err((Ended::Unidentified, status)),
                 changed = changed(&mut self.expectation) => return Ok(Some(Kind::Expectation(changed))),
                 () = at(self.ack_at) => {
                     return Ok(Some(self.ack()));

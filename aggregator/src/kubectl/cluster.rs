@@ -145,8 +145,8 @@ impl Cluster {
         name: Option<&str>,
         asking: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, AskError> {
-        let name = name.map_or(String::new(), |name| format!(" {name}"));
-        let what = format!("{verb} {resource}{name} in namespace {}", self.namespace);
+        let shown = name.map_or(String::new(), |name| format!(" {name}"));
+        let what = format!("{verb} {resource}{shown} in namespace {}", self.namespace);
         let error = match timeout(self.patience, asking).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,
@@ -170,14 +170,18 @@ impl Cluster {
                 } else {
                     format!("{verb:?}")
                 };
+                // A pod's name is another one tomorrow.
+                let names = name.filter(|_| resource == "configmaps");
+                let names = names.map_or(String::new(), |name| format!(", resourceNames [{name:?}]"));
                 AskError::Api(format!(
-                    "you may not {what}; a Role with this rule allows it: apiGroups [\"\"], resources [{resource:?}], \
-                     verbs [{verbs}]"
+                    "you may not {what}; the Role cidrift-viewer there allows it, once it is bound to you (kubectl -n {} create \
+                     rolebinding NAME --role=cidrift-viewer --user=USER), or any with this rule: apiGroups [\"\"], resources \
+                     [{resource:?}]{names}, verbs [{verbs}]",
+                    self.namespace
                 ))
             }
             Some(401) => AskError::Api(format!(
-                "cannot {what}: the API server does not know you ({}); are the kubeconfig's credentials expired?",
-                chain(&error)
+                "cannot {what}: the API server does not know you; are the kubeconfig's credentials expired?"
             )),
             _ => AskError::Api(format!("cannot {what}: {}", chain(&error))),
         })

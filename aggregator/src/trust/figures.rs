@@ -133,6 +133,15 @@ impl Figures {
         info!(place, "{happened}");
     }
 
+    pub(super) fn written_again(&self, place: &str) {
+        self.troubles.get_or_create(&[("part", "ca")]).inc();
+        warn!(
+            place,
+            "it was removed while its CA is in use, and is written again; another CA is to be asked for (annotation \
+             cidrift.dev/rotate=now, or a file called rotate), so that agents hear of it before it signs"
+        );
+    }
+
     /// `before`: what was said last of this `part`; the same is not said twice.
     pub(super) fn trouble(&self, part: &'static str, text: &str, before: &mut Option<String>) {
         self.troubles.get_or_create(&[("part", part)]).inc();

@@ -65,7 +65,7 @@ struct Served {
 enum Trouble {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0}; mend it, or remove it and a new CA is made")]
+    #[error("{0}; mend it, or remove it: then the CA that was used before is kept, or else a new one is made")]
     Kept(AuthorityError),
     #[error(transparent)]
     Making(AuthorityError),
@@ -123,11 +123,22 @@ impl<S: Store> Keeper<S> {
         let loaded = self.store.load().await?;
         let kept = loaded.record.as_ref().map(|record| record::read(record, &place));
         let kept = kept.transpose().map_err(Trouble::Kept)?.flatten();
+        // Removed under an aggregator that uses it. Another CA at once would be one that nobody has heard of; whoever wants
+        // another asks for it, and whoever wants this one gone at once stops the aggregator first.
+        let removed = match &loaded.record {
+            None => memory.state.clone().filter(|state| !state.current.expired(now)),
+            Some(_) => None,
+        };
+        let written_again = removed.is_some();
+        let kept = kept.or(removed);
         let bundle = loaded.published.as_ref().map(|published| published.bundle.as_str());
         let step = rotation::step(now, kept, bundle, loaded.asked, self.policy, Authority::make);
         let step = step.map_err(Trouble::Making)?;
-        if !step.happened.is_empty() {
+        if written_again || !step.happened.is_empty() {
             self.store.save(&record::write(&step.state), &loaded).await?;
+            if written_again {
+                self.figures.written_again(&place);
+            }
             for happened in &step.happened {
                 self.figures.rotated(&place, happened);
             }

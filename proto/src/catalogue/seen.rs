@@ -147,11 +147,13 @@ pub(super) const SEEN03: Entry = Entry {
     remedy: &[
         say("Give the agent its node's name from spec.nodeName (downward API), not from a host name."),
         run(
-            "Where no agent should be: its token ends with its pod. Make a new one, then look at who could read the old:",
+            "Where no agent should be: its token ends with its pod. It opens no stream after 2 minutes, and one that stands ends within 5. \
+                Make a new pod, then look at who could read the old one's token:",
             "kubectl delete pod -n cidrift -l app.kubernetes.io/name=cidrift-agent --field-selector spec.nodeName=NODE",
         ),
     ],
     silence: "With --identity none nobody is checked. Agents that show nothing, or a token that is not an agent's, are refused as well and counted \
-        (cidrift_aggregator_identity_refusals_total): whose node that is about is not known. It clears when nobody has tried for 10 minutes.",
+        (cidrift_aggregator_identity_refusals_total): whose node that is about is not known. It clears when nobody has tried for 10 minutes, \
+        and is not remembered over a restart of the aggregator, whose log keeps it.",
     related: &[Code::Seen01],
 };

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cidrift_agent::report::stream::{Event, ProblemKind};
 use cidrift_aggregator::identity::access::Rule;
 use cidrift_aggregator::identity::authority::{Access, PodPlace, Reviewed, Unavailable};
+use cidrift_aggregator::identity::times::Times;
 use cidrift_aggregator::identity::token::Token;
 use cidrift_aggregator::identity::{Authority, Checked, Identity, User};
 use cidrift_aggregator::ingest::Limits;
@@ -22,6 +23,8 @@ use tonic::Code;
 #[derive(Default)]
 struct Tokens {
     down: Mutex<bool>,
+    /// All that were made are invalid.
+    revoked: Mutex<bool>,
 }
 
 /// A token of this node's agent that ends after so long.
@@ -38,6 +41,10 @@ impl Authority for Tokens {
     async fn review(&self, token: &Token, audience: Option<&str>) -> Result<Reviewed, Unavailable> {
         if *self.down.lock().unwrap() {
             return Err(Unavailable("connection refused".to_owned()));
+        }
+        if *self.revoked.lock().unwrap() {
+            let why = "service account token has been invalidated";
+            return Ok(Reviewed::Refused(why.to_owned()));
         }
         let payload = token
             .secret()
@@ -73,12 +80,17 @@ impl Authority for Tokens {
 }
 
 async fn aggregator(authority: &Arc<Tokens>) -> Aggregator {
+    aggregator_with(authority, Times::default()).await
+}
+
+async fn aggregator_with(authority: &Arc<Tokens>, times: Times) -> Aggregator {
     let asked: Arc<dyn Authority> = Arc::<Tokens>::clone(authority);
     let checked = Checked::new(
         asked,
         "cidrift/cidrift-agent".parse().unwrap(),
         Arc::<Metrics>::default(),
-    );
+    )
+    .with_times(times);
     let identity = Identity::Checked(Arc::new(checked));
     Aggregator::start_with("127.0.0.1:0".parse().unwrap(), Limits::default(), identity).await
 }
@@ -242,4 +254,34 @@ async fn while_the_api_server_is_away_streams_stay_known_tokens_count_and_new_on
     Talker::open_as(&aggregator, hello("node-a", "one"), &new)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_revoked_and_not_while_nobody_can_be_asked() {
+    let authority = Arc::<Tokens>::default();
+    let often = Times {
+        fresh: Duration::ZERO,
+        again: Duration::from_millis(200),
+        ..Times::default()
+    };
+    let aggregator = aggregator_with(&authority, often).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    put(&path, &token("node-a", HOUR));
+    let mut agent = FakeAgent::start_as(aggregator.address, "one", Some(path));
+    agent.run_until_up().await;
+    *authority.down.lock().unwrap() = true;
+    tokio::time::sleep(often.again * 3).await;
+    agent.set(1);
+    agent.pump();
+    aggregator.until("node-a", |host| host.entries.len() == 1).await;
+    assert!(agent.problems.is_empty(), "{:?}", agent.problems);
+
+    *authority.revoked.lock().unwrap() = true;
+    *authority.down.lock().unwrap() = false;
+    agent.run_until_down().await;
+    aggregator.until("node-a", |host| !host.connected).await;
+    let problem = agent.problems.first().unwrap();
+    assert_eq!(problem.kind, ProblemKind::Credentials, "{problem}");
+    assert!(problem.text.contains("has been invalidated"), "{problem}");
 }

@@ -228,6 +228,28 @@ async fn what_a_person_broke_is_said_and_never_overwritten() {
 }
 
 #[tokio::test]
+async fn what_is_removed_under_a_running_aggregator_is_written_again_with_the_same_ca() {
+    let shelf = Shelf::default();
+    // It looks every 250 ms.
+    let often = Policy {
+        rotate_after: Some(Duration::from_secs(3_600)),
+        lead: Duration::from_secs(1),
+    };
+    let one = run(shelf.clone(), often);
+    until("it serves", || one.ready.shown() == "ready\n").await;
+    let (before, serving) = (shelf.inner.lock().unwrap().record.clone(), one.offer.config().unwrap());
+    assert!(before.is_some());
+    shelf.inner.lock().unwrap().record = None;
+    until("it is there again", || shelf.inner.lock().unwrap().record.is_some()).await;
+    let ca = |record: Option<Record>| record.unwrap()["ca.crt"].clone();
+    assert_eq!(ca(shelf.inner.lock().unwrap().record.clone()), ca(before));
+    assert!(
+        Arc::ptr_eq(&one.offer.config().unwrap(), &serving),
+        "the certificate stays"
+    );
+}
+
+#[tokio::test]
 async fn a_directory_keeps_the_ca_over_restarts_and_its_key_for_its_owner() {
     use std::os::unix::fs::PermissionsExt;
     let place = tempfile::tempdir().unwrap();
