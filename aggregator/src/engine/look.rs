@@ -33,6 +33,11 @@ fn no_network(node: &NodeRecord) -> Option<String> {
     why.or(unavailable)
 }
 
+/// Whether something is wrong by it: it is open, and asks for more than to be known.
+fn counts(finding: &Finding) -> bool {
+    finding.state == FindingState::Open && finding.claim.severity > Severity::Info
+}
+
 impl State {
     /// What the control plane says.
     pub fn plane(&self) -> &ControlPlane {
@@ -63,10 +68,7 @@ impl State {
             .keys()
             .filter(|name| self.report_of(name, now) == ReportState::Live);
         let unknowns = self.unknowns(now);
-        let counted = self
-            .ledger
-            .standing()
-            .any(|finding| finding.state == FindingState::Open);
+        let counted = self.ledger.standing().any(|finding| counts(finding));
         Status {
             health: if counted {
                 Health::Findings
@@ -253,6 +255,7 @@ impl State {
         let report = self.report_of(name, now);
         let open = standing.iter().filter(|finding| finding.state == FindingState::Open);
         let findings: Vec<String> = open.map(|finding| finding.id.clone()).collect();
+        let counted = standing.iter().any(|finding| counts(finding));
         let pending = standing.iter().any(|finding| finding.state == FindingState::Pending);
         let seen = report == ReportState::Live
             && !pending
@@ -275,7 +278,7 @@ impl State {
             agent_version: host.map(|host| host.agent_version.clone()).unwrap_or_default(),
             last_report: host.map(|host| host.heard_at),
             pairs,
-            health: if !findings.is_empty() {
+            health: if counted {
                 Health::Findings
             } else if seen && self.plane.problem.is_none() {
                 Health::Healthy

@@ -1,6 +1,6 @@
 //! Judging anew what a change of some Nodes or of one host can have changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cidrift_proto::verdict::Verdict;
 use ipnet::IpNet;
@@ -8,41 +8,54 @@ use jiff::Timestamp;
 
 use super::State;
 use super::apply::Touched;
-use super::row::Why;
+use super::expect::Expectations;
+use super::row::{Row, Why};
 use super::state::count_majorities;
 use crate::correlate::Scene;
 use crate::correlate::book::Book;
 
+/// What is judged, and by what.
+pub(super) struct Judging<'a> {
+    pub(super) scene: Scene<'a>,
+    pub(super) rows: &'a mut BTreeMap<String, Row>,
+    expectations: &'a Expectations,
+    majorities: &'a BTreeSet<String>,
+}
+
 impl State {
+    /// Everything that judging rows takes, side by side.
+    pub(super) fn judging(&mut self, now: Timestamp) -> Judging<'_> {
+        Judging {
+            scene: Scene {
+                plane: &self.plane,
+                book: &self.book,
+                census: &self.census,
+                pool: &self.pool,
+                hosts: &self.hosts,
+                now,
+                silence: self.config.silence,
+            },
+            rows: &mut self.rows,
+            expectations: &self.expectations,
+            majorities: &self.majorities,
+        }
+    }
+
     /// Judges what depends on Nodes that changed in what they say of themselves only.
     /// The claims about the whole cluster are the caller's.
     pub(super) fn rejudge_nodes(&mut self, changed: &BTreeSet<String>, now: Timestamp) {
-        let Self {
-            config,
-            plane,
-            pool,
-            book,
-            census,
-            hosts,
+        let mut dirty = changed.clone();
+        dirty.extend(self.ledger.rows().cloned());
+        let Judging {
+            scene,
             rows,
             expectations,
             majorities,
-            ..
-        } = self;
-        let scene = Scene {
-            plane,
-            book,
-            census,
-            pool,
-            hosts,
-            now,
-            silence: config.silence,
-        };
+        } = self.judging(now);
+        let (plane, book) = (scene.plane, scene.book);
         let since = |cidr: IpNet| expectations.since(cidr);
         let columns = changed.iter().filter_map(|name| book.by_owner.get(name));
         let columns: BTreeSet<usize> = columns.flatten().copied().collect();
-        let mut dirty = changed.clone();
-        dirty.extend(self.ledger.rows().cloned());
         for (name, row) in rows.iter_mut() {
             let Some(node) = plane.nodes.get(name) else { continue };
             let own = changed.contains(name) && row.expect(node, scene.hosts.get(name), majorities, &plane.around);
@@ -74,27 +87,13 @@ impl State {
         let why = Why::Host(touched.seen);
         let mut dirty: BTreeSet<String> = BTreeSet::new();
         let all = touched.all || woke;
-        let Self {
-            config,
-            plane,
-            pool,
-            book,
-            census,
-            hosts,
+        let Judging {
+            scene,
             rows,
             expectations,
             majorities,
-            ..
-        } = self;
-        let scene = Scene {
-            plane,
-            book,
-            census,
-            pool,
-            hosts,
-            now,
-            silence: config.silence,
-        };
+        } = self.judging(now);
+        let (plane, book) = (scene.plane, scene.book);
         let since = |cidr: IpNet| expectations.since(cidr);
         let mut programs_changed = false;
         if let (Some(node), Some(row)) = (plane.nodes.get(name), rows.get_mut(name)) {
@@ -124,6 +123,7 @@ impl State {
                 dirty.insert(name.to_owned());
             }
         }
+        let mut together = BTreeSet::new();
         // Packets that others misdeliver to this node go on from here.
         let own_slots = book.by_owner.get(name).cloned().unwrap_or_default();
         let column = touched.all || touched.facts || woke;
@@ -149,9 +149,10 @@ impl State {
             // Whether it is one-way depends on this node's row. When all break at once that
             // concerns everybody each time, so it is looked at together.
             if dirty.contains(name) && row.broken.values().any(|pair| pair.owner == name) {
-                self.agenda.rows.insert(other.clone());
+                together.insert(other.clone());
             }
         }
+        self.agenda.rows.extend(together);
         if programs_changed {
             for other in count_majorities(&self.rows, &mut self.majorities) {
                 self.judge_row(&other, now);
@@ -191,27 +192,13 @@ impl State {
     }
 
     fn judge_row(&mut self, name: &str, now: Timestamp) {
-        let Self {
-            config,
-            plane,
-            pool,
-            book,
-            census,
-            hosts,
+        let Judging {
+            scene,
             rows,
             expectations,
             majorities,
-            ..
-        } = self;
-        let scene = Scene {
-            plane,
-            book,
-            census,
-            pool,
-            hosts,
-            now,
-            silence: config.silence,
-        };
+        } = self.judging(now);
+        let (plane, book) = (scene.plane, scene.book);
         if let (Some(node), Some(row)) = (plane.nodes.get(name), rows.get_mut(name)) {
             row.expect(node, scene.hosts.get(name), majorities, &plane.around);
             let since = |cidr: IpNet| expectations.since(cidr);

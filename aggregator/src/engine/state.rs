@@ -14,6 +14,7 @@ use super::apply::apply;
 use super::expect::{Expectations, STRANGERS};
 use super::memory::Memory;
 use super::refused::Refused;
+use super::rejudge::Judging;
 use super::row::Row;
 use super::time::Agenda;
 use crate::cluster::objects::RangeWitness;
@@ -214,16 +215,8 @@ impl State {
         for name in known {
             self.rows.entry(name.clone()).or_default();
         }
-        let scene = Scene {
-            plane: &self.plane,
-            book: &self.book,
-            census: &self.census,
-            pool: &self.pool,
-            hosts: &self.hosts,
-            now,
-            silence: self.config.silence,
-        };
-        for (name, row) in &mut self.rows {
+        let Judging { scene, rows, .. } = self.judging(now);
+        for (name, row) in rows {
             row.follow(&scene, &from);
             if let Some(host) = scene.hosts.get(name) {
                 row.read_all(&scene, host);

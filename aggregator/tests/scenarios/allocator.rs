@@ -7,6 +7,8 @@ use cidrift_aggregator::cluster::objects::{
 };
 use cidrift_proto::finding::{FindingState, Severity};
 
+use cidrift_aggregator::summary::Health;
+
 use crate::world::*;
 
 const THREE: &[&str] = &["node-a", "node-b", "node-c"];
@@ -195,6 +197,25 @@ fn an_assignment_that_failed_is_told_as_such_and_is_nothing_to_chase_once_there_
     world.around.allocation.clear();
     world.publish();
     assert_eq!(of(&world, &["POOL11"]), Vec::<String>::new());
+}
+
+#[test]
+fn information_is_no_fault_of_the_cluster_or_of_a_node() {
+    let mut world = World::healthy(Plane::Vxlan, THREE);
+    managers(&mut world, [manager("cp-1", &["10.244.0.0/16"])]);
+    let health = |world: &World| world.engine.read(|state| state.status(world.now)).health;
+    let before = health(&world);
+    let failed = AllocationEvents {
+        assignment_failed: Some(told(&world, "CIDRAssignmentFailed", "node-c")),
+        ..AllocationEvents::default()
+    };
+    world.around.allocation.insert("node-c".to_owned(), failed);
+    world.publish();
+    world.pass(SETTLE);
+    assert_eq!(world.standing(), ["POOL11/node-c open"]);
+    assert_eq!((health(&world), before), (Health::Healthy, Health::Healthy));
+    let nodes = world.engine.read(|state| state.node_summaries(world.now));
+    assert!(nodes.iter().all(|node| node.health == Health::Healthy), "{nodes:?}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl Deployed {
         let mut last = Value::Null;
         let waited = cluster.api().wait("all is well", patience, || {
             last = self.ask(&["status"])?;
-            Ok((well(&last) && last["nodes_reporting"] == last["nodes"]).then(|| last.clone()))
+            Ok((last["health"] == "healthy" && last["nodes_reporting"] == last["nodes"]).then(|| last.clone()))
         });
         waited.map_err(|error| Error::Malformed(format!("{error}; last: {last}")))
     }
@@ -195,15 +195,6 @@ impl Deployed {
 /// is POOL11: information, and nothing is wrong.
 fn counts(finding: &Value) -> bool {
     finding["state"] == "open" && finding["severity"] != "info"
-}
-
-/// Whether a status says that all is well, or would but for information.
-fn well(status: &Value) -> bool {
-    let none = |keys: &[&str]| keys.iter().all(|key| status[*key] == 0);
-    let seen = status["unknowns"].as_array().is_some_and(Vec::is_empty);
-    let delivered = status["pairs"]["broken"] == 0 && status["pairs"]["unknown"] == 0;
-    status["health"] == "healthy"
-        || (status["health"] == "findings" && seen && delivered && none(&["critical", "errors", "warnings", "pending"]))
 }
 
 /// A finding's id.
