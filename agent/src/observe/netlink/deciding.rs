@@ -1,5 +1,6 @@
 //! Which neighbours decide a landing: of a node's hundreds, most are its pods', which come and go with traffic.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::dumped::Neighbours;
@@ -8,33 +9,68 @@ use crate::view::{Hop, Hops, Kernel, LinkDetail, Nexthop};
 /// More neighbours than this that differ between two dumps, and one of them is taken to decide something.
 const LOOKED_UP: usize = 16;
 
+/// Gateways of routes and of nexthop objects, as they are now. Kept between messages: there may be thousands of routes, and a
+/// neighbour changes every second.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Gateways {
+    all: HashSet<(u32, IpAddr)>,
+    /// Devices with a link-local one.
+    link_local: HashSet<u32>,
+}
+
+impl Gateways {
+    /// Of all routes and objects.
+    pub(super) fn of(kernel: &Kernel) -> Self {
+        let mut gateways = Self::default();
+        for nexthop in kernel.nexthops.values() {
+            match nexthop {
+                Nexthop::Hop(hop) => gateways.add(hop),
+                Nexthop::Blackhole | Nexthop::Group(_) | Nexthop::Fdb(_) => {}
+            }
+        }
+        for route in kernel.routes.iter() {
+            match &route.hops {
+                Hops::One(hop) => gateways.add(hop),
+                Hops::Many(hops) => hops.iter().for_each(|hop| gateways.add(hop)),
+                // Objects were looked at.
+                Hops::None | Hops::Object(_) => {}
+            }
+        }
+        gateways
+    }
+
+    fn add(&mut self, hop: &Hop) {
+        let Some((device, gateway)) = hop.device.zip(hop.gateway) else {
+            return;
+        };
+        self.all.insert((device, gateway));
+        if is_link_local(gateway) {
+            self.link_local.insert(device);
+        }
+    }
+
+    fn have(&self, device: u32, address: IpAddr) -> bool {
+        self.all.contains(&(device, address)) || (address.is_ipv6() && self.link_local.contains(&device))
+    }
+}
+
 /// Whether a landing may rest on this neighbour, as the routes are now. A route that comes later is resolved when it
 /// comes, and a device that is not known yet moves everything when it does.
 ///
 /// On a tunnel every neighbour may; elsewhere only a gateway, and every IPv6 neighbour of a device with a link-local
-/// gateway: by its MAC it may tell which node that is.
-pub(super) fn decides(kernel: &Kernel, device: u32, address: IpAddr) -> bool {
+/// gateway: by its MAC it may tell which node that is. `kept` are the gateways, if they are known; they are then.
+pub(super) fn decides(kernel: &Kernel, kept: &mut Option<Gateways>, device: u32, address: IpAddr) -> bool {
     let plain = |link: &crate::view::Link| link.detail == LinkDetail::Plain;
     if !kernel.links.get(&device).is_some_and(plain) {
         return true;
     }
-    let by_it = |hop: &Hop| {
-        hop.device == Some(device)
-            && hop
-                .gateway
-                .is_some_and(|gateway| gateway == address || (address.is_ipv6() && is_link_local(gateway)))
-    };
-    let objects = kernel.nexthops.values().any(|nexthop| match nexthop {
-        Nexthop::Hop(hop) => by_it(hop),
-        Nexthop::Blackhole | Nexthop::Group(_) | Nexthop::Fdb(_) => false,
-    });
-    objects
-        || kernel.routes.iter().any(|route| match &route.hops {
-            Hops::One(hop) => by_it(hop),
-            Hops::Many(hops) => hops.iter().any(by_it),
-            // Objects were looked at.
-            Hops::None | Hops::Object(_) => false,
-        })
+    let gateways = kept.get_or_insert_with(|| Gateways::of(kernel));
+    debug_assert_eq!(
+        *gateways,
+        Gateways::of(kernel),
+        "routes changed, and the gateways were not forgotten"
+    );
+    gateways.have(device, address)
 }
 
 /// Whether a landing may have moved by what differs from `before`.
@@ -44,10 +80,11 @@ pub(super) fn moved(kernel: &Kernel, before: &Neighbours) -> bool {
     let gone = before.iter().filter(|(key, _)| !now.contains_key(key));
     let mut differing = new.chain(gone).map(|(key, _)| *key);
     let few = differing.by_ref().take(LOOKED_UP).collect::<Vec<_>>();
+    let mut gateways = None;
     differing.next().is_some()
         || few
             .into_iter()
-            .any(|(device, address)| decides(kernel, device, address))
+            .any(|(device, address)| decides(kernel, &mut gateways, device, address))
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -59,6 +96,10 @@ mod tests {
     use super::*;
     use crate::resolve::fixture::{self, CNI0, ETH0, FLANNEL, add};
     use crate::view::Neighbour;
+
+    fn decides(kernel: &Kernel, device: u32, address: IpAddr) -> bool {
+        super::decides(kernel, &mut None, device, address)
+    }
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()

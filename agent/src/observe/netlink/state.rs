@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use cidrift_proto::landing::MacAddress;
 use ipnet::IpNet;
 
+use super::deciding::Gateways;
 use super::decode::link::LinkState;
 use super::dumped::{Dumped, Fdb, Neighbours, keep_vxlan};
 use super::event::Event;
@@ -39,6 +40,8 @@ pub(super) struct State {
     /// Link states as the messages told them, not as dumps did: a dump that is
     /// ahead of the messages must not hide a transition from them.
     pub(super) states: HashMap<u32, LinkState>,
+    /// Of the routes and nexthop objects as they are; `None`: these have changed since.
+    pub(super) gateways: Option<Gateways>,
 }
 
 impl State {
@@ -100,20 +103,30 @@ impl State {
                 effects
             }
             Event::Route(route, how) => {
+                self.gateways = None;
                 let prefix = route.prefix;
                 routed(prefix, fib::insert(&mut self.kernel.routes, route, how))
             }
-            Event::RouteGone(route) => routed(route.prefix, fib::remove(&mut self.kernel.routes, &route)),
+            Event::RouteGone(route) => {
+                self.gateways = None;
+                routed(route.prefix, fib::remove(&mut self.kernel.routes, &route))
+            }
             Event::RouteBySource => again(Parts::of(&[Part::Routes])),
             Event::Rule => again(Parts::of(&[Part::Rules])),
-            Event::Nexthop(id, nexthop) => Effects {
-                wide: self.kernel.nexthops.insert(id, nexthop.clone()) != Some(nexthop),
-                ..Effects::default()
-            },
-            Event::NexthopGone(id) => Effects {
-                wide: self.kernel.nexthops.remove(&id).is_some(),
-                ..again(SILENT)
-            },
+            Event::Nexthop(id, nexthop) => {
+                self.gateways = None;
+                Effects {
+                    wide: self.kernel.nexthops.insert(id, nexthop.clone()) != Some(nexthop),
+                    ..Effects::default()
+                }
+            }
+            Event::NexthopGone(id) => {
+                self.gateways = None;
+                Effects {
+                    wide: self.kernel.nexthops.remove(&id).is_some(),
+                    ..again(SILENT)
+                }
+            }
             Event::Neighbour(device, address, new) => {
                 let neighbours = &mut self.kernel.neighbours;
                 let before = match new {
@@ -121,7 +134,7 @@ impl State {
                     None => neighbours.remove(&(device, address)),
                 };
                 Effects {
-                    wide: before != new && deciding::decides(&self.kernel, device, address),
+                    wide: before != new && deciding::decides(&self.kernel, &mut self.gateways, device, address),
                     ..Effects::default()
                 }
             }
@@ -247,6 +260,7 @@ impl State {
     /// Puts what a dump brought in the place of what was known, and hands back
     /// what was known.
     pub(super) fn take(&mut self, mut dumped: Dumped, trust_states: bool) -> Before {
+        self.gateways = None;
         let kernel = &mut self.kernel;
         let links = dumped.links.map(|(links, states)| {
             if trust_states {

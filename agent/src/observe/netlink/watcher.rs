@@ -103,6 +103,7 @@ impl Watcher {
             neighbours,
             worker,
             state: State {
+                gateways: None,
                 kernel: look.kernel,
                 netconf,
                 states,
