@@ -66,6 +66,8 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
             touched.facts = host.facts.as_ref().is_none_or(|before| !same_facts(before, &facts));
             touched.claims = true;
             host.verified_at = Some(facts.observed_at).max(host.verified_at);
+            // Facts may be older than the last route.
+            host.changed_at = touched.seen.max(host.changed_at);
             host.forwarding = Forwarding::of(entries);
             host.facts = Some(facts);
             host.claims = claims;
@@ -135,6 +137,9 @@ fn same_facts(a: &HostFacts, b: &HostFacts) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cidrift_proto::facts::CniFacts;
+    use cidrift_proto::landing::{ForwardingEntry, Landing};
+
     use super::*;
 
     #[test]
@@ -152,5 +157,37 @@ mod tests {
         let touched = apply(&mut host, HostEvent::Disconnected, at(90));
         assert_eq!((host.heard_at, host.connected), (at(20), false));
         assert!(touched.stream);
+    }
+
+    #[test]
+    fn a_snapshot_was_seen_no_earlier_than_the_last_route_in_it() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut host = HostState::new("node-a", at(0));
+        let entry = ForwardingEntry {
+            prefix: "10.244.1.0/24".parse().unwrap(),
+            route: None,
+            landing: Landing::NoRoute,
+            changed_at: at(40),
+        };
+        let snapshot = HostEvent::Snapshot {
+            sequence: 1,
+            expectation: 1,
+            entries: vec![entry],
+            facts: HostFacts {
+                observed_at: at(7),
+                kernel: String::new(),
+                links_omitted: 0,
+                links: Vec::new(),
+                cni: CniFacts::default(),
+                gaps: Vec::new(),
+                compared: Vec::new(),
+                programs: Vec::new(),
+                runtime: None,
+                traffic: None,
+            },
+            claims: Vec::new(),
+        };
+        apply(&mut host, snapshot, at(50));
+        assert_eq!(host.seen_at(), Some(at(40)));
     }
 }

@@ -177,7 +177,7 @@ impl State {
             }
         }
         for finding in self.ledger.standing() {
-            if finding.state == FindingState::Pending {
+            if finding.state == FindingState::Pending && !finding.stale {
                 lines.push(|| format!("{}: seen, but not for long enough to count", finding.id));
             }
         }
