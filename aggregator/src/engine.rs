@@ -9,6 +9,7 @@ mod claims;
 mod classify;
 mod expect;
 mod fates;
+mod hearing;
 mod look;
 mod marks;
 pub mod memory;
@@ -115,6 +116,7 @@ impl Engine {
 
     fn change(&self, apply: impl FnOnce(&mut State), now: Timestamp) {
         let mut state = self.write();
+        state.hearing.at(now);
         apply(&mut state);
         for finding in state.drain(now) {
             // Nobody listening is no error.

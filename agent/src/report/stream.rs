@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use backon::BackoffBuilder;
+use cidrift_proto::pace::{HEARTBEAT, PAUSE};
 use cidrift_proto::v1::aggregator_message::Kind as Down;
 use cidrift_proto::v1::report_service_client::ReportServiceClient;
 use cidrift_proto::{PROTOCOL, v1};
@@ -17,18 +18,9 @@ use super::address::Address;
 use super::expectation::Expectation;
 use super::way::{Connection, Ways};
 
-/// Between two signs of life where the aggregator asks for none in particular.
-/// It calls an agent silent after 15 s by default: two may be late or lost.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-
 /// What an aggregator may ask for instead. Shorter would be load without
 /// meaning, longer would leave a lost delta unnoticed.
 const HEARTBEATS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
-
-/// First and longest pause between attempts, jitter (up to as much again) not
-/// counted: an aggregator that restarts in a second is found at once, and one
-/// that comes back to 5,000 agents meets some 500 attempts a second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(7_500));
 
 /// A stream that lived this long was a good one: the next attempt comes soon
 /// again. Twice the longest pause, so that two agents with one name, who

@@ -225,9 +225,17 @@ impl State {
         self.replace(Group::Reborn(name.to_owned()), claim.into_iter().collect(), now);
     }
 
+    /// That nothing is heard of a node, unless its agent may only be on its way.
     pub(super) fn claim_silent(&mut self, name: &str, now: Timestamp) {
         let scene = self.scene(now);
         let claim = scene.node(name).and_then(|node| silent::claim(&scene, node));
-        self.replace(Group::Silent(name.to_owned()), claim.into_iter().collect(), now);
+        let group = Group::Silent(name.to_owned());
+        let heard = self.hosts.get(name).map(|host| host.heard_at);
+        // What stands goes on standing.
+        if claim.is_some() && !self.ledger.has(&group) && self.hearing.early(heard, now) {
+            self.hearing.hold(name);
+            return;
+        }
+        self.replace(group, claim.into_iter().collect(), now);
     }
 }

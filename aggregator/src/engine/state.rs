@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::Config;
 use super::apply::apply;
 use super::expect::{Expectations, STRANGERS};
+use super::hearing::Hearing;
 use super::memory::Memory;
 use super::refused::Refused;
 use super::rejudge::Judging;
@@ -59,6 +60,8 @@ pub struct State {
     pub(super) reports: BTreeMap<String, ReportState>,
     pub(super) told_strangers: bool,
     pub(super) agenda: Agenda,
+    /// Since when agents can be heard.
+    pub(super) hearing: Hearing,
     /// What claims of nodes without a CIDR were last made on.
     pub(super) footing: Footing,
     /// What [`outside::by_place`](crate::correlate::outside::by_place) was last.
@@ -89,6 +92,7 @@ impl State {
             ripens: Ripens::default(),
             programs: BTreeMap::new(),
             agenda: Agenda::default(),
+            hearing: Hearing::default(),
             footing: Footing::default(),
             by_place: false,
             clock: Timestamp::UNIX_EPOCH,
@@ -140,7 +144,9 @@ impl State {
             .hosts
             .entry(node.to_owned())
             .or_insert_with(|| HostState::new(node, now));
+        let was = host.connected;
         let touched = apply(host, event, now);
+        self.hearing.stream(was, host.connected, now);
         if stranger {
             self.agenda.strangers.insert(node.to_owned());
         } else if !self.rows.contains_key(node) {

@@ -78,6 +78,9 @@ impl State {
         for name in woken {
             self.claim_row(&name, now);
         }
+        for name in self.hearing.due(now) {
+            self.claim_silent(&name, now);
+        }
         self.forget_strangers(now);
         self.forget_refused(now);
         self.agenda.spent = false;

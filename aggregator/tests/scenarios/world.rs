@@ -97,9 +97,18 @@ impl World {
 
     /// Nothing yet.
     pub(crate) fn bare(plane: Plane, pool: PoolConfig) -> Self {
+        Self::patient(plane, pool, SETTLE)
+    }
+
+    /// Nothing yet, and a `--settle` no longer than `--hold`.
+    pub(crate) fn impatient(plane: Plane) -> Self {
+        Self::patient(plane, pool(), HOLD)
+    }
+
+    fn patient(plane: Plane, pool: PoolConfig, settle: Duration) -> Self {
         let engine = Engine::new(Config {
             hold: HOLD,
-            settle: SETTLE,
+            settle,
             silence: SILENCE,
             pool,
         });

@@ -89,7 +89,8 @@ pub(super) const SEEN01: Entry = Entry {
         say("Start the agent there: tolerations for every taint, for the nodes in trouble are those that are tainted."),
         say("If the Node's machine no longer exists, see POOL04 on deleting Nodes."),
     ],
-    silence: "Nodes that have no Linux data plane: virtual-kubelet, Windows. An agent that reports for a Node that the control plane does \
+    silence: "Nodes that have no Linux data plane: virtual-kubelet, Windows. For 20 s after the aggregator started, slept, or lost all \
+        streams at once, a node that was not heard since: its agent may pause for 15 s between attempts. It is unknown meanwhile. An agent that reports for a Node that the control plane does \
         not have is shown in `nodes`, not here.",
     related: &[Code::Seen02, Code::Seen03],
 };

@@ -246,10 +246,12 @@ fn control_plane((nodes, pods): (u32, u32)) -> Result<Vec<Row>> {
             run.engine.tick(now);
         },
     );
-    run.now += Duration::from_secs(60);
-    let now = run.now;
-    run.time("tick in which every node's SEEN01 opens", None, |run| {
-        run.engine.tick(now);
+    run.time("ticks of a minute in which every node's SEEN01 opens", None, |run| {
+        // Shorter steps than what is taken for a machine that slept.
+        for _ in 0..15 {
+            run.now += Duration::from_secs(4);
+            run.engine.tick(run.now);
+        }
     });
     run.memory("after it", Some(256.0))?;
     run.node_changes(Some(1.0));
