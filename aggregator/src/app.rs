@@ -33,6 +33,9 @@ use crate::trust::mode::{self as trust, Ground, Mode};
 /// a finding opens at most a tenth later than it may.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether a folded log line is due, which each is once a minute.
+const TELL: Duration = Duration::from_secs(10);
+
 /// HTTP/2 ping on a quiet connection, and how long its answer may take: a host
 /// that died is noticed in 15 s, as its silence would be.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
@@ -141,6 +144,7 @@ impl App {
             tasks.spawn(async move { serving.await.context("gRPC") });
         }
 
+        tasks.spawn(tell(Arc::clone(&metrics), shutdown.clone()));
         let router = http::router(metrics, ready);
         let stop = shutdown.clone().cancelled_owned();
         tasks.spawn(async move {
@@ -241,6 +245,17 @@ async fn tick(engine: Arc<Engine>, shutdown: CancellationToken) -> anyhow::Resul
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             _ = ticks.tick() => engine.tick(Timestamp::now()),
+        }
+    }
+}
+
+/// Log lines that are folded into one a minute are told in their time.
+async fn tell(metrics: Arc<Metrics>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(TELL);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => metrics.tell_more(),
         }
     }
 }

@@ -3,8 +3,10 @@
 
 mod state;
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cidrift_proto::time::from_wire;
 use cidrift_proto::v1;
@@ -20,6 +22,7 @@ use prometheus_client::registry::Registry;
 use tracing::{debug, info, warn};
 
 use crate::engine::Engine;
+use crate::folded::{Folded, Kind as Said};
 use crate::identity::Refusal;
 use crate::identity::checked::Party;
 use crate::ingest::session::{Outcome, Step};
@@ -75,6 +78,8 @@ pub enum Answered {
     Remembered,
     /// From memory, because the API server could not be asked.
     Kept,
+    /// From nowhere: too much of what came from there was refused.
+    Throttled,
     /// From nowhere.
     Unavailable,
 }
@@ -85,6 +90,7 @@ impl Answered {
             Self::Asked => "asked",
             Self::Remembered => "remembered",
             Self::Kept => "kept",
+            Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
         }
     }
@@ -106,6 +112,8 @@ pub struct Metrics {
     tls: Arc<Figures>,
     identity_checks: Family<Label<2>, Counter>,
     identity_refusals: Family<Label<2>, Counter>,
+    /// Lines on callers that were not heard.
+    refusals: Mutex<Folded>,
 }
 
 impl Default for Metrics {
@@ -132,6 +140,7 @@ impl Default for Metrics {
             tls: Arc::default(),
             identity_checks: Family::default(),
             identity_refusals: Family::default(),
+            refusals: Mutex::default(),
         };
         registry.register("report_streams", "Report streams now", metrics.streams.clone());
         registry.register(
@@ -231,18 +240,46 @@ impl Metrics {
         info!(node, instance, applied, "report stream is up");
     }
 
-    /// `who`: the node, or the peer where it was never let in.
-    pub(crate) fn stream_ended(&self, who: &str, how: Ended, text: &str) {
+    /// A stream of a node that was let in.
+    pub(crate) fn stream_ended(&self, node: &str, how: Ended, text: &str) {
         self.streams_ended.get_or_create(&[("how", how.as_str())]).inc();
         match how {
-            Ended::Unwelcome | Ended::Unidentified | Ended::Overloaded => {
-                warn!(peer = who, how = how.as_str(), "report stream not taken: {text}");
-                return;
+            Ended::Refused | Ended::Unidentified => {
+                warn!(node, how = how.as_str(), "report stream closed: {text}");
             }
-            Ended::Refused => warn!(node = who, how = how.as_str(), "report stream closed: {text}"),
-            _ => info!(node = who, how = how.as_str(), "report stream ended: {text}"),
+            _ => info!(node, how = how.as_str(), "report stream ended: {text}"),
         }
         self.streams.dec();
+    }
+
+    /// One that never was; `what`: why, in a word.
+    pub(crate) fn stream_not_taken(&self, from: Option<IpAddr>, how: Ended, what: &'static str, text: &str) {
+        self.streams_ended.get_or_create(&[("how", how.as_str())]).inc();
+        if self.news(from, what) {
+            warn!(peer = %told(from), how = how.as_str(), "report stream not taken: {text}");
+        }
+    }
+
+    fn news(&self, from: Option<IpAddr>, what: &'static str) -> bool {
+        // Counts cannot be half changed.
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.note(Said { from, what }, Instant::now())
+    }
+
+    /// Says how often what was said a minute ago happened since. To be called several times a minute.
+    pub(crate) fn tell_more(&self) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = refusals.due(Instant::now());
+        drop(refusals);
+        for (kind, more) in due {
+            match kind {
+                Some(Said { from, what }) => {
+                    warn!(peer = %told(from), what, more, "not heard: the same again in the last minute")
+                }
+                None => warn!(more, "not heard: others from more addresses in the last minute"),
+            }
+        }
+        self.tls.tell_more();
     }
 
     /// `why`: what keeps the API server from answering.
@@ -263,10 +300,12 @@ impl Metrics {
     }
 
     /// An operator that is not answered.
-    pub(crate) fn operator_refused(&self, peer: &str, refusal: &Refusal) {
+    pub(crate) fn operator_refused(&self, from: Option<IpAddr>, refusal: &Refusal) {
         let labels = [("who", Party::Operator.as_str()), ("why", refusal.as_str())];
         self.identity_refusals.get_or_create(&labels).inc();
-        info!(peer, why = refusal.as_str(), "question not answered: {refusal}");
+        if self.news(from, refusal.as_str()) {
+            info!(peer = %told(from), why = refusal.as_str(), "question not answered: {refusal}");
+        }
     }
 
     pub(crate) fn displaced(&self, node: &str, peer: &str) {
@@ -305,4 +344,8 @@ impl Metrics {
             _ => warn!(node, "snapshot asked for: {reason}"),
         }
     }
+}
+
+fn told(from: Option<IpAddr>) -> String {
+    from.map_or_else(|| "unknown".to_owned(), |from| from.to_string())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use super::authority::Unavailable;
 use super::binding::{self, Bound};
 use super::cache::{Cache, Found, Life};
 use super::certificate::Subject;
+use super::throttle::{self, Throttle};
 use super::times::Times;
 use super::token::{Digest, Token, digest};
 use super::{Authority, Credentials, NodeIdentity, Question, Refusal, ServiceAccount, Speaker, User};
@@ -34,9 +36,10 @@ type Answers<K, V> = Mutex<Cache<K, Result<V, Refusal>>>;
 pub struct Checked {
     authority: Arc<dyn Authority>,
     account: ServiceAccount,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     times: Times,
     room: Semaphore,
+    throttle: Mutex<Throttle>,
     agents: Answers<Digest, Speaker>,
     operators: Answers<Digest, User>,
     rights: Answers<(Digest, Rule), ()>,
@@ -69,6 +72,15 @@ impl Party {
     }
 }
 
+/// Whether answers are remembered of a credential, which anybody can make up.
+#[derive(Debug, Clone, Copy)]
+enum Asks {
+    /// A credential that came from there.
+    Credential(Option<IpAddr>),
+    /// A right of somebody who is known.
+    Right,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A cache that lost an answer to a panic is a cache.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,6 +95,7 @@ impl Checked {
             metrics,
             times: Times::default(),
             room: Semaphore::new(ROOM),
+            throttle: Mutex::default(),
             agents: Mutex::new(Cache::new(AGENTS)),
             operators: Mutex::new(Cache::new(OPERATORS)),
             rights: Mutex::new(Cache::new(OPERATORS)),
@@ -114,7 +127,9 @@ impl Checked {
                     let (life, until) = self.times.of(token.expiry(), Timestamp::now(), Instant::now());
                     Ok(self.with_life(answer.map(|node| speaker(node, until)), life))
                 };
-                self.remember(Party::Agent, &self.agents, token.digest(), ask).await
+                let asks = Asks::Credential(credentials.from);
+                self.remember(Party::Agent, asks, &self.agents, token.digest(), ask)
+                    .await
             }
             (None, Some(certificate)) => {
                 let subject = Subject::read(certificate)?;
@@ -159,7 +174,8 @@ impl Checked {
             };
             Ok(self.with_life(answer, life))
         };
-        self.remember(Party::Operator, &self.rights, (key, rule), ask).await
+        self.remember(Party::Operator, Asks::Right, &self.rights, (key, rule), ask)
+            .await
     }
 
     /// Who asks, and what he is recognised by.
@@ -173,7 +189,8 @@ impl Checked {
                     let (life, _) = self.times.of(token.expiry(), Timestamp::now(), Instant::now());
                     Ok(self.with_life(answer.map(|(user, _)| user), life))
                 };
-                let user = self.remember(Party::Operator, &self.operators, key, ask).await?;
+                let asks = Asks::Credential(credentials.from);
+                let user = self.remember(Party::Operator, asks, &self.operators, key, ask).await?;
                 Ok((key, user))
             }
             (None, Some(certificate)) => Ok((digest(certificate), Subject::read(certificate)?.user())),
@@ -191,10 +208,12 @@ impl Checked {
         (answer, life)
     }
 
-    /// What is fresh, or else what the authority says, or else, where it cannot be asked, what is kept.
+    /// What is fresh, or else what the authority says, or else, where it cannot be asked, what is kept. What is not known to be
+    /// good is not asked about at any pace.
     async fn remember<K, V>(
         &self,
         party: Party,
+        asks: Asks,
         answers: &Answers<K, V>,
         key: K,
         ask: impl Future<Output = Result<(Result<V, Refusal>, Life), Unavailable>>,
@@ -203,20 +222,46 @@ impl Checked {
         K: Clone + Eq + Hash + Ord,
         V: Clone,
     {
-        if let Some(Found::Fresh(answer)) = lock(answers).get(&key, Instant::now()) {
+        let known = lock(answers).get(&key, Instant::now());
+        if let Some(Found::Fresh(answer)) = known {
             self.metrics.checked(party, Answered::Remembered, None);
             return answer;
         }
+        let stranger = match asks {
+            Asks::Credential(from) if !matches!(known, Some(Found::Kept(Ok(_)))) => Some(from),
+            Asks::Credential(_) | Asks::Right => None,
+        };
         let patience = self.times.patience;
+        let mut charged = None;
         let asking = async {
             let _permit = self.room.acquire().await;
-            ask.await
+            if let Some(from) = stranger {
+                // Only now: those who wait for their turn have cost nothing.
+                if let Err(wait) = lock(&self.throttle).take(from, Instant::now()) {
+                    return Err(Refusal::Throttled { from, wait });
+                }
+                charged = Some(from);
+            }
+            Ok(ask.await)
         };
-        let asked = timeout(patience, asking).await.unwrap_or_else(|_| {
-            Err(Unavailable(format!(
+        let asked = match timeout(patience, asking).await {
+            Ok(Ok(asked)) => asked,
+            Ok(Err(throttled)) => {
+                self.metrics.checked(party, Answered::Throttled, None);
+                return Err(throttled);
+            }
+            Err(_) => Err(Unavailable(format!(
                 "the API server did not answer within {patience:?}"
-            )))
-        });
+            ))),
+        };
+        let came = match &asked {
+            Ok((Ok(_), _)) => Some(throttle::Answer::Good),
+            Ok((Err(_), _)) => None,
+            Err(_) => Some(throttle::Answer::None),
+        };
+        if let Some((from, came)) = charged.zip(came) {
+            lock(&self.throttle).settle(from, came, Instant::now());
+        }
         let now = Instant::now();
         match asked {
             Ok((answer, life)) => {

@@ -1,5 +1,7 @@
 //! What a request brings to show who sends it.
 
+use std::net::IpAddr;
+
 use tonic::Request;
 use tonic::metadata::MetadataMap;
 
@@ -12,6 +14,8 @@ pub struct Credentials {
     pub token: Option<Result<Token, &'static str>>,
     /// The client's own certificate (DER), which the TLS handshake has verified.
     pub certificate: Option<Vec<u8>>,
+    /// Where it comes from; `None`: unknown.
+    pub from: Option<IpAddr>,
 }
 
 impl Credentials {
@@ -22,6 +26,7 @@ impl Credentials {
         Self {
             token: bearer(request.metadata()),
             certificate: leaf.map(|leaf| leaf.as_ref().to_vec()),
+            from: request.remote_addr().map(|from| from.ip().to_canonical()),
         }
     }
 }

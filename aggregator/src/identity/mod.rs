@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod checked;
 pub mod credentials;
 pub mod refusal;
+pub mod throttle;
 pub mod times;
 pub mod token;
 
@@ -146,7 +147,7 @@ impl Identity {
                         named: own.name.clone(),
                     };
                 }
-                Err(Refusal::Unavailable(_)) => {}
+                Err(Refusal::Unavailable(_) | Refusal::Throttled { .. }) => {}
                 Err(refusal) => return refusal,
             }
         }

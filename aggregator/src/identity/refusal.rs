@@ -1,5 +1,8 @@
 //! Why somebody is not heard, in words for who must act.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use tonic::{Code, Status};
 
 use super::ServiceAccount;
@@ -79,6 +82,17 @@ pub enum Refusal {
         /// What the authorizer says.
         reason: String,
     },
+    /// Too much of what came from there was refused.
+    #[error(
+        "it is not looked at who this is: too many tokens from {} were refused a moment ago; try again in {} s",
+        .from.map_or_else(|| "this address".to_owned(), |from| from.to_string()), .wait.as_secs() + 1
+    )]
+    Throttled {
+        /// Where from.
+        from: Option<IpAddr>,
+        /// The next one is looked at after so long.
+        wait: Duration,
+    },
     /// It cannot be found out now.
     #[error("it cannot be checked now who this is: {0}; try again")]
     Unavailable(String),
@@ -98,6 +112,7 @@ impl Refusal {
             Self::Unbound(_) => "unbound",
             Self::OtherNode { .. } => "other-node",
             Self::Denied { .. } => "denied",
+            Self::Throttled { .. } => "throttled",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -115,6 +130,7 @@ impl Refusal {
             | Self::Unbound(_)
             | Self::OtherNode { .. }
             | Self::Denied { .. } => Code::PermissionDenied,
+            Self::Throttled { .. } => Code::ResourceExhausted,
             Self::Unavailable(_) => Code::Unavailable,
         }
     }

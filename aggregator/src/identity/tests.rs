@@ -136,7 +136,7 @@ const ALWAYS: Times = Times {
 fn with_token(token: &str) -> Credentials {
     Credentials {
         token: Some(Token::new(token)),
-        certificate: None,
+        ..Credentials::default()
     }
 }
 
@@ -147,8 +147,8 @@ fn certificate(name: &str, group: &str) -> Credentials {
     params.distinguished_name.push(rcgen::DnType::OrganizationName, group);
     let key = rcgen::KeyPair::generate().unwrap();
     Credentials {
-        token: None,
         certificate: Some(params.self_signed(&key).unwrap().der().to_vec()),
+        ..Credentials::default()
     }
 }
 
@@ -330,7 +330,7 @@ async fn an_operator_is_asked_about_for_every_right_and_told_which_one_is_missin
     assert_eq!(tonic::Status::from(&refusal).code(), tonic::Code::Unauthenticated);
     let basic = Credentials {
         token: Some(Err("it is none of the scheme Bearer")),
-        certificate: None,
+        ..Credentials::default()
     };
     assert!(matches!(
         checked.operator(&basic, Question::Status).await,
@@ -391,4 +391,84 @@ async fn where_nobody_is_checked_that_is_said() {
     assert_eq!(identity.agent(&Credentials::default()).await, Ok(Speaker::default()));
     assert_eq!(identity.operator(&Credentials::default(), Question::Pool).await, Ok(()));
     assert!(identity.warning().unwrap().contains("--identity none"));
+}
+
+fn from(address: &str, token: &str) -> Credentials {
+    Credentials {
+        from: Some(address.parse().unwrap()),
+        ..with_token(token)
+    }
+}
+
+#[tokio::test]
+async fn whoever_makes_up_tokens_is_not_asked_about_each_and_slows_neither_others_nor_what_is_known_to_be_good() {
+    let good = known(AGENT, &[("node-name", "n1")], "cidrift");
+    let tokens = ["t", "new"].map(|token| (token.to_owned(), good.clone()));
+    let (authority, checked) = asking(Known {
+        tokens: HashMap::from(tokens),
+        ..Known::default()
+    });
+    let checked = checked.with_times(Times {
+        refused: Duration::from_secs(10),
+        ..ALWAYS
+    });
+    checked.agent(&from("10.0.0.1", "t")).await.unwrap();
+    authority.asked();
+    let mut throttled = None;
+    for n in 0..2_000 {
+        let refusal = checked
+            .agent(&from("10.0.0.1", &format!("made-up-{n}")))
+            .await
+            .unwrap_err();
+        throttled = Some(refusal)
+            .filter(|refusal| matches!(refusal, Refusal::Throttled { .. }))
+            .or(throttled);
+    }
+    let asked = authority.asked().len();
+    assert!((256..300).contains(&asked), "{asked}");
+    let status = tonic::Status::from(&throttled.unwrap());
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert!(
+        status
+            .message()
+            .contains("too many tokens from 10.0.0.1 were refused a moment ago; try again in 1 s"),
+        "{status}"
+    );
+    let metrics = checked.metrics.text();
+    let counted = format!(
+        "identity_checks_total{{who=\"agent\",answer=\"throttled\"}} {}",
+        2_000 - asked
+    );
+    assert!(metrics.contains(&counted), "{metrics}");
+    // An agent that was let in comes back, an operator of that address is as little heard, others are as ever.
+    checked.agent(&from("10.0.0.1", "t")).await.unwrap();
+    assert_eq!(authority.asked().len(), 1, "it is asked about again and not slowed");
+    let refusal = checked
+        .operator(&from("10.0.0.1", "jane's"), Question::Status)
+        .await
+        .unwrap_err();
+    assert!(matches!(refusal, Refusal::Throttled { .. }), "{refusal}");
+    checked.agent(&from("10.0.0.2", "new")).await.unwrap();
+    // What was not looked at was not judged: in its time it is.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    checked.agent(&from("10.0.0.1", "new")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fleet_behind_one_address_that_comes_back_at_once_is_let_in_as_a_whole() {
+    let good = known(AGENT, &[("node-name", "n1")], "cidrift");
+    let tokens = (0..2_000).map(|n| (format!("t{n}"), good.clone()));
+    let (authority, checked) = asking(Known {
+        tokens: tokens.collect(),
+        ..Known::default()
+    });
+    let checked = Arc::new(checked);
+    let all = (0..2_000).map(|n| {
+        let checked = Arc::clone(&checked);
+        tokio::spawn(async move { checked.agent(&from("10.0.0.1", &format!("t{n}"))).await })
+    });
+    for speaker in futures::future::join_all(all).await {
+        speaker.unwrap().unwrap();
+    }
+    assert_eq!(authority.asked().len(), 2_000);
 }

@@ -1,6 +1,6 @@
 //! The gRPC service that agents report to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -56,11 +56,11 @@ impl<H: Hosts> Ingest<H> {
     }
 
     /// Says why an agent is not heard.
-    fn refuse(&self, peer: &str, refusal: &Refusal) -> Status {
+    fn refuse(&self, from: Option<IpAddr>, refusal: &Refusal) -> Status {
         let status = Status::from(refusal);
         let metrics = &self.shared.metrics;
         metrics.agent_refused(refusal);
-        metrics.stream_ended(peer, Ended::Unidentified, status.message());
+        metrics.stream_not_taken(from, Ended::Unidentified, refusal.as_str(), status.message());
         status
     }
 
@@ -103,27 +103,28 @@ impl<H: Hosts> ReportService for Ingest<H> {
     ) -> Result<Response<Self::ReportStream>, Status> {
         let from = request.remote_addr();
         let peer = from.map_or_else(|| "unknown peer".to_owned(), |peer| peer.to_string());
+        let address = from.map(|from| from.ip().to_canonical());
         let metrics = &self.shared.metrics;
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             let limit = self.shared.limits.max_streams;
             let status = Status::resource_exhausted(format!("all {limit} report streams are taken"));
-            metrics.stream_ended(&peer, Ended::Overloaded, status.message());
+            metrics.stream_not_taken(address, Ended::Overloaded, "overloaded", status.message());
             return Err(status);
         };
         let credentials = Credentials::of(&request);
         let identified = self.identity.agent(&credentials).await;
-        let speaker = identified.map_err(|refusal| self.refuse(&peer, &refusal))?;
+        let speaker = identified.map_err(|refusal| self.refuse(address, &refusal))?;
         let mut inbound = request.into_inner();
         let greeting = match self.greet(&mut inbound).await {
             Ok(greeting) => greeting,
             Err(status) => {
-                metrics.stream_ended(&peer, Ended::Unwelcome, status.message());
+                metrics.stream_not_taken(address, Ended::Unwelcome, "unwelcome", status.message());
                 return Err(status);
             }
         };
         if let Some(own) = &speaker.node {
             let answer = self.speaks_for(own, &greeting, from);
-            answer.map_err(|refusal| self.refuse(&peer, &refusal))?;
+            answer.map_err(|refusal| self.refuse(address, &refusal))?;
         }
         let who = Who {
             instance: greeting.instance.clone(),

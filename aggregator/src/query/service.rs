@@ -39,30 +39,25 @@ struct Door {
 }
 
 impl Door {
-    async fn pass(&self, credentials: &Credentials, question: Question, peer: &str) -> Result<(), Refusal> {
+    async fn pass(&self, credentials: &Credentials, question: Question) -> Result<(), Refusal> {
         let answer = self.identity.operator(credentials, question).await;
-        answer.inspect_err(|refusal| self.metrics.operator_refused(peer, refusal))
+        answer.inspect_err(|refusal| self.metrics.operator_refused(credentials.from, refusal))
     }
 
     async fn open<T>(&self, request: &Request<T>, question: Question) -> Result<(), Status> {
-        let answer = self.pass(&Credentials::of(request), question, &peer(request)).await;
+        let answer = self.pass(&Credentials::of(request), question).await;
         answer.map_err(|refusal| Status::from(&refusal))
     }
 
     /// Ends when one who was let in may stay no longer. While nobody can be asked, what was known counts for some minutes.
-    async fn shut(self, credentials: Credentials, question: Question, peer: String) -> Status {
+    async fn shut(self, credentials: Credentials, question: Question) -> Status {
         loop {
             tokio::time::sleep(AGAIN).await;
-            if let Err(refusal) = self.pass(&credentials, question, &peer).await {
+            if let Err(refusal) = self.pass(&credentials, question).await {
                 return Status::from(&refusal);
             }
         }
     }
-}
-
-fn peer<T>(request: &Request<T>) -> String {
-    let peer = request.remote_addr();
-    peer.map_or_else(|| "unknown peer".to_owned(), |peer| peer.to_string())
 }
 
 /// The service, whose watches last as long as their subscribers or the engine. It believes everybody.
@@ -211,7 +206,7 @@ impl QueryService for Query {
         let leave = self
             .door
             .clone()
-            .shut(Credentials::of(&request), Question::WatchFindings, peer(&request));
+            .shut(Credentials::of(&request), Question::WatchFindings);
         let request = request.into_inner();
         let filter = self
             .engine

@@ -1,9 +1,8 @@
 //! What `/metrics` and the log show of TLS. Where a figure has a log line, one function makes both.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
@@ -12,13 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::{debug, info, warn};
 
+use crate::folded::{Folded, Kind};
+
 type Label = [(&'static str, &'static str); 1];
-
-/// The same address fails in the same way: said again after this. Agents try again every few seconds.
-const AGAIN: Duration = Duration::from_secs(60);
-
-/// Addresses and ways that are remembered for that; beyond, all are forgotten.
-const REMEMBERED: usize = 1024;
 
 /// How a handshake ended that came to nothing; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,7 +61,7 @@ pub struct Figures {
     expiry: Family<Label, Gauge>,
     renewals: Counter,
     troubles: Family<Label, Counter>,
-    said: Mutex<HashMap<(IpAddr, Failure), Instant>>,
+    said: Mutex<Folded>,
 }
 
 impl Figures {
@@ -105,18 +100,25 @@ impl Figures {
     }
 
     fn news(&self, from: IpAddr, failure: Failure) -> bool {
-        // A map of plain values cannot be half changed.
+        // Counts cannot be half changed.
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let before = said.get(&(from, failure));
-        if before.is_some_and(|at| now.duration_since(*at) < AGAIN) {
-            return false;
+        let kind = Kind {
+            from: Some(from),
+            what: failure.as_str(),
+        };
+        said.note(kind, Instant::now())
+    }
+
+    /// Says how often what was said a minute ago happened since. To be called several times a minute.
+    pub(crate) fn tell_more(&self) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = said.due(Instant::now());
+        drop(said);
+        for (kind, more) in due {
+            let (from, result) = kind.map_or((None, "any"), |kind| (kind.from, kind.what));
+            let from = from.map_or_else(|| "others".to_owned(), |from| from.to_string());
+            warn!(peer = %from, result, more, "no TLS: the same again in the last minute");
         }
-        if said.len() >= REMEMBERED {
-            said.clear();
-        }
-        said.insert((from, failure), now);
-        true
     }
 
     pub(super) fn serving(&self, until: Timestamp, source: &str) {
