@@ -120,8 +120,8 @@ pub struct HostState {
     pub changed_at: Option<Timestamp>,
     /// Why its view cannot be relied on, where the agent or `ingest` said so.
     pub lost: Option<String>,
-    /// Several agents speak for it: why, and until when that stands if they do so no more.
-    pub rivals: Option<(String, Timestamp)>,
+    /// Several agents speak for it.
+    pub rivals: Option<Rivalry>,
 }
 
 impl HostState {
@@ -148,8 +148,8 @@ impl HostState {
 
     /// Why its view may be that of another host: several agents speak for it.
     pub fn rivalry(&self, now: Timestamp) -> Option<&str> {
-        let (why, until) = self.rivals.as_ref()?;
-        (now < *until).then_some(why.as_str())
+        let rivalry = self.rivals.as_ref()?;
+        (now < rivalry.until).then_some(rivalry.who.as_str())
     }
 
     /// Why its view cannot be relied on, where that is known.
@@ -181,6 +181,19 @@ impl HostState {
     pub fn seen_at(&self) -> Option<Timestamp> {
         self.verified_at.max(self.changed_at)
     }
+}
+
+/// Several agents that speak for one node in turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rivalry {
+    /// Who they are, for people.
+    pub who: String,
+    /// When it began, aggregator's clock.
+    pub since: Timestamp,
+    /// When one last took another's place.
+    pub at: Timestamp,
+    /// When it is over if that does not happen again.
+    pub until: Timestamp,
 }
 
 /// Something that an agent told, in plain data, checked and in order.

@@ -40,6 +40,8 @@ pub enum Group {
     Silent(String),
     /// A node whose token was shown by an agent that named another.
     Refused(String),
+    /// A node that several agents report for.
+    Rivals(String),
 }
 
 /// Says which findings explain a claim, given which ids stand.

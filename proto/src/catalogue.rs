@@ -142,6 +142,8 @@ pub enum Code {
     Seen02,
     /// report-refused: An agent showed one node's token and named another.
     Seen03,
+    /// rival-agents: Several agents report for one node.
+    Seen04,
 }
 
 /// Every entry, in the order of the codes.
@@ -183,6 +185,7 @@ pub const CATALOGUE: &[Entry] = &[
     seen::SEEN01,
     seen::SEEN02,
     seen::SEEN03,
+    seen::SEEN04,
 ];
 
 impl Code {
@@ -226,6 +229,7 @@ impl Code {
             Self::Seen01 => "SEEN01",
             Self::Seen02 => "SEEN02",
             Self::Seen03 => "SEEN03",
+            Self::Seen04 => "SEEN04",
         }
     }
 

@@ -32,6 +32,7 @@ pub mod pool;
 pub mod raced;
 pub mod reborn;
 pub mod refused;
+pub mod rivals;
 pub mod routes;
 pub mod sandbox;
 pub mod selector;

@@ -4,7 +4,7 @@ use cidrift_proto::facts::HostFacts;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::cluster::{Forwarding, HostEvent, HostState};
+use crate::cluster::{Forwarding, HostEvent, HostState, Rivalry};
 
 /// What of a host changed.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(super) struct Touched {
     pub(super) claims: bool,
     /// Its stream: whether its view can be relied on, or why not.
     pub(super) stream: bool,
+    /// Who speaks for it.
+    pub(super) rivals: bool,
     /// When its agent saw that.
     pub(super) seen: Option<Timestamp>,
 }
@@ -26,7 +28,7 @@ pub(super) struct Touched {
 impl Touched {
     /// No part of what is judged.
     pub(super) fn nothing(&self) -> bool {
-        !self.all && self.prefixes.is_empty() && !self.facts && !self.claims && !self.stream
+        !self.all && self.prefixes.is_empty() && !self.facts && !self.claims && !self.stream && !self.rivals
     }
 }
 
@@ -124,7 +126,16 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
             host.whole = false;
             host.lost = Some(reason);
         }
-        HostEvent::Rivals { reason, until } => host.rivals = Some((reason, until)),
+        HostEvent::Rivals { reason, until } => {
+            let since = host.rivals.as_ref().filter(|rivalry| now < rivalry.until);
+            host.rivals = Some(Rivalry {
+                since: since.map_or(now, |rivalry| rivalry.since),
+                who: reason,
+                at: now,
+                until,
+            });
+            touched.rivals = true;
+        }
         HostEvent::Disconnected => host.connected = false,
     }
     touched

@@ -11,7 +11,8 @@ use super::State;
 use super::fates::Fates;
 use crate::correlate::dossier::Dossiers;
 use crate::correlate::{
-    Scene, churn, cluster_cidr, delegate, host, oneway, overlap, pool, reborn, routes, sandbox, silent, stale, without,
+    Scene, churn, cluster_cidr, delegate, host, oneway, overlap, pool, reborn, rivals, routes, sandbox, silent, stale,
+    without,
 };
 use crate::ledger::Group;
 use crate::netmap::overlap as meet;
@@ -25,7 +26,9 @@ impl State {
             match group {
                 Group::Row(name) => _ = names.insert(name.clone()),
                 Group::Host(name) => _ = hosts.insert(name.clone()),
-                Group::Reborn(name) | Group::Silent(name) | Group::Refused(name) => _ = nodes.insert(name.clone()),
+                Group::Reborn(name) | Group::Silent(name) | Group::Refused(name) | Group::Rivals(name) => {
+                    _ = nodes.insert(name.clone())
+                }
                 Group::Node(_) | Group::Pool | Group::Delegates | Group::Churn => {}
             }
         }
@@ -40,6 +43,7 @@ impl State {
         for name in nodes {
             self.claim_silent(&name, now);
             self.claim_refused(&name, now);
+            self.claim_rivals(&name, now);
         }
     }
 
@@ -237,5 +241,16 @@ impl State {
             return;
         }
         self.replace(group, claim.into_iter().collect(), now);
+    }
+    /// That several agents speak for a node, once it has lasted.
+    pub(super) fn claim_rivals(&mut self, name: &str, now: Timestamp) {
+        let host = self.hosts.get(name).filter(|_| self.plane.nodes.contains_key(name));
+        let claim = host.and_then(|host| rivals::claim(host, now));
+        let until = host.and_then(|host| Some(host.rivals.as_ref()?.until));
+        if let (Some(_), Some(until)) = (&claim, until) {
+            // They may say nothing any more by then.
+            self.agenda.rivals.insert((until, name.to_owned()));
+        }
+        self.replace(Group::Rivals(name.to_owned()), claim.into_iter().collect(), now);
     }
 }

@@ -85,6 +85,10 @@ impl<'a> Fates<'a> {
                 true => "aggregator: it was not tried again for 10 minutes".to_owned(),
                 false => format!("Node {} is gone", claim.subject),
             }),
+            Code::Seen04 => Fate::Gone(match self.scene.plane.nodes.contains_key(&claim.subject) {
+                true => "aggregator: no agent has taken another's place for a minute".to_owned(),
+                false => format!("Node {} is gone", claim.subject),
+            }),
             Code::Pool04 | Code::Pool05 | Code::Pool06 | Code::Pool07 | Code::Pool09 | Code::Pool10 => {
                 self.of_range(claim, row)
             }

@@ -99,6 +99,7 @@ impl State {
         }
         self.claim_silent(name, now);
         self.claim_refused(name, now);
+        self.claim_rivals(name, now);
         // Interfaces of any host may have addresses of these CIDRs.
         let concerned = self.with_addresses_in(&change.cidrs);
         self.agenda.nodes.extend(concerned);

@@ -184,6 +184,9 @@ impl State {
         if woke {
             self.claim_silent(name, now);
         }
+        if woke || touched.rivals {
+            self.claim_rivals(name, now);
+        }
         if woke || touched.all {
             self.claim_reborn(now);
         } else if !touched.prefixes.is_empty() {

@@ -56,6 +56,8 @@ pub(super) struct Agenda {
     pub(super) wakes: BTreeSet<(Timestamp, String)>,
     /// Hosts that are not silent, by when they may be: no later than they are.
     silences: BTreeSet<(Timestamp, String)>,
+    /// Nodes of which it is claimed that several agents report for them, by when that may be over.
+    pub(super) rivals: BTreeSet<(Timestamp, String)>,
     /// Hosts that the control plane does not have.
     pub(super) strangers: BTreeSet<String>,
 }
@@ -77,6 +79,12 @@ impl State {
         }
         for name in woken {
             self.claim_row(&name, now);
+        }
+        while let Some((until, _)) = self.agenda.rivals.first()
+            && *until <= now
+            && let Some((_, name)) = self.agenda.rivals.pop_first()
+        {
+            self.claim_rivals(&name, now);
         }
         for name in self.hearing.due(now) {
             self.claim_silent(&name, now);

@@ -45,6 +45,77 @@ fn a_node_that_two_agents_speak_for_is_unknown_and_says_why_until_one_has_been_g
     assert_eq!(status.health, Health::Healthy, "{:?}", status.unknowns);
 }
 
+/// One of two agents takes the other's place, which `ingest` remembers for a minute.
+fn takeover(world: &World) {
+    let rivals = HostEvent::Rivals {
+        reason: WHO.to_owned(),
+        until: world.now + Duration::from_secs(60),
+    };
+    world.engine.host_event("node-b", rivals, world.now);
+}
+
+#[test]
+fn an_old_pod_beside_the_new_one_of_a_rollout_is_no_finding() {
+    let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
+    // For the whole of the old one's grace period, and once more much later.
+    for _ in 0..4 {
+        takeover(&world);
+        world.pass(Duration::from_secs(10));
+    }
+    world.pass(Duration::from_secs(61));
+    takeover(&world);
+    world.pass(Duration::from_secs(61));
+    assert_eq!((world.standing(), world.resolved()), (vec![], vec![]));
+}
+
+#[test]
+fn agents_that_go_on_taking_each_others_place_are_found_and_it_is_over_a_minute_after_the_last_time() {
+    let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
+    let since = world.now;
+    for _ in 0..7 {
+        takeover(&world);
+        world.pass(Duration::from_secs(10));
+    }
+    assert_eq!(world.standing(), ["SEEN04/node-b open"]);
+    let claim = world.finding("SEEN04/node-b").claim.clone();
+    assert_eq!(claim.evidence[0].text, format!("{WHO}, in turn since {since}"));
+    let status = world.engine.read(|state| state.status(world.now));
+    assert_eq!(status.health, Health::Findings);
+    assert_eq!(world.verdict("node-b", "node-a").standing(), Standing::Unknown);
+    world.pass(Duration::from_secs(49));
+    assert_eq!(world.standing(), ["SEEN04/node-b open"]);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.standing(), Vec::<String>::new());
+    assert_eq!(world.resolved(), ["SEEN04/node-b"]);
+    // It began anew.
+    takeover(&world);
+    world.pass(HOLD * 2);
+    assert_eq!(world.standing(), Vec::<String>::new());
+}
+
+#[test]
+fn it_is_over_too_when_both_of_them_have_gone_and_with_the_node() {
+    for gone in [false, true] {
+        let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);
+        for _ in 0..7 {
+            takeover(&world);
+            world.pass(Duration::from_secs(10));
+        }
+        world.hush("node-b");
+        if gone {
+            world.nodes.remove("node-b");
+            world.publish();
+        } else {
+            world.pass(Duration::from_secs(61));
+        }
+        assert!(
+            !world.standing().contains(&"SEEN04/node-b open".to_owned()),
+            "{:?}",
+            world.standing()
+        );
+    }
+}
+
 #[test]
 fn an_agent_of_no_node_is_named_as_what_is_not_understood() {
     let mut world = World::healthy(Plane::Vxlan, &["node-a", "node-b"]);

@@ -156,5 +156,45 @@ pub(super) const SEEN03: Entry = Entry {
     silence: "With --identity none nobody is checked. Agents that show nothing, or a token that is not an agent's, are refused as well and counted \
         (cidrift_aggregator_identity_refusals_total): whose node that is about is not known. It clears when nobody has tried for 10 minutes, \
         and is not remembered over a restart of the aggregator, whose log keeps it.",
-    related: &[Code::Seen01],
+    related: &[Code::Seen01, Code::Seen04],
+};
+
+pub(super) const SEEN04: Entry = Entry {
+    code: Code::Seen04,
+    name: "rival-agents",
+    severity: Severity::Error,
+    title: "Several agents report for one node.",
+    meaning: "A node has one seat, and the newest stream takes it. An agent that was put out comes back and takes it again: two that live \
+        show themselves by doing so in turn. What is heard may be either host's, so nothing of that node is judged: verdicts from it are \
+        unknown and its findings stay as they are.",
+    causes: &[
+        "Two hosts run an agent with the same --node-name (a host that was cloned, a name written by hand).",
+        "An agent that was started by hand or by systemd runs beside the DaemonSet's pod.",
+        "Pods of two installations, or a pod that the kubelet could not end, report beside the DaemonSet's.",
+        "Somebody who has the token of this node's agent reports for it from elsewhere.",
+    ],
+    look: &[
+        run(
+            "Who reports, and from where:",
+            "kubectl cidrift findings --code SEEN04 --node NODE",
+        ),
+        run(
+            "The agents' pods of that node, and whose the addresses are:",
+            "kubectl get pods -A -o wide --field-selector spec.nodeName=NODE | grep cidrift-agent; kubectl get nodes -o wide | grep ADDRESS",
+        ),
+        run("On each of the hosts:", "pgrep -a cidrift-agent"),
+    ],
+    remedy: &[
+        say("Stop the agent that is not this node's, or give it its own node's name (spec.nodeName)."),
+        run(
+            "Where no other agent should be, the token was taken. It ends with its pod; make a new one, then look at who could read the old \
+                one's token:",
+            "kubectl delete pod -n cidrift -l app.kubernetes.io/name=cidrift-agent --field-selector spec.nodeName=NODE",
+        ),
+    ],
+    silence: "Agents that take turns for less than a minute: while a DaemonSet is rolled out the old pod may run beside the new one for its \
+        grace period. An agent that is started over and over, or whose connection is made anew: only one that was put out and comes back \
+        shows that there are two. One that comes less often than once a minute is not found by this; the aggregator's log tells of \
+        each takeover. It clears when none has taken another's place for a minute.",
+    related: &[Code::Seen01, Code::Seen03],
 };
