@@ -219,3 +219,73 @@ async fn the_client_certificate_of_the_handshake_is_who_asks() {
     assert_eq!((user.name.as_str(), *rule), ("jane", Question::Pool.rule()));
     assert_eq!(user.groups, ["ops", "system:authenticated"]);
 }
+
+/// What `kubectl cidrift status` says on standard error.
+async fn complaint(arguments: &[&str]) -> String {
+    let program = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-cidrift"))
+        .args(arguments)
+        .arg("status")
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(program.status.code(), Some(2), "{program:?}");
+    String::from_utf8(program.stderr).unwrap()
+}
+
+#[tokio::test]
+async fn who_takes_the_wrong_scheme_is_told_which_one_is_right() {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let ca = std::env::temp_dir().join(format!("cidrift-{}-scheme.crt", std::process::id()));
+    std::fs::write(&ca, issuer.pem()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_, identity) = strict();
+    let world = World::empty_for(identity.clone()).await;
+    let engine = Engine::new(Config {
+        hold: support::HOLD,
+        settle: support::HOLD,
+        silence: support::HOLD,
+        pool: Default::default(),
+    });
+    let query = Query::new(engine, CancellationToken::new()).with_identity(identity, Arc::default());
+    let own = pair(&issuer, "server", "none", ExtendedKeyUsagePurpose::ServerAuth);
+    let server = Server::builder()
+        .tls_config(ServerTlsConfig::new().identity(own))
+        .unwrap()
+        .add_service(query.into_server());
+    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+
+    let url = format!("http://{address}");
+    let said = complaint(&["--server", &url]).await;
+    assert!(
+        said.contains(&format!("{url} speaks TLS: ask it by https://")),
+        "{said}"
+    );
+    let said = complaint(&[
+        "--server",
+        &format!("https://{}", world.address),
+        "--ca",
+        ca.to_str().unwrap(),
+    ])
+    .await;
+    assert!(
+        said.contains("it does not speak TLS") && said.contains("then http://"),
+        "{said}"
+    );
+    // Who is there and speaks neither is not said to speak TLS.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    tokio::spawn(async move { while nobody.accept().await.is_ok() {} });
+    let said = complaint(&["--server", &url]).await;
+    assert!(!said.contains("speaks TLS"), "{said}");
+    std::fs::remove_file(ca).unwrap();
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_is_not_there_is_named_in_one_pair_of_quotes() {
+    let said = complaint(&["--kubeconfig", "/nonexistent/config"]).await;
+    assert!(said.contains("from \"/nonexistent/config\": No such file"), "{said}");
+}

@@ -54,5 +54,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text
+    // kube puts paths, which have quotes already, in quotes: '"/home/jane/.kube/config"'.
+    text.replace("'\"", "\"").replace("\"'", "\"")
 }

@@ -12,7 +12,7 @@ Exit codes:
   0  answered; for status, node, findings, path: nothing of what is judged is wrong, and all of it was seen
   1  findings are open (status, node, findings), or packets do not arrive (path)
   2  the aggregator could not be asked, or the command line is wrong
-  3  nothing is known to be wrong, but not all could be seen (status, node, findings, path)
+  3  neither: not all could be seen, or something is pending (status, node, findings, path)
 nodes, pool, explain and version judge nothing: 0 when answered, 2 when not.
 findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
 Findings that are pending, and those of severity info, do not make 1.";

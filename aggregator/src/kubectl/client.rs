@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cidrift_proto::Malformed;
 use cidrift_proto::finding::Finding;
+use cidrift_proto::tls::dial;
 use cidrift_proto::tls::secured::Verdict;
 use cidrift_proto::v1;
 use cidrift_proto::v1::query_service_client::QueryServiceClient;
@@ -96,6 +97,12 @@ pub(super) enum AskError {
         /// What it said.
         reason: String,
     },
+    /// It was asked without TLS.
+    #[error(
+        "{0} speaks TLS: ask it by https:// and give --ca FILE (or CIDRIFT_CA), what ConfigMap cidrift-trust holds as ca.crt; \
+         or leave --server out, and the way goes through the Kubernetes API"
+    )]
+    SpeaksTls(String),
     /// The question was wrong.
     #[error("{0}")]
     Question(String),
@@ -155,8 +162,20 @@ impl Client {
                 server: self.server.clone(),
                 after: self.timeout,
             }),
-            Ok(Err(status)) => Err(self.refusal(&status)),
+            Ok(Err(status)) => Err(self.explained(self.refusal(&status)).await),
             Ok(Ok(answer)) => Ok(answer.into_inner()),
+        }
+    }
+
+    /// The same, or that the other side speaks TLS where it was asked without: all that HTTP/2 says then is that it broke.
+    async fn explained(&self, error: AskError) -> AskError {
+        let broke = matches!(
+            error,
+            AskError::Unreachable { .. } | AskError::Stranger { .. } | AskError::Failed { .. }
+        );
+        match self.server.strip_prefix("http://").filter(|_| broke) {
+            Some(address) if dial::speaks_tls(address, self.timeout).await => AskError::SpeaksTls(self.server.clone()),
+            _ => error,
         }
     }
 

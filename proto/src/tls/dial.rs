@@ -153,6 +153,36 @@ pub async fn tcp(address: &str, patience: Duration) -> Result<TcpStream, DialErr
     }
 }
 
+/// Whether whoever listens there speaks TLS: for a better word to somebody who tried without. Nothing is shown to it, and
+/// nobody is believed; `false` where it cannot be told within `patience`.
+pub async fn speaks_tls(address: &str, patience: Duration) -> bool {
+    let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
+    let (Ok(config), Ok(name)) = (config, ServerName::try_from(NAME)) else {
+        return false;
+    };
+    let mut config = config
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    let Ok(io) = tcp(address, patience).await else {
+        return false;
+    };
+    let shaken = timeout(patience, TlsConnector::from(Arc::new(config)).connect(name, io)).await;
+    match shaken {
+        Ok(Ok(_)) => true,
+        // A certificate, or a refusal in TLS' own words.
+        Ok(Err(error)) => matches!(
+            words::inner(&error),
+            Some(
+                rustls::Error::InvalidCertificate(_)
+                    | rustls::Error::AlertReceived(_)
+                    | rustls::Error::PeerIncompatible(_)
+            )
+        ),
+        Err(_) => false,
+    }
+}
+
 /// Where requests over TLS say that they go: the name that was verified.
 pub fn origin() -> Uri {
     Uri::from_static("https://cidrift-aggregator")

@@ -1,6 +1,6 @@
 //! The cluster in a few figures.
 
-use cidrift_proto::finding::{Finding, FindingState};
+use cidrift_proto::finding::{Finding, FindingState, Severity};
 
 use super::Look;
 use super::age::{age, ago};
@@ -19,10 +19,7 @@ pub fn status(answer: &StatusAnswer, findings: &[Finding], nodes: &[NodeAnswer],
     let (word, ink) = match status.health {
         Health::Healthy => ("healthy: nothing of what is judged is wrong", Ink::Good),
         Health::Findings => ("findings", Ink::Bad),
-        Health::Unknown => (
-            "unknown: nothing is known to be wrong, but not everything could be seen",
-            Ink::Doubt,
-        ),
+        Health::Unknown => (doubt(status, findings), Ink::Doubt),
     };
     let mut out = format!("{:<COLUMN$}{}\n", "Health", ink.paint(word, look));
     for unknown in &status.unknowns {
@@ -70,6 +67,18 @@ pub fn status(answer: &StatusAnswer, findings: &[Finding], nodes: &[NodeAnswer],
     }
     out += &matrix(nodes, look);
     out + &lines(findings, look)
+}
+
+/// Why it is neither healthy nor wrong.
+fn doubt(status: &Status, findings: &[Finding]) -> &'static str {
+    let wrong = |finding: &Finding| finding.claim.severity > Severity::Info;
+    if findings.iter().any(|f| wrong(f) && f.state == FindingState::Pending) {
+        "unknown: something looks wrong, but has not lasted long enough to count (pending)"
+    } else if status.pairs.broken > 0 {
+        "unknown: some ways are broken, but no finding that counts says so yet"
+    } else {
+        "unknown: nothing is known to be wrong, but not everything could be seen"
+    }
 }
 
 /// "1 critical, 2 error open; 1 pending": what there is none of is left out.

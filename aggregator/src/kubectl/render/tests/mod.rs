@@ -1,6 +1,7 @@
 pub(super) mod samples;
 
 use cidrift_proto::catalogue::{CATALOGUE, Code};
+use cidrift_proto::finding::{Finding, Severity};
 use cidrift_proto::verdict::{CidrVerdict, Verdict};
 use insta::assert_snapshot;
 use proptest::prelude::*;
@@ -51,6 +52,35 @@ fn status_shows_what_is_not_seen() {
     let text = narrow(status(&answer, &[], &nodes, &TABLE));
     assert!(!text.contains("healthy"));
     assert_snapshot!(text);
+}
+
+#[test]
+fn status_does_not_say_that_nothing_is_wrong_beside_what_is_pending_or_broken() {
+    let word = |broken: u64, findings: &[Finding]| {
+        let mut answer = status_of(
+            &cluster(&names(3)),
+            findings,
+            &["PATH01/node-a: seen, but not for long enough to count"],
+        );
+        answer.status.pairs.broken = broken;
+        let text = status(&answer, findings, &[], &TABLE);
+        text.lines()
+            .find_map(|line| line.strip_prefix("Health          "))
+            .unwrap()
+            .to_owned()
+    };
+    let pending_only = word(1, &[pending()]);
+    assert!(
+        pending_only.contains("something looks wrong, but has not lasted long enough"),
+        "{pending_only}"
+    );
+    assert!(word(1, &[]).contains("some ways are broken"));
+    let mut info = pending();
+    info.claim.severity = Severity::Info;
+    assert!(
+        word(0, &[info]).contains("nothing is known to be wrong"),
+        "information is nothing wrong"
+    );
 }
 
 #[test]
