@@ -233,6 +233,15 @@ impl Code {
         }
     }
 
+    /// Findings of the same host that explain this one: its effect goes when they are mended.
+    pub fn explained_on_host(self) -> &'static [Self] {
+        match self {
+            // What takes packets away before the host's own route is looked at.
+            Self::Host04 => &[Self::Host10],
+            _ => &[],
+        }
+    }
+
     /// Its catalogue entry. The catalogue is in the order of the codes.
     pub fn entry(self) -> &'static Entry {
         &CATALOGUE[self as usize]

@@ -5,6 +5,8 @@
 //! over the whole CIDR where no bridge delivers it (Calico's own blocks,
 //! flannel's --ip-blackhole-route).
 
+use std::net::IpAddr;
+
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::{Affected, Severity};
@@ -12,8 +14,8 @@ use cidrift_proto::landing::{ForwardingEntry, Landing, RouteMatch, Via};
 use ipnet::IpNet;
 
 use super::{Case, Coverage, Delivery, Judged, Says, list};
-use crate::resolve::{Roles, roles};
-use crate::view::Link;
+use crate::resolve::{MAIN, Roles, roles};
+use crate::view::{Hops, Link, Route, RouteKind};
 
 const CODE: Code = Code::Host04;
 
@@ -359,7 +361,7 @@ fn why(case: &Case<'_>, faults: &[Fault], device: Option<&Link>) -> (String, Str
                  if the route is still there then: {}",
                 delete(entry, fault.prefix)
             )),
-            (Some(entry), _) => steps.push(mend(device, entry, fault.prefix)),
+            (Some(entry), _) => steps.push(mend(case, device, entry, fault.prefix)),
         }
     }
     steps.dedup();
@@ -383,7 +385,7 @@ fn delete(entry: &ForwardingEntry, part: IpNet) -> String {
 }
 
 /// The command that brings one part back, without touching a running pod.
-fn mend(device: Option<&Link>, entry: &ForwardingEntry, part: IpNet) -> String {
+fn mend(case: &Case<'_>, device: Option<&Link>, entry: &ForwardingEntry, part: IpNet) -> String {
     let own = device.and_then(|link| {
         let address = link
             .addresses
@@ -391,26 +393,29 @@ fn mend(device: Option<&Link>, entry: &ForwardingEntry, part: IpNet) -> String {
             .find(|address| part.contains(&address.net.addr()))?;
         (address.net.trunc() == part).then(|| (link, address.net.addr()))
     });
+    // What table main has, whether or not it decides.
+    let main = case.input.kernel.routes.at(MAIN, &part).first();
+    let back = |link: &Link, verb: &str, source: IpAddr| {
+        format!(
+            "ip route {verb} {part} dev {} proto kernel scope link src {source}",
+            link.name
+        )
+    };
     match (own, entry.route) {
         // Replacing puts the connected route back in the same step; a route with another metric must go first.
         (Some((link, source)), Some(route)) if route.prefix == part && route.metric == 0 && part.addr().is_ipv4() => {
-            format!(
-                "ip route replace {part} dev {} proto kernel scope link src {source}",
-                link.name
-            )
+            back(link, "replace", source)
         }
-        (Some((link, source)), None) => {
-            format!(
-                "ip route add {part} dev {} proto kernel scope link src {source}",
+        (Some((link, source)), route) if route.is_none_or(|route| !part.contains(&route.prefix)) => match main {
+            None => back(link, "add", source),
+            // It is there, and would be added in vain ("File exists").
+            Some(main) if leads_to(main, link) => format!(
+                "table main has the route to {} already, but something decides before it: ip rule shows what leads elsewhere; \
+                 mend that (HOST10)",
                 link.name
-            )
-        }
-        (Some((link, source)), Some(route)) if !part.contains(&route.prefix) => {
-            format!(
-                "ip route add {part} dev {} proto kernel scope link src {source}",
-                link.name
-            )
-        }
+            ),
+            Some(_) => back(link, "replace", source),
+        },
         (_, Some(route)) => format!(
             "ip {}route del {} table {} metric {}, once you know who set it",
             if route.prefix.addr().is_ipv4() { "" } else { "-6 " },
@@ -420,4 +425,9 @@ fn mend(device: Option<&Link>, entry: &ForwardingEntry, part: IpNet) -> String {
         ),
         (_, None) => format!("find out what drops {part}: ip rule, ip route get {}", part.addr()),
     }
+}
+
+/// The route sends packets out of this device.
+fn leads_to(route: &Route, link: &Link) -> bool {
+    route.kind == RouteKind::Unicast && matches!(&route.hops, Hops::One(hop) if hop.device == Some(link.index))
 }

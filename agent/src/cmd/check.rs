@@ -4,6 +4,7 @@
 mod host;
 mod render;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,6 +105,9 @@ struct Report {
     /// What was compared with what.
     compared: Vec<Compared>,
     findings: Vec<Claim>,
+    /// Findings that others of them explain, with those: mend these first.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    explained_by: BTreeMap<Code, Vec<Code>>,
     unjudged: Vec<Unjudged>,
     /// What kept the look from being whole.
     problems: Vec<String>,
@@ -178,6 +182,16 @@ fn outcome(claims: &[Claim], whole: bool) -> Outcome {
     }
 }
 
+/// Which of them explain which.
+fn explained_by(claims: &[Claim]) -> BTreeMap<Code, Vec<Code>> {
+    let stands = |code: &Code| claims.iter().any(|claim| claim.code == *code);
+    let explained = claims.iter().map(|claim| {
+        let by = claim.code.explained_on_host().iter().copied();
+        (claim.code, by.filter(stands).collect::<Vec<_>>())
+    });
+    explained.filter(|(_, by)| !by.is_empty()).collect()
+}
+
 /// Judges and sums up.
 fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Report {
     let mut judged = check::check(input);
@@ -197,6 +211,7 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         observed_at: now,
         outcome,
         compared: check::compare::rows(input, &judged),
+        explained_by: explained_by(&judged.claims),
         findings: judged.claims,
         unjudged: judged.unjudged,
         problems,

@@ -23,7 +23,7 @@ pub fn explained_by(claim: &Claim, stands: &dyn Fn(&str) -> bool) -> Vec<String>
             }
             ids
         }
-        Code::Path04 | Code::Host04 => vec![finding_id(Code::Host10, &claim.subject)],
+        Code::Path04 => vec![finding_id(Code::Host10, &claim.subject)],
         // Those whose CIDR makes kube-controller-manager exit; or the ClusterCIDR that this node has none of.
         Code::Pool01 => {
             let culprits = claim.affected.iter().filter_map(|row| row.node.as_ref());
@@ -51,6 +51,8 @@ pub fn explained_by(claim: &Claim, stands: &dyn Fn(&str) -> bool) -> Vec<String>
         Code::Host09 => vec![finding_id(Code::Pool10, "kube-proxy")],
         _ => Vec::new(),
     };
+    let on_host = claim.code.explained_on_host().iter();
+    ids.extend(on_host.map(|code| finding_id(*code, &claim.subject)));
     ids.sort();
     ids.dedup();
     ids.retain(|id| stands(id));

@@ -112,6 +112,37 @@ fn a_connected_route_that_is_gone_counts() {
 }
 
 #[test]
+fn a_route_that_table_main_has_already_is_not_to_be_added_once_more() {
+    use crate::resolve::fixture::{CNI0, add, add_link};
+    let mut host = Host::flannel().rows(Rows::default().row("0.0.0.0/0", via("10.0.0.1")));
+    let cni0 = host
+        .kernel
+        .links
+        .values()
+        .find(|link| link.name == "cni0")
+        .unwrap()
+        .index;
+    assert_eq!(cni0, CNI0, "the names of the fixture are this host's");
+    // A rule leads elsewhere before main is looked at.
+    add(&mut host.kernel, "10.244.1.0/24 dev cni0");
+    let judged = host.judge();
+    assert_eq!(judged.claims[0].code, Code::Host04);
+    assert_eq!(
+        judged.claims[0].remedy,
+        "On the node: table main has the route to cni0 already, but something decides before it: ip rule shows what leads elsewhere; \
+         mend that (HOST10)."
+    );
+    // Main has another one, which an addition would meet ("File exists").
+    host.kernel.routes = Default::default();
+    add_link(&mut host.kernel, 77, "old0", "bridge", &[]);
+    add(&mut host.kernel, "10.244.1.0/24 dev old0");
+    assert_eq!(
+        host.judge().claims[0].remedy,
+        "On the node: ip route replace 10.244.1.0/24 dev cni0 proto kernel scope link src 10.244.1.1."
+    );
+}
+
+#[test]
 fn a_discard_before_the_bridge_counts_and_one_without_a_bridge_does_not() {
     assert_eq!(flannel(discard()).codes(), [Code::Host04]);
     let mut fresh = flannel(discard()).pods(0);

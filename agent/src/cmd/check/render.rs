@@ -6,6 +6,7 @@ mod wrap;
 
 use std::fmt::Write;
 
+use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{Agrees, Compared};
 use cidrift_proto::finding::Claim;
 use comfy_table::presets::NOTHING;
@@ -41,7 +42,7 @@ fn write(out: &mut String, report: &Report, width: usize) -> std::fmt::Result {
         writeln!(out, "{}", wrap("problem: ", "  ", problem, width))?;
     }
     for claim in &report.findings {
-        finding(out, claim, width)?;
+        finding(out, claim, report.explained_by.get(&claim.code), width)?;
     }
     if !report.unjudged.is_empty() {
         writeln!(out, "could not be judged:")?;
@@ -83,7 +84,7 @@ fn table(rows: &[Compared]) -> String {
     table.trim_fmt()
 }
 
-fn finding(out: &mut String, claim: &Claim, width: usize) -> std::fmt::Result {
+fn finding(out: &mut String, claim: &Claim, explained_by: Option<&Vec<Code>>, width: usize) -> std::fmt::Result {
     writeln!(out, "{}[{}]: {}", claim.severity, claim.code, claim.code.entry().name)?;
     out.push_str(&wrap("  ", "  ", &claim.summary, width));
     let mut source = None;
@@ -98,6 +99,10 @@ fn finding(out: &mut String, claim: &Claim, width: usize) -> std::fmt::Result {
     }
     for unseen in &claim.unseen {
         out.push_str(&wrap("   = not seen: ", "     ", unseen, width));
+    }
+    if let Some(codes) = explained_by {
+        let codes: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+        out.push_str(&wrap("   = explained by: ", "     ", &codes.join(", "), width));
     }
     out.push_str(&wrap("   = why: ", "     ", &claim.cause, width));
     writeln!(out, "{}", wrap("   = help: ", "     ", &claim.remedy, width))

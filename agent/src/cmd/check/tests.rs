@@ -200,6 +200,32 @@ fn what_is_good_to_know_is_no_finding_and_hides_nothing_unknown() {
 }
 
 #[test]
+fn what_another_finding_of_the_host_explains_says_so_and_nothing_else_does() {
+    let away = Landing::Underlay {
+        address: "10.0.0.2".parse().unwrap(),
+        via: Via::Gateway { device: "eth0".into() },
+    };
+    let mut report = look("10.244.1.0/24", "10.244.1.1/24", away, told(), vec![]);
+    assert_eq!(report.findings[0].code, Code::Host04);
+    assert!(
+        !render::text(&report).contains("explained by"),
+        "nothing that stands explains it"
+    );
+    let rule = Claim {
+        code: Code::Host10,
+        ..report.findings[0].clone()
+    };
+    report.findings.push(rule);
+    report.explained_by = explained_by(&report.findings);
+    let text = render::text(&report);
+    let (of_route, of_rule) = text.split_once("[HOST10]").unwrap();
+    assert!(of_route.contains("   = explained by: HOST10\n"), "{text}");
+    assert!(!of_rule.contains("explained by"), "{text}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["explained_by"], serde_json::json!({"HOST04": ["HOST10"]}));
+}
+
+#[test]
 fn options_that_contradict_each_other_are_refused() {
     let parse = |args: &[&str]| Program::try_parse_from([&["check"], args].concat()).map(|program| program.args);
     assert!(parse(&["--pod-cidr", "10.1.0.0/24", "--cluster-state", "nodes.yaml"]).is_err());
