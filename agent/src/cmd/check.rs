@@ -43,7 +43,7 @@ const CONFIRMATIONS: usize = 3;
     after_help = "Exit status: 0 all judged and healthy (or only information), 1 findings, 2 something could not be judged."
 )]
 pub struct CheckArgs {
-    /// Name of this host's Node [default: the host name]
+    /// Name of this host's Node [default: the kubelet's --hostname-override, or the host name]
     #[arg(long, env = "CIDRIFT_NODE_NAME")]
     pub node_name: Option<String>,
 
@@ -149,7 +149,7 @@ fn print(text: &str) {
 /// Looks again while what is wrong keeps changing: a CNI plugin in the middle of
 /// its work is no finding.
 async fn look(args: &CheckArgs, now: Timestamp) -> Report {
-    let mut host = Host::new(args).await;
+    let mut host = Host::new(args);
     let mut report = host.look(now).await;
     for _ in 0..CONFIRMATIONS {
         if report.findings.is_empty() {

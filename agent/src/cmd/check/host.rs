@@ -1,6 +1,6 @@
 //! One look at this host: its kernel, its files, and what its Node should have.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 
 use cidrift_proto::facts::Gap;
 use ipnet::IpNet;
@@ -15,52 +15,78 @@ use crate::observe::node::{self, NodeError};
 use crate::observe::root::HostRoot;
 use crate::resolve::{Fib, Scope};
 use crate::view::Kernel;
+use crate::view::host::{Process, Program};
 
 /// A host, and what its Node should have.
-pub(super) struct Host {
-    node: String,
+pub(super) struct Host<'a> {
+    args: &'a CheckArgs,
     root: HostRoot,
-    cni_dir: Option<PathBuf>,
+    /// Known once the host was looked at: its kubelet may name it.
+    node: Option<Node>,
+    reader: HostReader,
+}
+
+/// The host's Node.
+struct Node {
+    name: String,
     /// What the control plane says, and kube-router's own CIDRs where it has some.
     told: Option<(Expectation, Vec<IpNet>)>,
-    reader: HostReader,
     problems: Vec<String>,
 }
 
-impl Host {
-    pub(super) async fn new(args: &CheckArgs) -> Self {
-        let root = HostRoot::new(&args.host_root);
+impl Node {
+    /// The Node of a host with these processes.
+    async fn of(args: &CheckArgs, root: &HostRoot, processes: &[Process]) -> Self {
         let mut problems = Vec::new();
-        let node = args.node_name.clone().or_else(host_name).unwrap_or_else(|| {
+        let name = args
+            .node_name
+            .clone()
+            .or_else(|| overridden(processes))
+            .or_else(host_name);
+        let name = name.unwrap_or_else(|| {
             problems.push("the host name cannot be read: name the Node with --node-name".to_owned());
             "unknown".to_owned()
         });
         if !args.host_root.is_dir() {
             problems.push(format!("--host-root {} is not a directory", args.host_root.display()));
         }
-        let told = match expect(args, &root, &node).await {
+        let told = match expect(args, root, &name).await {
             Ok(told) => Some(told),
             Err(error) => {
                 problems.push(error.to_string());
                 None
             }
         };
+        Self { name, told, problems }
+    }
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn new(args: &'a CheckArgs) -> Self {
+        let root = HostRoot::new(&args.host_root);
         Self {
-            node,
-            cni_dir: args.cni_dir.clone(),
-            told,
+            args,
+            node: None,
             reader: HostReader::new(root.clone()),
             root,
-            problems,
         }
     }
 
     pub(super) async fn look(&mut self, now: Timestamp) -> Report {
-        let reader = CniReader::new(self.root.clone(), self.cni_dir.clone());
+        let reader = CniReader::new(self.root.clone(), self.args.cni_dir.clone());
         let cni = tokio::task::spawn_blocking(move || reader.read())
             .await
             .unwrap_or_default();
-        let expectation = self.told.as_ref().map(|(told, kube_router)| {
+        let host = self.reader.look(&cni).await;
+        let node = match self.node.take() {
+            Some(node) => node,
+            None => {
+                let processes = host.processes.get().map_or(&[][..], Vec::as_slice);
+                Node::of(self.args, &self.root, processes).await
+            }
+        };
+        let node = self.node.insert(node);
+        let expectation = node.told.as_ref().map(|(told, kube_router)| {
             let bridge = cni.chosen.as_ref().and_then(|config| config.bridge.as_deref());
             if bridge == Some("kube-bridge") && !kube_router.is_empty() {
                 return Expectation {
@@ -71,7 +97,6 @@ impl Host {
             }
             told.clone()
         });
-        let host = self.reader.look(&cni).await;
         let (kernel, kernel_at, gaps) = kernel(now).await;
         let mut fib = Fib::new();
         let scope = expectation.clone().unwrap_or_default();
@@ -84,7 +109,7 @@ impl Host {
         });
         fib.rebuild(&kernel, kernel_at);
         let input = Input {
-            node: &self.node,
+            node: &node.name,
             expectation: expectation.as_ref(),
             kernel: &kernel,
             kernel_at,
@@ -98,7 +123,7 @@ impl Host {
             lease_growth: &[],
             now,
         };
-        report(&input, self.problems.clone(), now)
+        report(&input, node.problems.clone(), now)
     }
 }
 
@@ -122,6 +147,18 @@ async fn kernel(now: Timestamp) -> (Kernel, Timestamp, Vec<Gap>) {
             (Kernel::default(), now, vec![gap])
         }
     }
+}
+
+/// The name that this host's kubelet was told (`--hostname-override`, k3s' `--node-name`), as the kubelet takes it: in lower
+/// case. `None` where none was, or two kubelets were told different ones.
+fn overridden(processes: &[Process]) -> Option<String> {
+    let kubelets = processes.iter().filter(|process| process.program == Program::Kubelet);
+    let names: BTreeSet<String> = kubelets
+        .filter_map(|process| process.settings.get("hostname-override"))
+        .map(|setting| setting.value.trim().to_lowercase())
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.first().filter(|_| names.len() == 1).cloned()
 }
 
 /// As the kubelet does: the host name, in lower case.
@@ -164,4 +201,48 @@ async fn expect(args: &CheckArgs, root: &HostRoot, node: &str) -> Result<(Expect
             facts.kube_router_cidrs,
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::host::Setting;
+
+    fn process(program: Program, name: Option<&str>) -> Process {
+        let setting = name.map(|name| Setting {
+            value: name.to_owned(),
+            source: "command line".to_owned(),
+        });
+        Process {
+            program,
+            embedded_in: None,
+            pid: 7,
+            started_at: None,
+            settings: setting
+                .map(|setting| ("hostname-override".to_owned(), setting))
+                .into_iter()
+                .collect(),
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn the_node_is_called_what_its_kubelet_was_told() {
+        let kubelet = |name| process(Program::Kubelet, name);
+        let worker = Some("worker-3".to_owned());
+        assert_eq!(overridden(&[kubelet(Some("Worker-3 "))]), worker);
+        assert_eq!(overridden(&[kubelet(None), kubelet(Some("worker-3"))]), worker);
+        assert_eq!(overridden(&[kubelet(None)]), None);
+        assert_eq!(overridden(&[kubelet(Some(""))]), None);
+        assert_eq!(
+            overridden(&[kubelet(Some("a")), kubelet(Some("b"))]),
+            None,
+            "it is not guessed"
+        );
+        assert_eq!(
+            overridden(&[process(Program::Proxy, Some("proxy"))]),
+            None,
+            "kube-proxy's is no Node's name"
+        );
+    }
 }
