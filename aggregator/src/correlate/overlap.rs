@@ -286,6 +286,8 @@ fn with_node_network(scene: &Scene<'_>, clashes: &mut Vec<Clash>) {
     }
 }
 
+/// By the interfaces' addresses. A prefix around a pod CIDR takes nothing that has a route of its own, for the longest
+/// wins; what has none is PATH01's, which names the device.
 fn with_interfaces(scene: &Scene<'_>, host: &HostState, clashes: &mut Vec<Clash>) {
     let Some(node) = scene.node(&host.node) else { return };
     let Some(facts) = &host.facts else { return };

@@ -285,6 +285,32 @@ fn interfaces_beside_or_around_the_pod_range_do_not_overlap_it() {
 }
 
 #[test]
+fn an_interface_around_all_pod_cidrs_takes_only_what_has_no_route_of_its_own_and_that_is_said_of_the_route() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    let mut facts = world.facts["node-a"].clone();
+    facts.links.push(link("docker0", LinkRole::Bridge, &["10.0.0.1/8"]));
+    let connected = Landing::Local {
+        device: "docker0".to_owned(),
+        carrier: true,
+    };
+    let around = world.entry("10.0.0.0/8", connected);
+    world.delta_with("node-a", vec![around], vec![], Some(facts), None);
+    world.pass(SETTLE * 2);
+    assert_eq!(world.standing(), Vec::<String>::new(), "the longest prefix wins");
+    // The route to node-b is lost: docker0's connected route is what is left.
+    world.delta("node-a", vec![], &["10.244.2.0/24"]);
+    world.pass(HOLD);
+    assert_eq!(world.standing(), ["PATH01/node-a open", "PATH07/node-a open"]);
+    let affected = world.finding("PATH01/node-a").claim.affected.clone();
+    assert!(
+        affected
+            .iter()
+            .any(|row| row.detail.contains("falls to 10.0.0.0/8 on-link dev docker0")),
+        "{affected:?}"
+    );
+}
+
+#[test]
 fn the_two_fields_must_say_the_same() {
     let mut world = World::healthy(Plane::Vxlan, THREE);
     world.nodes.get_mut("node-b").expect("it is there").pod_cidr = Some("10.244.7.0/24".to_owned());

@@ -193,7 +193,9 @@ pub(super) const POOL03: Entry = Entry {
         ),
     ],
     silence: "Node against node applies wherever podCIDR is authoritative. With delegated IPAM a podCIDR that nothing uses may \
-        overlap the CNI's own range: that is normal there. Service ranges are compared only where they are known.",
+        overlap the CNI's own range: that is normal there. Service ranges are compared only where they are known. A host interface counts \
+        by its address: one whose prefix is wider than a pod CIDR and whose address is in none (Docker with 10.0.0.1/8) takes only what has \
+        no longer route. Where a pod CIDR has none, PATH01 says that its packets go there.",
     related: &[Code::Pool07, Code::Pool14, Code::Path02, Code::Path01, Code::Pool15],
 };
 
