@@ -1,5 +1,7 @@
 //! The loop: whatever happens on this host or on the stream, in one task.
 
+mod doubt;
+
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::confirm::{confirm, suspects};
+use self::doubt::{DOUBT, DOUBT_LOOK, Doubt};
 use super::{Seen, Witness};
 use crate::http::Ready;
 use crate::metrics::Metrics;
@@ -27,14 +29,6 @@ use crate::view::{Changes, Host, Kernel};
 /// Until the kernel is asked for its state again after a failure: netlink does
 /// not fail by chance, so it is the environment that must change.
 const RETRY: Duration = Duration::from_secs(30);
-
-/// A doubted loss waits for a full dump at most this long: a dump of 50,000
-/// routes takes a tenth of it, and a finding is held for a second anyway.
-const DOUBT: Duration = Duration::from_secs(1);
-
-/// How often the kernel is asked about it meanwhile: as often as the watcher
-/// dumps again at most.
-const DOUBT_LOOK: Duration = Duration::from_millis(5);
 
 /// Where the loop gets its news from, and whom it tells.
 pub struct Parts {
@@ -71,16 +65,6 @@ struct Observer {
     watcher: Watcher,
     /// Without it, losses are told unconfirmed.
     referee: Option<Referee>,
-}
-
-/// A loss that the kernel denies, until everything has been read anew.
-struct Doubt {
-    diff: Diff,
-    observed_at: Timestamp,
-    /// A whole dump that began after this settles it, as does the kernel's consent.
-    asked_at: Timestamp,
-    deadline: Instant,
-    look_at: Instant,
 }
 
 /// Runs until `shutdown` is cancelled.
@@ -281,58 +265,6 @@ impl Loop {
             return;
         }
         self.tell(diff, observed_at);
-    }
-
-    /// Whether the kernel denies a loss in this.
-    async fn doubted(&mut self, diff: &Diff) -> bool {
-        let denied = self.denied(diff).await;
-        for (prefix, reason) in &denied {
-            self.parts.metrics.disagreed(*prefix, reason);
-        }
-        !denied.is_empty()
-    }
-
-    async fn denied(&mut self, diff: &Diff) -> Vec<(IpNet, String)> {
-        let suspects = suspects(diff);
-        let Some(Observer {
-            watcher,
-            referee: Some(referee),
-        }) = &mut self.kernel
-        else {
-            return Vec::new();
-        };
-        if suspects.is_empty() {
-            return Vec::new();
-        }
-        self.parts.metrics.asked(suspects.len());
-        confirm(referee, watcher.kernel(), &suspects).await
-    }
-
-    /// Tells what was doubted once the kernel denies none of it any more, or
-    /// all of it has been read anew: then it is the reading that is doubtful.
-    async fn settle_doubt(&mut self) {
-        let Some(mut doubt) = self.doubt.take() else { return };
-        let denied = self.denied(&doubt.diff).await;
-        let now = Instant::now();
-        let read_anew = self
-            .kernel
-            .as_ref()
-            .is_none_or(|observer| observer.watcher.verified_at() >= doubt.asked_at);
-        if !denied.is_empty() && !read_anew && now < doubt.deadline {
-            doubt.look_at = now + DOUBT_LOOK;
-            self.doubt = Some(doubt);
-            return;
-        }
-        for (prefix, reason) in denied {
-            self.parts.metrics.disagreed(prefix, &reason);
-            let opaque = self.parts.witness.deny(prefix, reason, Timestamp::now());
-            let opaque = Diff {
-                upserts: vec![Arc::new(opaque)],
-                removed: Vec::new(),
-            };
-            merge(&mut doubt.diff, opaque);
-        }
-        self.tell(doubt.diff, doubt.observed_at);
     }
 
     /// Puts what was counted of packets into the figures.
