@@ -2,6 +2,8 @@
 //! makes both.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
