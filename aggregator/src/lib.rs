@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod control_plane;
 pub mod correlate;
 pub mod engine;
+pub mod fix;
 mod folded;
 pub mod http;
 pub mod identity;

@@ -13,7 +13,8 @@ use super::args::{Args, Command};
 use super::client::{AskError, Client};
 use super::outcome::Outcome;
 use super::output::{Output, PrintError};
-use super::{render, watch};
+use super::{plan, render, watch};
+use crate::fix::gather::GatherError;
 use crate::kubectl::render::{AgentsOfVersion, agents_by_version};
 use crate::query::answer::{NodeAnswer, StatusAnswer};
 use crate::summary::{Health, NodeSummary};
@@ -29,6 +30,10 @@ pub(super) enum Failure {
     WatchEnded,
     #[error("no finding has the code or name {0:?}; `kubectl cidrift explain` lists them")]
     NoSuchCode(String),
+    #[error("there is no Node {0:?}")]
+    NoSuchNode(String),
+    #[error(transparent)]
+    Gather(#[from] GatherError),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
 }
@@ -101,6 +106,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
     match &args.command {
         Command::Explain { code } => return explain(output, code.as_deref()),
         Command::Version { client: true } => return version(output, None, None),
+        Command::Plan(wanted) => return plan::run(args, wanted, output).await,
         _ => {}
     }
     let client = Client::connect(args).await?;
@@ -144,6 +150,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
             version(output, Some(&status.aggregator_version), Some(&agents))
         }
         Command::Explain { code } => explain(output, code.as_deref()),
+        Command::Plan(wanted) => plan::run(args, wanted, output).await,
     }
 }
 

@@ -13,7 +13,7 @@ Exit codes:
   1  findings are open (status, node, findings), or packets do not arrive (path)
   2  the aggregator could not be asked, or the command line is wrong
   3  neither: not all could be seen, or something is pending (status, node, findings, path)
-nodes, pool, explain and version judge nothing: 0 when answered, 2 when not.
+nodes, pool, plan, explain and version judge nothing: 0 when answered, 2 when not.
 findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
 Findings that are pending, and those of severity info, do not make 1.";
 
@@ -107,6 +107,8 @@ pub(super) enum Command {
     },
     /// The pool, and who has what of it.
     Pool,
+    /// What would mend what is open: steps in order, whom they interrupt, how they are verified. Changes nothing.
+    Plan(PlanArgs),
     /// The page of a finding's code: meaning, causes, checks, remedy. Needs no aggregator.
     Explain {
         /// Its code ("PATH01") or name ("route-missing"); without it all are listed.
@@ -118,6 +120,26 @@ pub(super) enum Command {
         #[arg(long)]
         client: bool,
     },
+}
+
+/// What to plan for, and what is allowed.
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanArgs {
+    /// Only these nodes. [default: all that need something]
+    #[arg(value_name = "NODE")]
+    pub(super) nodes: Vec<String>,
+    /// Pods without a controller may go, which nobody makes anew.
+    #[arg(long)]
+    pub(super) force: bool,
+    /// What is in emptyDirs of drained pods may be lost.
+    #[arg(long)]
+    pub(super) delete_emptydir_data: bool,
+    /// Nodes of the control plane and of etcd, too; they come last.
+    #[arg(long)]
+    pub(super) include_control_plane: bool,
+    /// Nodes may be deleted whose instances a cloud provider owns: it is known not to end them.
+    #[arg(long)]
+    pub(super) allow_managed: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

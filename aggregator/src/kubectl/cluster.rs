@@ -68,6 +68,11 @@ impl Cluster {
         })
     }
 
+    /// For the API server, as the kubeconfig's user.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// For messages.
     pub(super) fn name(&self) -> String {
         format!("{} by way of {}", self.namespace, self.config.cluster_url)

@@ -8,6 +8,7 @@ mod cluster;
 mod connect;
 mod outcome;
 mod output;
+mod plan;
 pub mod render;
 mod watch;
 

@@ -7,6 +7,7 @@ mod matrix;
 mod node;
 mod nodes;
 mod path;
+mod plan;
 mod pool;
 mod status;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use matrix::MATRIX;
 pub use node::node;
 pub use nodes::nodes;
 pub use path::path;
+pub use plan::plan;
 pub use pool::pool;
 pub use status::status;
 pub use version::{AgentsOfVersion, agents_by_version, versions};

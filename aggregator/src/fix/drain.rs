@@ -1,0 +1,182 @@
+//! What a drain would do: which pods go, which stay, which make it impossible, and whether others have room for them.
+
+use std::collections::BTreeMap;
+
+use super::ground::{Ground, PodGround, Room};
+
+/// What a drain of one node means.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drain {
+    /// Pods that are evicted.
+    pub evicted: Vec<String>,
+    /// Pods of DaemonSets in the pods' network: no drain removes them, and their addresses do not outlive the CIDR.
+    pub replaced: Vec<String>,
+    /// Budgets that select evicted pods, with what they allow now.
+    pub budgets: Vec<String>,
+    /// What makes it impossible.
+    pub blocked: Vec<String>,
+    /// What is lost or may take long.
+    pub risks: Vec<String>,
+}
+
+/// What the operator allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// `--force`: pods without a controller, which nobody makes anew.
+    pub unmanaged: bool,
+    /// `--delete-emptydir-data`.
+    pub scratch: bool,
+}
+
+/// What becomes of a pod when its node is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It is evicted.
+    Evicted,
+    /// A DaemonSet's: it would come back at once.
+    Daemon,
+    /// A static pod's mirror: only the kubelet removes it.
+    Mirror,
+}
+
+/// As `kubectl drain --ignore-daemonsets` treats it.
+pub fn departure(pod: &PodGround) -> Departure {
+    match pod.owner.as_ref().map(|owner| owner.kind.as_str()) {
+        Some("DaemonSet") => Departure::Daemon,
+        Some("Node") => Departure::Mirror,
+        _ => Departure::Evicted,
+    }
+}
+
+/// Looks at everything that a drain of `node` would meet.
+pub fn look(ground: &Ground, node: &str, allowed: Allowed) -> Drain {
+    let mut drain = Drain::default();
+    let on_it = || ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
+    let mut leaving = Vec::new();
+    for pod in on_it() {
+        match departure(pod) {
+            Departure::Mirror => {}
+            Departure::Daemon if pod.host_network => {}
+            Departure::Daemon => drain.replaced.push(pod.key.clone()),
+            Departure::Evicted => {
+                drain.evicted.push(pod.key.clone());
+                leaving.push(pod);
+            }
+        }
+    }
+    for pod in &leaving {
+        one(pod, allowed, &mut drain);
+    }
+    budgets(ground, &leaving, &mut drain);
+    room(ground, node, &leaving, &mut drain);
+    drain
+}
+
+fn one(pod: &PodGround, allowed: Allowed, drain: &mut Drain) {
+    if pod.owner.is_none() {
+        let text = format!("pod {} has no controller: nobody makes it anew", pod.key);
+        if allowed.unmanaged {
+            drain.risks.push(text);
+        } else {
+            drain.blocked.push(format!("{text}; --force lets it go"));
+        }
+    }
+    if pod.scratch {
+        let text = format!("pod {} has an emptyDir, and what is in it is lost", pod.key);
+        if allowed.scratch {
+            drain.risks.push(text);
+        } else {
+            drain
+                .blocked
+                .push(format!("{text}; --delete-emptydir-data accepts that"));
+        }
+    }
+}
+
+fn budgets(ground: &Ground, leaving: &[&PodGround], drain: &mut Drain) {
+    let mut by_budget: BTreeMap<&str, usize> = BTreeMap::new();
+    for pod in leaving {
+        // The eviction API answers such pods with an error, always.
+        if let [first, second, ..] = pod.budgets.as_slice() {
+            drain.blocked.push(format!(
+                "pod {} is selected by several PodDisruptionBudgets ({first}, {second}): the API server evicts no such pod",
+                pod.key
+            ));
+        }
+        for budget in &pod.budgets {
+            *by_budget.entry(budget).or_default() += 1;
+        }
+    }
+    for (name, pods) in by_budget {
+        let Some(budget) = ground.budgets.get(name) else {
+            continue;
+        };
+        let state = format!(
+            "{} of {} pods are healthy, {} must be",
+            budget.healthy, budget.expected, budget.desired
+        );
+        if budget.never() {
+            drain.blocked.push(format!(
+                "PodDisruptionBudget {name} can never allow an eviction ({state}): change it, or scale its pods up"
+            ));
+        } else if !budget.current {
+            drain.blocked.push(format!(
+                "PodDisruptionBudget {name} was not yet looked at by its controller: its status cannot be relied on"
+            ));
+        } else if budget.allowed < 1 {
+            drain.risks.push(format!(
+                "PodDisruptionBudget {name} allows no eviction now ({state}): the drain waits for that"
+            ));
+        }
+        drain
+            .budgets
+            .push(format!("{name}: {pods} of its pods are here, {} may go now", budget.allowed));
+    }
+}
+
+/// Whether the pods find room on others: in all, and the largest of them on one. It does not pack them, and says nothing of
+/// affinities and taints, which only the scheduler knows.
+fn room(ground: &Ground, node: &str, leaving: &[&PodGround], drain: &mut Drain) {
+    if leaving.is_empty() {
+        return;
+    }
+    let mut free: BTreeMap<&str, Room> = BTreeMap::new();
+    for (name, other) in &ground.nodes {
+        if name != node && other.available() {
+            free.insert(name, other.allocatable);
+        }
+    }
+    for pod in &ground.pods {
+        if let Some(room) = pod.node.as_deref().and_then(|name| free.get_mut(name)) {
+            *room = room.less(pod.requests);
+        }
+    }
+    let all = free.values().fold(Room::default(), |all, room| all.and(*room));
+    let wanted = leaving.iter().fold(Room::default(), |all, pod| all.and(pod.requests));
+    if !all.holds(wanted) {
+        drain.blocked.push(format!(
+            "the other nodes have no room for its pods: {} wanted, {} free",
+            described(wanted),
+            described(all)
+        ));
+        return;
+    }
+    for pod in leaving {
+        if !free.values().any(|room| room.holds(pod.requests)) {
+            drain.blocked.push(format!(
+                "no other node has room for pod {} ({})",
+                pod.key,
+                described(pod.requests)
+            ));
+        }
+    }
+}
+
+fn described(room: Room) -> String {
+    format!(
+        "{} pods, {}m CPU, {} MiB",
+        room.pods,
+        room.cpu,
+        room.memory.div_ceil(1 << 20)
+    )
+}

@@ -1,0 +1,168 @@
+//! What a plan rests on, as plain data.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use cidrift_proto::finding::Finding;
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use crate::query::answer::NodeAnswer;
+use crate::summary::PoolReport;
+
+/// The cluster, as the API server and the aggregator tell it at about one time.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// When it was gathered.
+    pub at: Timestamp,
+    /// Every Node, by name.
+    pub nodes: BTreeMap<String, NodeGround>,
+    /// Every pod that has not ended.
+    pub pods: Vec<PodGround>,
+    /// Every PodDisruptionBudget, by "namespace/name".
+    pub budgets: BTreeMap<String, Budget>,
+    /// Findings that stand, pending ones too.
+    pub findings: Vec<Finding>,
+    /// The pool, and who names it.
+    pub pool: PoolReport,
+    /// What could not be asked, each with what rests on it.
+    pub gaps: Vec<String>,
+}
+
+/// A Node, and what its agent tells.
+#[derive(Debug, Clone)]
+pub struct NodeGround {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `spec.podCIDRs`.
+    pub cidrs: Vec<IpNet>,
+    /// InternalIP addresses.
+    pub addresses: Vec<IpAddr>,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// The Ready condition is True.
+    pub ready: bool,
+    /// It has a deletion timestamp.
+    pub deleting: bool,
+    /// Its finalizers: whoever holds one keeps a deleted Node, so it cannot be made again at once.
+    pub finalizers: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `spec.providerID`; empty: none.
+    pub provider: String,
+    /// CSI drivers that are registered on it.
+    pub drivers: Vec<String>,
+    /// What its pods may request in all.
+    pub allocatable: Room,
+    /// What the aggregator tells; `None`: it does not know the node.
+    pub view: Option<NodeAnswer>,
+}
+
+impl NodeGround {
+    /// Whether it carries a part of the control plane, by the labels of kubeadm, k3s and rke2.
+    pub fn control_plane(&self) -> bool {
+        const ROLES: [&str; 3] = ["control-plane", "master", "etcd"];
+        ROLES
+            .iter()
+            .any(|role| self.labels.contains_key(&format!("node-role.kubernetes.io/{role}")))
+    }
+
+    /// Whether new pods can come to it.
+    pub fn available(&self) -> bool {
+        self.ready && !self.unschedulable && !self.deleting
+    }
+}
+
+/// What pods request and nodes have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Thousandths of a core.
+    pub cpu: u64,
+    /// Bytes.
+    pub memory: u64,
+    /// Number.
+    pub pods: u64,
+}
+
+impl Room {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_add(other.cpu),
+            memory: self.memory.saturating_add(other.memory),
+            pods: self.pods.saturating_add(other.pods),
+        }
+    }
+
+    /// What is left of it.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(other.cpu),
+            memory: self.memory.saturating_sub(other.memory),
+            pods: self.pods.saturating_sub(other.pods),
+        }
+    }
+
+    /// Whether that much fits.
+    pub fn holds(self, other: Self) -> bool {
+        self.cpu >= other.cpu && self.memory >= other.memory && self.pods >= other.pods
+    }
+}
+
+/// Who makes a pod anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// "ReplicaSet", "DaemonSet", "Node" (a static pod), …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A pod.
+#[derive(Debug, Clone, Default)]
+pub struct PodGround {
+    /// "namespace/name".
+    pub key: String,
+    /// The node it is bound to; `None`: none yet.
+    pub node: Option<String>,
+    /// Its controller; `None`: nobody makes it anew.
+    pub owner: Option<Owner>,
+    /// It is in its host's network.
+    pub host_network: bool,
+    /// It has a deletion timestamp.
+    pub deleting: bool,
+    /// It has an emptyDir, whose content goes with it.
+    pub scratch: bool,
+    /// `status.podIPs`.
+    pub addresses: Vec<IpAddr>,
+    /// What it requests.
+    pub requests: Room,
+    /// The budgets that select it, by "namespace/name".
+    pub budgets: Vec<String>,
+    /// The kind of CNI daemon that it is: "flannel", "kindnet", …
+    pub daemon: Option<String>,
+}
+
+/// A PodDisruptionBudget.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// `status.disruptionsAllowed`.
+    pub allowed: i32,
+    /// `status.desiredHealthy`.
+    pub desired: i32,
+    /// `status.currentHealthy`.
+    pub healthy: i32,
+    /// `status.expectedPods`.
+    pub expected: i32,
+    /// The controller has seen the budget's newest form.
+    pub current: bool,
+}
+
+impl Budget {
+    /// Whether it can never allow an eviction, however well its pods are.
+    pub fn never(&self) -> bool {
+        self.current && self.expected > 0 && self.desired >= self.expected
+    }
+}

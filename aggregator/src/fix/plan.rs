@@ -1,0 +1,188 @@
+//! The plan, as it is shown and saved.
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// `apiVersion` of a saved plan.
+pub const API_VERSION: &str = "cidrift.dev/v1alpha1";
+
+/// What would mend what is found, in the order in which it should be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Plan {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// "Plan".
+    pub kind: String,
+    /// When what it rests on was observed.
+    pub made_at: Timestamp,
+    /// One node after the other; never two at a time.
+    pub nodes: Vec<NodePlan>,
+    /// What no step of a node mends: others must act, or nothing can be planned yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<ByHand>,
+    /// Nodes whose CIDRs could go back to the pool; only where it is full or short.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub release: Vec<Release>,
+    /// What could not be seen while planning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+}
+
+impl Plan {
+    /// Whether anything in it can be done.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.by_hand.is_empty() && self.release.is_empty()
+    }
+}
+
+/// What is to be done to one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodePlan {
+    /// Its name.
+    pub node: String,
+    /// UID of the Node that this was planned for: another Node of that name is another plan.
+    pub uid: String,
+    /// Findings that it removes, by id.
+    pub mends: Vec<String>,
+    /// How.
+    pub method: Method,
+    /// The CIDRs that it has.
+    pub from: Vec<IpNet>,
+    /// The CIDRs that it shall have; the same where its Node is not touched.
+    pub to: Vec<IpNet>,
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// What it interrupts.
+    pub interrupts: Interrupts,
+    /// What shows that it worked.
+    pub verify: Vec<String>,
+    /// What can go wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub risks: Vec<String>,
+    /// Why it must not be begun as things are; empty: it may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<String>,
+}
+
+/// The least that removes the cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Something of the node is started anew; its Node and its pods stay.
+    Restart,
+    /// A Node without a CIDR is given one; nothing else changes.
+    Assign,
+    /// Stale state of the host goes; its Node stays.
+    Host,
+    /// The Node is deleted and made again at once with other CIDRs.
+    Swap,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Restart => "restart",
+            Self::Assign => "assign",
+            Self::Host => "host",
+            Self::Swap => "swap",
+        })
+    }
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// What it does.
+    pub does: Does,
+    /// The same for people, as a command where one does it.
+    pub text: String,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Does {
+    /// `spec.unschedulable`; one that somebody else set is kept afterwards.
+    Cordon,
+    /// Evictions, which budgets may hold up.
+    Drain,
+    /// A file of the host goes.
+    RemoveFile {
+        /// Its path on the host.
+        path: String,
+    },
+    /// A network device of the host goes.
+    RemoveLink {
+        /// Its name.
+        name: String,
+    },
+    /// The runtime is told the Node's CIDRs, as the kubelet does.
+    TellRuntime {
+        /// The runtime's socket on the host.
+        socket: String,
+    },
+    /// Leases whose sandboxes are gone go.
+    RemoveLeases,
+    /// The Node is deleted and made again.
+    Recreate,
+    /// A Node without CIDRs gets them.
+    Assign,
+    /// The kubelet has taken the Node as its own, which is Ready.
+    Adopt,
+    /// The CNI's pod of this node is deleted; its DaemonSet makes it anew.
+    RestartDaemon {
+        /// "namespace/name" now.
+        pod: String,
+    },
+    /// Pods with addresses of another range are made anew.
+    ReplacePods {
+        /// "namespace/name".
+        pods: Vec<String>,
+    },
+    /// The operator does it, with a command for the host.
+    ByHand,
+    /// What [`NodePlan::verify`] says.
+    Verify,
+    /// As it was before the cordon.
+    Uncordon,
+}
+
+/// Whom a plan interrupts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Interrupts {
+    /// Pods that are evicted or made anew, by "namespace/name".
+    pub pods: Vec<String>,
+    /// Budgets that select them, with what they allow now.
+    pub budgets: Vec<String>,
+}
+
+/// A finding that nobody mends by steps of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ByHand {
+    /// Its id.
+    pub finding: String,
+    /// Why no step is planned.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// A node whose CIDRs could be given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Release {
+    /// Its name.
+    pub node: String,
+    /// What would be free.
+    pub cidrs: Vec<IpNet>,
+    /// Why it is thought to be unused.
+    pub why: String,
+    /// What to do.
+    pub text: String,
+}

@@ -1,0 +1,153 @@
+//! From what is found to what is done about it.
+//!
+//! Every finding that stands either becomes a need of one node, or is said to be for somebody else, with the reason. Needs of
+//! a node are put together: the least that removes all of them is its plan.
+
+mod need;
+mod node;
+mod release;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cidrift_proto::finding::{Finding, FindingState, Severity};
+
+use self::need::Need;
+use super::choose::Used;
+use super::drain::Allowed;
+use super::ground::Ground;
+use super::plan::{API_VERSION, ByHand, NodePlan, Plan};
+
+/// What the operator wants planned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Only these nodes; empty: all.
+    pub nodes: BTreeSet<String>,
+    /// What a drain may take along.
+    pub allowed: Allowed,
+    /// `--include-control-plane`.
+    pub control_plane: bool,
+    /// `--allow-managed`: Nodes of a cloud's instances may be deleted.
+    pub managed: bool,
+}
+
+impl Wish {
+    fn wants(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.contains(node)
+    }
+}
+
+/// The plan for what stands in `ground`.
+pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
+    let mut needs: BTreeMap<String, Need> = BTreeMap::new();
+    let mut by_hand = Vec::new();
+    // Those that others explain come after their causes.
+    let (consequences, causes): (Vec<&Finding>, Vec<&Finding>) = ground
+        .findings
+        .iter()
+        .filter(|finding| finding.stands() && finding.claim.severity > Severity::Info)
+        .partition(|finding| !finding.explained_by.is_empty());
+    for finding in causes {
+        sort(ground, wish, finding, &mut needs, &mut by_hand);
+    }
+    for finding in consequences {
+        let cause = needs
+            .values_mut()
+            .find(|need| need.mends.iter().any(|id| finding.explained_by.contains(id)));
+        match cause {
+            Some(need) => need.mends.push(finding.id.clone()),
+            None if !concerns(wish, finding) => {}
+            None => {
+                let causes = finding.explained_by.join(", ");
+                by_hand.push(need::by_hand(finding, format!("{causes} explains it: mend that first")));
+            }
+        }
+    }
+    let (nodes, refused) = nodes(ground, wish, needs);
+    by_hand.extend(refused);
+    by_hand.sort_by(|a, b| a.finding.cmp(&b.finding));
+    Plan {
+        api_version: API_VERSION.to_owned(),
+        kind: "Plan".to_owned(),
+        made_at: ground.at,
+        nodes,
+        by_hand,
+        release: release::release(ground, wish),
+        unseen: ground.gaps.clone(),
+    }
+}
+
+fn concerns(wish: &Wish, finding: &Finding) -> bool {
+    wish.nodes.is_empty() || finding.claim.nodes.iter().any(|node| wish.wants(node))
+}
+
+fn sort(
+    ground: &Ground,
+    wish: &Wish,
+    finding: &Finding,
+    needs: &mut BTreeMap<String, Need>,
+    by_hand: &mut Vec<ByHand>,
+) {
+    if !concerns(wish, finding) {
+        return;
+    }
+    if finding.state == FindingState::Pending {
+        let why = "it is not open yet, and may go by itself: plan again when it has lasted";
+        return by_hand.push(need::by_hand(finding, why.to_owned()));
+    }
+    if finding.stale {
+        let why = "its witness is quiet, so that it may be outdated: mend that first (SEEN01)";
+        return by_hand.push(need::by_hand(finding, why.to_owned()));
+    }
+    match need::of(ground, finding) {
+        Ok(found) => {
+            for (node, what) in found {
+                if wish.wants(&node) {
+                    needs.entry(node).or_default().add(finding, what);
+                }
+            }
+        }
+        Err(why) => by_hand.push(need::by_hand(finding, why)),
+    }
+}
+
+/// The nodes' plans in the order in which they are to be done, and the findings of those that cannot have one.
+fn nodes(ground: &Ground, wish: &Wish, needs: BTreeMap<String, Need>) -> (Vec<NodePlan>, Vec<ByHand>) {
+    let mut refused = Vec::new();
+    let mut taken: Vec<ipnet::IpNet> = Vec::new();
+    let mut plans: Vec<(Severity, bool, NodePlan)> = Vec::new();
+    let broken: BTreeSet<&str> = needs.keys().map(String::as_str).collect();
+    for (name, need) in &needs {
+        let Some(node) = ground.nodes.get(name) else {
+            refused.extend(need.refuse(ground, "there is no such Node any more"));
+            continue;
+        };
+        if let Some(why) = words::not_ours(name, node) {
+            refused.extend(need.refuse(ground, &why));
+            continue;
+        }
+        let mut used = Used::by_others(ground, name);
+        taken.iter().for_each(|net| used.and(*net));
+        match node::plan(ground, wish, name, need, &used, &broken) {
+            Ok(plan) => {
+                taken.extend(plan.to.iter().copied());
+                plans.push((need.severity, node.control_plane(), plan));
+            }
+            Err(why) => refused.extend(need.refuse(ground, &why)),
+        }
+    }
+    // What can be done comes first, the control plane last; then the gravest, the least destructive, the fewest pods.
+    plans.sort_by(|(a_severity, a_plane, a), (b_severity, b_plane, b)| {
+        let key = |plane: &bool, plan: &NodePlan| (!plan.blocked.is_empty(), *plane);
+        key(a_plane, a)
+            .cmp(&key(b_plane, b))
+            .then(b_severity.cmp(a_severity))
+            .then(a.method.cmp(&b.method))
+            .then(a.interrupts.pods.len().cmp(&b.interrupts.pods.len()))
+            .then(a.node.cmp(&b.node))
+    });
+    (plans.into_iter().map(|(_, _, plan)| plan).collect(), refused)
+}

@@ -1,0 +1,240 @@
+//! What a finding asks of which node.
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::facts::LinkRole;
+use cidrift_proto::finding::{Finding, Severity};
+use ipnet::IpNet;
+
+use super::super::ground::Ground;
+use super::super::plan::ByHand;
+
+/// What has to be done to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// Its Node needs other CIDRs, which no Node can be given while it lives.
+    Swap,
+    /// Its Node has no CIDR.
+    Assign,
+    /// The configuration that the runtime rendered is stale.
+    Render {
+        path: String,
+    },
+    /// A bridge with a foreign address.
+    Link {
+        name: String,
+    },
+    /// Pods with foreign addresses.
+    Pods,
+    /// The CNI's daemon must look again.
+    Daemon,
+}
+
+/// Everything that is asked of one node.
+#[derive(Debug, Clone)]
+pub(super) struct Need {
+    pub(super) what: Vec<What>,
+    /// Ids of the findings.
+    pub(super) mends: Vec<String>,
+    pub(super) severity: Severity,
+}
+
+impl Default for Need {
+    fn default() -> Self {
+        Self {
+            what: Vec::new(),
+            mends: Vec::new(),
+            severity: Severity::Info,
+        }
+    }
+}
+
+impl Need {
+    pub(super) fn add(&mut self, finding: &Finding, what: What) {
+        if !self.what.contains(&what) {
+            self.what.push(what);
+        }
+        if !self.mends.contains(&finding.id) {
+            self.mends.push(finding.id.clone());
+        }
+        self.severity = self.severity.max(finding.claim.severity);
+    }
+
+    pub(super) fn has(&self, what: &What) -> bool {
+        self.what.contains(what)
+    }
+
+    /// Its findings, as nothing that can be planned.
+    pub(super) fn refuse(&self, ground: &Ground, why: &str) -> Vec<ByHand> {
+        let named = |id: &String| ground.findings.iter().find(|finding| finding.id == *id);
+        let found = self.mends.iter().filter_map(named);
+        found.map(|finding| by_hand(finding, why.to_owned())).collect()
+    }
+}
+
+pub(super) fn by_hand(finding: &Finding, why: String) -> ByHand {
+    ByHand {
+        finding: finding.id.clone(),
+        why,
+        remedy: finding.claim.remedy.clone(),
+    }
+}
+
+/// Which nodes it asks for what; `Err`: why no node can do anything about it.
+pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
+    let claim = &finding.claim;
+    let each = |what: What| -> Vec<(String, What)> {
+        let nodes = claim.nodes.iter();
+        nodes.map(|node| (node.clone(), what.clone())).collect()
+    };
+    match claim.code {
+        Code::Pool01 => Ok(each(What::Assign)),
+        Code::Pool02 | Code::Pool06 | Code::Pool08 => Ok(each(What::Swap)),
+        Code::Pool03 => overlap(ground, finding),
+        Code::Host01 => each_host(finding, |node| configuration(ground, node)),
+        Code::Host02 => each_host(finding, |node| bridge(ground, node)),
+        Code::Host03 => Ok(each(What::Pods)),
+        // Who still routes what the Node had before.
+        Code::Pool12 => {
+            let routers = claim.affected.iter().filter_map(|row| row.node.clone());
+            let mut routers: Vec<String> = routers.filter(|node| *node != claim.subject).collect();
+            routers.sort();
+            routers.dedup();
+            if routers.is_empty() {
+                return Err("nobody is seen to route what the Node had before".to_owned());
+            }
+            routers.into_iter().map(|node| daemon(ground, node)).collect()
+        }
+        Code::Path01 | Code::Path02 | Code::Path06 => Ok(vec![daemon(ground, claim.subject.clone())?]),
+        Code::Path03 | Code::Path04 => Err("a route that is too much is not removed by any restart of a CNI".to_owned()),
+        Code::Host08 => Err("only a restart of the kubelet makes it look again, and that needs the host".to_owned()),
+        Code::Pool04 | Code::Pool05 => {
+            Err("the pool must grow, or nodes must give their CIDRs back (below, where any could)".to_owned())
+        }
+        _ => Err("no step of a node mends it".to_owned()),
+    }
+}
+
+fn each_host(
+    finding: &Finding,
+    what: impl Fn(&str) -> Result<What, String>,
+) -> Result<Vec<(String, What)>, String> {
+    let nodes = finding.claim.nodes.iter();
+    nodes.map(|node| Ok((node.clone(), what(node)?))).collect()
+}
+
+/// HOST01: what writes the file decides what makes it anew.
+fn configuration(ground: &Ground, node: &str) -> Result<What, String> {
+    let cni = facts(ground, node)?.cni.clone();
+    let cidrs = ground.nodes.get(node).map(|node| node.cidrs.as_slice()).unwrap_or_default();
+    if let Some(env) = &cni.flannel
+        && env.subnets.iter().any(|net| foreign(net, cidrs))
+    {
+        return Ok(daemon(ground, node.to_owned())?.1);
+    }
+    match &cni.chosen {
+        Some(config) if config.generated_by.as_deref().is_some_and(|by| by.starts_with("containerd template")) => {
+            Ok(What::Render {
+                path: config.path.clone(),
+            })
+        }
+        Some(config) => Err(format!("nobody is known to write {} anew: whoever wrote it must", config.path)),
+        None => Err("the CNI configuration is not known now".to_owned()),
+    }
+}
+
+/// HOST02: a bridge is made anew by the next pod's CNI, a tunnel by its daemon.
+fn bridge(ground: &Ground, node: &str) -> Result<What, String> {
+    let facts = facts(ground, node)?;
+    let cidrs = ground.nodes.get(node).map(|node| node.cidrs.as_slice()).unwrap_or_default();
+    let wrong = |role: LinkRole| {
+        facts
+            .links
+            .iter()
+            .find(|link| link.role == role && link.addresses.iter().any(|net| foreign(net, cidrs)))
+    };
+    if let Some(link) = wrong(LinkRole::Bridge) {
+        return Ok(What::Link {
+            name: link.name.clone(),
+        });
+    }
+    match wrong(LinkRole::Tunnel) {
+        Some(_) => Ok(daemon(ground, node.to_owned())?.1),
+        None => Err("the device with the foreign address is not seen any more".to_owned()),
+    }
+}
+
+/// An address or range of a family that the Node has, outside of what it has.
+pub(super) fn foreign(net: &IpNet, cidrs: &[IpNet]) -> bool {
+    let link_local = match net.addr() {
+        std::net::IpAddr::V4(v4) => v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let mut own = cidrs
+        .iter()
+        .filter(|cidr| cidr.addr().is_ipv4() == net.addr().is_ipv4())
+        .peekable();
+    !link_local && own.peek().is_some() && !own.any(|cidr| cidr.contains(&net.addr()))
+}
+
+fn facts<'a>(ground: &'a Ground, node: &str) -> Result<&'a cidrift_proto::facts::HostFacts, String> {
+    let view = ground.nodes.get(node).and_then(|node| node.view.as_ref());
+    view.and_then(|view| view.facts.as_ref())
+        .ok_or_else(|| format!("what the host of {node} tells is not known now"))
+}
+
+/// The daemon's pod on a node, if there is one to be made anew.
+pub(super) fn daemon_pod<'a>(ground: &'a Ground, node: &str) -> Option<&'a str> {
+    let pods = ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
+    let mut daemons = pods.filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
+    daemons.next().map(|pod| pod.key.as_str())
+}
+
+fn daemon(ground: &Ground, node: String) -> Result<(String, What), String> {
+    match daemon_pod(ground, &node) {
+        Some(_) => Ok((node, What::Daemon)),
+        None => Err(format!(
+            "no pod on {node} is known to program its routes: whoever does must do it again"
+        )),
+    }
+}
+
+/// POOL03: of nodes that have the same addresses all but one need others. The one that stays is the one that most nodes
+/// reach by them, for its pods are the ones that work; then one of the control plane; then the one with most pods.
+fn overlap(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
+    let claim = &finding.claim;
+    let Ok(range) = claim.subject.parse::<IpNet>() else {
+        return Err("an interface or route of the host is in the way, not the Node's CIDR".to_owned());
+    };
+    let within = |name: &String| {
+        let cidrs = ground.nodes.get(name).map(|node| node.cidrs.as_slice()).unwrap_or_default();
+        cidrs.iter().any(|cidr| crate::netmap::overlap(cidr, &range))
+    };
+    let mut holders: Vec<&String> = claim.nodes.iter().filter(|name| within(name)).collect();
+    if holders.is_empty() {
+        return Err("no Node has a CIDR there any more".to_owned());
+    }
+    if holders.len() > 1 {
+        let rank = |name: &String| {
+            let pods = ground.pods.iter().filter(|pod| pod.node.as_ref() == Some(name) && !pod.host_network);
+            let plane = ground.nodes.get(name).is_some_and(super::super::ground::NodeGround::control_plane);
+            (reached(ground, name, &range), plane, pods.count())
+        };
+        // The last of equals by name goes; so a plan made twice is the same.
+        holders.sort_by(|a, b| rank(b).cmp(&rank(a)).then(a.cmp(b)));
+        holders.remove(0);
+    }
+    Ok(holders.into_iter().map(|name| (name.clone(), What::Swap)).collect())
+}
+
+/// How many nodes' packets for that range land on `owner`.
+fn reached(ground: &Ground, owner: &str, range: &IpNet) -> usize {
+    use cidrift_proto::landing::Landing;
+    let Some(node) = ground.nodes.get(owner) else { return 0 };
+    let leads = |entry: &cidrift_proto::landing::ForwardingEntry| {
+        crate::netmap::overlap(&entry.prefix, range)
+            && matches!(&entry.landing, Landing::Underlay { address, .. } if node.addresses.contains(address))
+    };
+    let others = ground.nodes.iter().filter(|(name, _)| *name != owner);
+    let views = others.filter_map(|(_, other)| other.view.as_ref());
+    views.filter(|view| view.entries.iter().any(leads)).count()
+}

@@ -1,0 +1,432 @@
+//! The plan of one node: the least that removes everything that is asked of it.
+
+use std::collections::BTreeSet;
+
+use cidrift_proto::facts::LinkRole;
+use ipnet::IpNet;
+
+use super::super::choose::{Family, Used, choose};
+use super::super::drain::{self, Drain};
+use super::super::ground::{Ground, NodeGround};
+use super::super::plan::{Does, Interrupts, Method, NodePlan, Step};
+use super::Wish;
+use super::need::{Need, What, daemon_pod, foreign};
+use super::words::owner;
+use crate::cluster::ReportState;
+use crate::correlate::words::list;
+
+/// The plan of a node; `Err`: there is none, and why.
+pub(super) fn plan(
+    ground: &Ground,
+    wish: &Wish,
+    name: &str,
+    need: &Need,
+    used: &Used,
+    broken: &BTreeSet<&str>,
+) -> Result<NodePlan, String> {
+    let node = ground.nodes.get(name).ok_or("there is no such Node")?;
+    let swap = need.has(&What::Swap);
+    let to = if swap || need.has(&What::Assign) {
+        wanted(ground, name, node, used)?
+    } else {
+        node.cidrs.clone()
+    };
+    let mut planner = Planner {
+        ground,
+        name,
+        node,
+        to: &to,
+        steps: Vec::new(),
+    };
+    let method = planner.steps(need);
+    let steps = planner.steps;
+    let drain = drain::look(ground, name, wish.allowed);
+    let drains = steps.iter().any(|step| step.does == Does::Drain);
+    let mut plan = NodePlan {
+        node: name.to_owned(),
+        uid: node.uid.clone(),
+        mends: need.mends.clone(),
+        method,
+        from: node.cidrs.clone(),
+        verify: verify(name, node, &to, method),
+        risks: risks(name, node, method),
+        interrupts: interrupts(&steps, &drain, drains),
+        blocked: Vec::new(),
+        to,
+        steps,
+    };
+    if drains {
+        plan.risks.extend(drain.risks);
+        plan.blocked.extend(drain.blocked);
+        plan.blocked.extend(unavailable(ground, name, broken));
+        if node.control_plane() && !wish.control_plane {
+            plan.blocked.push(format!(
+                "{name} carries a part of the control plane: it comes last, and only with --include-control-plane"
+            ));
+        }
+    }
+    if method == Method::Swap {
+        plan.blocked.extend(undeletable(name, node, wish));
+    }
+    plan.blocked.extend(unseen(name, node));
+    Ok(plan)
+}
+
+/// The CIDRs that a Node shall have, one a family of the pool: what is right of its own is kept.
+fn wanted(ground: &Ground, name: &str, node: &NodeGround, used: &Used) -> Result<Vec<IpNet>, String> {
+    let mut families: Vec<Family> = Vec::new();
+    // In the order of the Node's own, then of the pool's: podCIDRs[0] is podCIDR.
+    let own = node.cidrs.iter();
+    let pool = ground.pool.ranges.iter().map(|range| &range.range);
+    for net in own.chain(pool) {
+        if !families.contains(&Family::of(net)) {
+            families.push(Family::of(net));
+        }
+    }
+    if families.is_empty() {
+        let why = ground.pool.unknown.as_deref().unwrap_or("nobody names it");
+        return Err(format!("the pool is not known ({why}): --cluster-cidr of the aggregator says it"));
+    }
+    let near = configured(node);
+    let right = |cidr: &&IpNet| {
+        let in_pool = ground.pool.ranges.iter().any(|range| range.range.contains(*cidr));
+        let shared = ground
+            .nodes
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .flat_map(|(_, other)| &other.cidrs)
+            .chain(&ground.pool.service_ranges)
+            .any(|net| crate::netmap::overlap(net, cidr));
+        in_pool && !shared
+    };
+    let mut wanted = Vec::new();
+    for family in families {
+        let mut own = node.cidrs.iter().filter(|cidr| Family::of(cidr) == family);
+        match own.find(right) {
+            Some(cidr) => wanted.push(*cidr),
+            None => wanted.push(choose(ground, family, &near, used).map_err(|error| error.to_string())?),
+        }
+    }
+    Ok(wanted)
+}
+
+/// What the host hands out of now.
+fn configured(node: &NodeGround) -> Vec<IpNet> {
+    let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+    let chosen = facts.and_then(|facts| facts.cni.chosen.as_ref());
+    chosen.map(|config| config.subnets.clone()).unwrap_or_default()
+}
+
+struct Planner<'a> {
+    ground: &'a Ground,
+    name: &'a str,
+    node: &'a NodeGround,
+    to: &'a [IpNet],
+    steps: Vec<Step>,
+}
+
+impl Planner<'_> {
+    fn step(&mut self, does: Does, text: String) {
+        self.steps.push(Step { does, text });
+    }
+
+    /// Plans what is asked for; returns how destructive it is.
+    fn steps(&mut self, need: &Need) -> Method {
+        if need.has(&What::Swap) {
+            self.swap();
+            return Method::Swap;
+        }
+        let assign = need.has(&What::Assign);
+        if assign {
+            let (first, all) = (self.to.first().map(ToString::to_string), json_list(self.to));
+            self.step(
+                Does::Assign,
+                format!(
+                    "kubectl patch node {} --type=merge -p '{{\"spec\":{{\"podCIDR\":\"{}\",\"podCIDRs\":{all}}}}}'",
+                    self.name,
+                    first.unwrap_or_default(),
+                ),
+            );
+            self.adopt();
+        }
+        let bridges: Vec<&String> = need
+            .what
+            .iter()
+            .filter_map(|what| match what {
+                What::Link { name } => Some(name),
+                _ => None,
+            })
+            .collect();
+        let host = !bridges.is_empty() || need.what.iter().any(|what| matches!(what, What::Render { .. }));
+        // A bridge carries all pods of the node: without it they are cut off.
+        if !bridges.is_empty() {
+            self.cordon_and_drain();
+        }
+        for what in &need.what {
+            if let What::Render { path } = what {
+                self.render(path);
+            }
+        }
+        for bridge in &bridges {
+            self.remove_link(bridge);
+        }
+        if need.has(&What::Daemon) {
+            self.restart_daemon();
+        }
+        if !bridges.is_empty() {
+            self.replace(true);
+        } else if host || need.has(&What::Pods) || need.has(&What::Daemon) {
+            self.replace(false);
+        }
+        self.step(Does::Verify, "see below".to_owned());
+        if !bridges.is_empty() {
+            self.uncordon();
+        }
+        match (assign, host || need.has(&What::Pods)) {
+            (_, true) => Method::Host,
+            (true, false) => Method::Assign,
+            (false, false) => Method::Restart,
+        }
+    }
+
+    fn swap(&mut self) {
+        self.cordon_and_drain();
+        let facts = self.node.view.as_ref().and_then(|view| view.facts.as_ref());
+        if let Some(facts) = facts {
+            let chosen = facts.cni.chosen.as_ref();
+            let stale = chosen.filter(|config| config.subnets.iter().any(|net| foreign(net, self.to)));
+            if let Some(config) = stale {
+                match &config.generated_by {
+                    // Between drain and new Node: once the kubelet tells the new CIDR, the runtime renders only what is missing.
+                    Some(by) if by.starts_with("containerd template") => {
+                        let path = &config.path;
+                        self.step(
+                            Does::RemoveFile { path: path.clone() },
+                            format!("on {}: rm {path}", self.name),
+                        );
+                    }
+                    _ if daemon_pod(self.ground, self.name).is_some() => {}
+                    _ => {
+                        let text = format!(
+                            "on {}: {} hands out of {}; write it for {}",
+                            self.name,
+                            config.path,
+                            list(&config.ranges),
+                            list(self.to)
+                        );
+                        self.step(Does::ByHand, text);
+                    }
+                }
+            }
+            let bridges = facts.links.iter().filter(|link| {
+                link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to))
+            });
+            for name in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
+                self.remove_link(&name);
+            }
+        }
+        self.step(
+            Does::Recreate,
+            format!(
+                "kubectl get node {name} -o json | jq 'del(.status, .metadata.uid, .metadata.resourceVersion, \
+                 .metadata.creationTimestamp, .metadata.managedFields) | .spec.podCIDR=\"{first}\" | .spec.podCIDRs={all} | \
+                 .spec.unschedulable=true' > {name}.json && kubectl delete node {name} && kubectl create -f {name}.json",
+                name = self.name,
+                first = self.to.first().map(ToString::to_string).unwrap_or_default(),
+                all = json_list(self.to),
+            ),
+        );
+        self.adopt();
+        if daemon_pod(self.ground, self.name).is_some() {
+            self.restart_daemon();
+        }
+        self.replace(true);
+        self.step(Does::Verify, "see below".to_owned());
+        self.uncordon();
+    }
+
+    fn cordon_and_drain(&mut self) {
+        let name = self.name;
+        if !self.node.unschedulable {
+            self.step(Does::Cordon, format!("kubectl cordon {name}"));
+        }
+        self.step(Does::Drain, format!("kubectl drain {name} --ignore-daemonsets"));
+    }
+
+    /// One that somebody else set stays.
+    fn uncordon(&mut self) {
+        if !self.node.unschedulable {
+            self.step(Does::Uncordon, format!("kubectl uncordon {}", self.name));
+        }
+    }
+
+    fn adopt(&mut self) {
+        let text = format!("kubectl wait --for=condition=Ready node/{} --timeout=2m", self.name);
+        self.step(Does::Adopt, text);
+    }
+
+    fn render(&mut self, path: &str) {
+        let name = self.name;
+        self.step(
+            Does::RemoveFile { path: path.to_owned() },
+            format!("on {name}: rm {path}"),
+        );
+        let facts = self.node.view.as_ref().and_then(|view| view.facts.as_ref());
+        let socket = facts.and_then(|facts| facts.runtime.as_ref()).map(|runtime| runtime.socket.clone());
+        self.step(
+            Does::TellRuntime {
+                socket: socket.unwrap_or_default(),
+            },
+            format!("on {name}: systemctl restart kubelet   # it tells containerd the Node's CIDR, once"),
+        );
+    }
+
+    fn remove_link(&mut self, link: &str) {
+        let text = format!("on {}: ip link delete {link}   # the next pod's CNI makes it anew", self.name);
+        self.step(Does::RemoveLink { name: link.to_owned() }, text);
+    }
+
+    fn restart_daemon(&mut self) {
+        if let Some(key) = daemon_pod(self.ground, self.name) {
+            let text = match key.split_once('/') {
+                Some((namespace, pod)) => format!("kubectl -n {namespace} delete pod {pod}   # its DaemonSet makes it anew"),
+                None => format!("kubectl delete pod {key}"),
+            };
+            self.step(Does::RestartDaemon { pod: key.to_owned() }, text);
+        }
+    }
+
+    /// Pods in the pods' network: those that stay through a drain, or those with a foreign address.
+    fn replace(&mut self, all: bool) {
+        let on_it = self.ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(self.name));
+        let theirs = on_it.filter(|pod| {
+            !pod.host_network
+                && if all {
+                    drain::departure(pod) == drain::Departure::Daemon
+                } else {
+                    let outside = |address| foreign(&IpNet::from(address), self.to);
+                    pod.addresses.iter().any(|&address| outside(address))
+                }
+        });
+        let pods: Vec<String> = theirs.map(|pod| pod.key.clone()).collect();
+        if pods.is_empty() {
+            return;
+        }
+        let commands = pods.iter().map(|key| match key.split_once('/') {
+            Some((namespace, pod)) => format!("kubectl -n {namespace} delete pod {pod}"),
+            None => format!("kubectl delete pod {key}"),
+        });
+        let text = commands.collect::<Vec<_>>().join("; ");
+        self.step(Does::ReplacePods { pods }, text);
+    }
+}
+
+fn json_list(nets: &[IpNet]) -> String {
+    let quoted: Vec<String> = nets.iter().map(|net| format!("\"{net}\"")).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+fn interrupts(steps: &[Step], drain: &Drain, drains: bool) -> Interrupts {
+    let mut interrupts = Interrupts::default();
+    if drains {
+        interrupts.pods.extend(drain.evicted.iter().cloned());
+        interrupts.budgets.extend(drain.budgets.iter().cloned());
+    }
+    for step in steps {
+        match &step.does {
+            Does::ReplacePods { pods } => interrupts.pods.extend(pods.iter().cloned()),
+            Does::RestartDaemon { pod } => interrupts.pods.push(pod.clone()),
+            _ => {}
+        }
+    }
+    interrupts.pods.sort();
+    interrupts.pods.dedup();
+    interrupts
+}
+
+fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<String> {
+    let cidrs = list(to);
+    let mut lines = Vec::new();
+    if matches!(method, Method::Swap | Method::Assign) {
+        lines.push(format!("Node {name} has {cidrs} and is Ready; its kubelet has taken them over (kubectl cidrift node {name})"));
+    }
+    if method == Method::Swap {
+        lines.push("labels, taints and annotations are those from before".to_owned());
+    }
+    if method != Method::Restart {
+        lines.push(format!("CNI configuration and bridge of {name} are of {cidrs}, and so is the address of a new pod on it"));
+    }
+    lines.push(format!("the packets of every other node for {cidrs} land on {name}, and its own land on their owners"));
+    let gone: Vec<IpNet> = node.cidrs.iter().filter(|cidr| !to.contains(cidr)).copied().collect();
+    if !gone.is_empty() {
+        lines.push(format!("nothing leads to {} any more", list(&gone)));
+    }
+    lines
+}
+
+fn risks(name: &str, node: &NodeGround, method: Method) -> Vec<String> {
+    if method != Method::Swap {
+        return Vec::new();
+    }
+    let mut risks = vec![format!(
+        "between delete and create there is no Node {name}: if that is cut short, create it from the saved copy; its kubelet does \
+         not register it by itself, and after 40 s its pods are removed"
+    )];
+    if !node.drivers.is_empty() {
+        risks.push(format!(
+            "CSINode {name} belongs to the old Node and goes with it; drivers {} must register again (their pods on {name} are \
+             made anew), else volumes cannot be attached",
+            node.drivers.join(", ")
+        ));
+    }
+    risks
+}
+
+/// Nodes that are unavailable for any reason count; those that wait to be mended themselves are not made worse.
+fn unavailable(ground: &Ground, name: &str, broken: &BTreeSet<&str>) -> Vec<String> {
+    let others = ground.nodes.iter().filter(|(other, node)| {
+        let waits = !node.ready && !node.unschedulable && broken.contains(other.as_str());
+        other.as_str() != name && !node.available() && !waits
+    });
+    others
+        .map(|(other, node)| {
+            let why = if node.deleting {
+                "is being deleted"
+            } else if node.unschedulable {
+                "is unschedulable"
+            } else {
+                "is not Ready"
+            };
+            format!("{other} {why}: never two nodes at a time")
+        })
+        .collect()
+}
+
+fn undeletable(name: &str, node: &NodeGround, wish: &Wish) -> Vec<String> {
+    let mut blocked = Vec::new();
+    if node.deleting {
+        blocked.push(format!("somebody is deleting Node {name}"));
+    }
+    if !node.finalizers.is_empty() {
+        blocked.push(format!(
+            "finalizers ({}) keep a deleted Node {name}, so that it cannot be made again at once",
+            node.finalizers.join(", ")
+        ));
+    }
+    if let Some(owner) = owner(node)
+        && !wish.managed
+    {
+        blocked.push(format!(
+            "{owner} owns the instance of {name} ({}), and may end it when its Node is deleted; where it does not, --allow-managed \
+             says so",
+            node.provider
+        ));
+    }
+    blocked
+}
+
+/// Without the agent's view nothing shows whether it worked.
+fn unseen(name: &str, node: &NodeGround) -> Option<String> {
+    let state = node.view.as_ref().map(|view| view.summary.report);
+    (state != Some(ReportState::Live)).then(|| format!("the agent of {name} does not report: nothing could show whether it worked"))
+}

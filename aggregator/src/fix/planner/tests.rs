@@ -1,0 +1,517 @@
+//! Plans of grounds that are built by hand.
+
+mod world;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::FindingState;
+
+use self::world::{World, nets};
+use super::super::drain::Allowed;
+use super::super::ground::{Budget, Owner, Room};
+use super::super::plan::{Does, Method, NodePlan, Plan};
+use super::{Wish, plan};
+
+fn planned(world: &World) -> Plan {
+    plan(&world.ground, &Wish::default())
+}
+
+fn only(plan: &Plan) -> &NodePlan {
+    assert_eq!(plan.nodes.len(), 1, "{plan:#?}");
+    &plan.nodes[0]
+}
+
+fn kinds(plan: &NodePlan) -> Vec<&'static str> {
+    let kind = |does: &Does| match does {
+        Does::Cordon => "cordon",
+        Does::Drain => "drain",
+        Does::RemoveFile { .. } => "remove-file",
+        Does::RemoveLink { .. } => "remove-link",
+        Does::TellRuntime { .. } => "tell-runtime",
+        Does::RemoveLeases => "remove-leases",
+        Does::Recreate => "recreate",
+        Does::Assign => "assign",
+        Does::Adopt => "adopt",
+        Does::RestartDaemon { .. } => "restart-daemon",
+        Does::ReplacePods { .. } => "replace-pods",
+        Does::ByHand => "by-hand",
+        Does::Verify => "verify",
+        Does::Uncordon => "uncordon",
+    };
+    plan.steps.iter().map(|step| kind(&step.does)).collect()
+}
+
+/// Its Node and its configuration have a range that the pool does not have.
+fn outside(world: &mut World, name: &str, cidr: &str) {
+    world.node(name).cidrs = nets(&[cidr]);
+    world.configured(name, cidr, None);
+    world.find(Code::Pool02, name, &[name]);
+}
+
+fn blocked_by(plan: &NodePlan, words: &str) {
+    assert!(
+        plan.blocked.iter().any(|why| why.contains(words)),
+        "{words:?} is not in {:?}",
+        plan.blocked
+    );
+}
+
+#[test]
+fn nothing_that_stands_is_nothing_to_do() {
+    let plan = planned(&World::of(3));
+    assert!(plan.is_empty(), "{plan:#?}");
+}
+
+#[test]
+fn a_node_outside_of_the_pool_is_swapped_to_the_last_free_block() {
+    let mut world = World::of(3);
+    outside(&mut world, "n2", "10.99.2.0/24");
+    world.bridge("n2", "10.99.2.1/24");
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!(plan.method, Method::Swap);
+    assert_eq!(plan.to, nets(&["10.244.255.0/24"]));
+    assert_eq!(
+        kinds(plan),
+        [
+            "cordon",
+            "drain",
+            "by-hand",
+            "remove-link",
+            "recreate",
+            "adopt",
+            "verify",
+            "uncordon"
+        ]
+    );
+    assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+    assert!(plan.steps[4].text.contains("10.244.255.0/24"), "{:?}", plan.steps[4]);
+    assert!(plan.verify.iter().any(|line| line.contains("nothing leads to 10.99.2.0/24")));
+}
+
+#[test]
+fn what_the_host_hands_out_of_already_is_taken_where_it_is_free() {
+    let mut world = World::of(3);
+    outside(&mut world, "n2", "10.99.2.0/24");
+    world.configured("n2", "10.244.77.0/24", None);
+    let plan = planned(&world);
+    assert_eq!(only(&plan).to, nets(&["10.244.77.0/24"]));
+    assert!(!kinds(only(&plan)).contains(&"by-hand"));
+    // Not where somebody else has a part of it.
+    world.pod("n1", "stray", &["10.244.77.9"]);
+    assert_eq!(only(&planned(&world)).to, nets(&["10.244.255.0/24"]));
+}
+
+#[test]
+fn what_the_runtime_rendered_goes_before_the_new_node_comes_and_the_cni_starts_after_it() {
+    let mut world = World::of(3);
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.configured("n2", "10.99.2.0/24", Some("containerd template of /etc/containerd/config.toml"));
+    world.daemon("n2", "flannel");
+    world.find(Code::Pool02, "n2", &["n2"]);
+    let plan = planned(&world);
+    let kinds = kinds(only(&plan));
+    let at = |kind: &str| kinds.iter().position(|one| *one == kind);
+    assert!(at("drain") < at("remove-file") && at("remove-file") < at("recreate"), "{kinds:?}");
+    assert!(at("adopt") < at("restart-daemon") && at("restart-daemon") < at("verify"), "{kinds:?}");
+    assert_eq!(at("by-hand"), None);
+}
+
+#[test]
+fn a_block_is_free_only_where_nobody_at_all_has_a_part_of_it() {
+    let mut world = World::of(3);
+    outside(&mut world, "n2", "10.99.2.0/24");
+    // From the top: a pod without a node, a route that nobody owns, an interface, another's configuration, the services.
+    world.pod("n1", "stray", &["10.244.255.9"]);
+    world.route("n3", "10.244.254.0/24", "172.30.0.99");
+    world.link("n1", "docker0", "10.244.253.1/26");
+    world.configured("n3", "10.244.252.0/24", None);
+    world.ground.pool.service_ranges = nets(&["10.244.248.0/22"]);
+    world.node("n1").addresses = vec!["10.244.247.3".parse().unwrap()];
+    let plan = planned(&world);
+    assert_eq!(only(&plan).to, nets(&["10.244.246.0/24"]));
+}
+
+#[test]
+fn two_nodes_are_not_given_the_same_block_and_come_one_after_the_other() {
+    let mut world = World::of(3);
+    for name in ["n2", "n3"] {
+        outside(&mut world, name, "10.99.2.0/24");
+    }
+    let plan = planned(&world);
+    let to: Vec<_> = plan.nodes.iter().flat_map(|node| node.to.clone()).collect();
+    assert_eq!(to, nets(&["10.244.255.0/24", "10.244.254.0/24"]));
+}
+
+#[test]
+fn a_full_pool_leaves_no_choice_and_says_so() {
+    let mut world = World::of(3);
+    world.ground.pool.ranges[0].range = "10.244.0.0/22".parse().unwrap();
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.pod("n1", "stray", &["10.244.0.9"]);
+    world.pod("n1", "other", &["10.244.2.9"]);
+    world.find(Code::Pool02, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert!(plan.nodes.is_empty());
+    assert!(plan.by_hand[0].why.contains("no /24 of 10.244.0.0/22 is free"), "{plan:#?}");
+}
+
+#[test]
+fn of_twins_the_one_that_is_reached_stays() {
+    for reached in ["n1", "n2"] {
+        let mut world = World::of(4);
+        world.node("n2").cidrs = nets(&["10.244.1.0/24"]);
+        let address = if reached == "n1" { "172.30.0.1" } else { "172.30.0.2" };
+        world.route("n3", "10.244.1.0/24", address);
+        world.route("n4", "10.244.1.0/24", address);
+        world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n2"]);
+        let plan = planned(&world);
+        let other = if reached == "n1" { "n2" } else { "n1" };
+        assert_eq!((only(&plan).node.as_str(), only(&plan).method), (other, Method::Swap));
+        assert_ne!(only(&plan).to, nets(&["10.244.1.0/24"]));
+    }
+}
+
+#[test]
+fn a_host_interface_in_the_way_is_nothing_that_a_node_can_be_swapped_for() {
+    let mut world = World::of(2);
+    world.find(Code::Pool03, "n1", &["n1"]);
+    let plan = planned(&world);
+    assert!(plan.nodes.is_empty() && plan.by_hand.len() == 1, "{plan:#?}");
+}
+
+#[test]
+fn a_node_without_a_cidr_is_given_one_and_nothing_is_interrupted() {
+    let mut world = World::of(3);
+    world.node("n3").cidrs.clear();
+    world.node("n3").ready = false;
+    world.view("n3").facts = None;
+    world.find(Code::Pool01, "n3", &["n3"]);
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!((plan.method, kinds(plan)), (Method::Assign, vec!["assign", "adopt", "verify"]));
+    assert!(plan.interrupts.pods.is_empty() && plan.blocked.is_empty(), "{plan:#?}");
+    assert!(plan.steps[0].text.contains("\"podCIDRs\":[\"10.244.255.0/24\"]"), "{}", plan.steps[0].text);
+}
+
+#[test]
+fn what_was_rendered_is_rendered_anew_without_touching_node_or_pods_that_are_right() {
+    let mut world = World::of(2);
+    world.configured("n2", "10.244.7.0/24", Some("containerd template"));
+    world.pod("n2", "right", &["10.244.2.5"]);
+    world.pod("n2", "foreign", &["10.244.7.5"]);
+    world.find(Code::Host01, "n2", &["n2"]);
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!((plan.method, &plan.to), (Method::Host, &plan.from));
+    assert_eq!(kinds(plan), ["remove-file", "tell-runtime", "replace-pods", "verify"]);
+    assert_eq!(plan.interrupts.pods, ["default/foreign"]);
+}
+
+#[test]
+fn a_file_that_nobody_is_known_to_write_is_for_whoever_did() {
+    let mut world = World::of(2);
+    world.configured("n2", "10.244.7.0/24", None);
+    world.find(Code::Host01, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert!(plan.nodes.is_empty());
+    assert!(plan.by_hand[0].why.contains("nobody is known to write"), "{plan:#?}");
+}
+
+#[test]
+fn a_bridge_goes_only_once_its_pods_are_gone() {
+    let mut world = World::of(2);
+    world.bridge("n2", "10.244.7.1/24");
+    world.pod("n2", "web", &["10.244.2.5"]);
+    world.find(Code::Host02, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!(kinds(only(&plan)), ["cordon", "drain", "remove-link", "verify", "uncordon"]);
+}
+
+#[test]
+fn somebody_elses_cordon_is_kept() {
+    let mut world = World::of(2);
+    world.node("n2").unschedulable = true;
+    world.bridge("n2", "10.244.7.1/24");
+    world.find(Code::Host02, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!(kinds(only(&plan)), ["drain", "remove-link", "verify"]);
+}
+
+#[test]
+fn a_missing_route_is_the_daemons_matter_where_there_is_one() {
+    let mut world = World::of(2);
+    world.find(Code::Path01, "n1", &["n1", "n2"]);
+    assert!(planned(&world).nodes.is_empty());
+    world.daemon("n1", "flannel");
+    let plan = planned(&world);
+    assert_eq!((only(&plan).method, kinds(only(&plan))), (Method::Restart, vec!["restart-daemon", "verify"]));
+    assert_eq!(only(&plan).node, "n1");
+}
+
+#[test]
+fn what_another_finding_explains_goes_with_it() {
+    let mut world = World::of(2);
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.find(Code::Pool02, "n2", &["n2"]);
+    world.find(Code::Sand01, "n2", &["n2"]).explained_by = vec!["POOL02/n2".to_owned()];
+    world.find(Code::Sand01, "n1", &["n1"]).explained_by = vec!["HOST10/n1".to_owned()];
+    let plan = planned(&world);
+    assert_eq!(only(&plan).mends, ["POOL02/n2", "SAND01/n2"]);
+    assert!(plan.by_hand[0].why.starts_with("HOST10/n1 explains it"), "{:?}", plan.by_hand);
+}
+
+#[test]
+fn what_is_not_sure_is_not_acted_on() {
+    let mut world = World::of(2);
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.find(Code::Pool02, "n2", &["n2"]).state = FindingState::Pending;
+    assert!(planned(&world).by_hand[0].why.contains("not open yet"));
+    world.ground.findings[0].state = FindingState::Open;
+    world.ground.findings[0].stale = true;
+    assert!(planned(&world).by_hand[0].why.contains("witness is quiet"));
+    world.ground.findings[0].stale = false;
+    world.view("n2").summary.report = crate::cluster::ReportState::Silent;
+    blocked_by(only(&planned(&world)), "does not report");
+}
+
+#[test]
+fn addresses_that_are_somebody_elses_matter_are_left_to_him() {
+    let mut world = World::of(2);
+    world.find(Code::Host03, "n2", &["n2"]);
+    let ipam = world.view("n2").classification.as_mut().unwrap();
+    (ipam.authoritative, ipam.why) = (Some(false), "Cilium's cluster pool".to_owned());
+    world.view("n2").summary.plugin = "cilium-cni".to_owned();
+    let plan = planned(&world);
+    assert!(plan.nodes.is_empty());
+    assert!(plan.by_hand[0].why.contains("CiliumNode"), "{plan:#?}");
+    world.view("n2").classification.as_mut().unwrap().authoritative = None;
+    assert!(planned(&world).by_hand[0].why.contains("cannot be told"));
+}
+
+fn drained() -> World {
+    let mut world = World::of(3);
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.find(Code::Pool02, "n2", &["n2"]);
+    world
+}
+
+#[test]
+fn pods_that_would_be_lost_need_the_operators_word() {
+    let mut world = drained();
+    world.pod("n2", "bare", &[]).owner = None;
+    world.pod("n2", "scratch", &[]).scratch = true;
+    let plan = planned(&world);
+    blocked_by(only(&plan), "default/bare has no controller");
+    blocked_by(only(&plan), "default/scratch has an emptyDir");
+    let wish = Wish {
+        allowed: Allowed {
+            unmanaged: true,
+            scratch: true,
+        },
+        ..Wish::default()
+    };
+    let plan = super::plan(&world.ground, &wish);
+    assert!(only(&plan).blocked.is_empty());
+    assert_eq!(only(&plan).risks.iter().filter(|risk| risk.contains("default/")).count(), 2);
+}
+
+#[test]
+fn pods_of_daemons_and_static_pods_are_not_evicted() {
+    let mut world = drained();
+    for (name, kind) in [("daemon", "DaemonSet"), ("static", "Node")] {
+        let owner = Owner {
+            kind: kind.to_owned(),
+            name: "x".to_owned(),
+        };
+        world.pod("n2", name, &["10.99.2.7"]).owner = Some(owner);
+    }
+    let plan = planned(&world);
+    // The DaemonSet's is made anew afterwards: its address goes with the CIDR.
+    assert_eq!(only(&plan).interrupts.pods, ["default/daemon"]);
+    assert!(kinds(only(&plan)).contains(&"replace-pods"));
+}
+
+#[test]
+fn a_budget_that_can_never_be_met_is_found_before_anything_is_begun() {
+    let mut world = drained();
+    world.pod("n2", "web", &[]).budgets = vec!["default/web".to_owned()];
+    let mut budget = Budget {
+        allowed: 0,
+        desired: 2,
+        healthy: 2,
+        expected: 2,
+        current: true,
+    };
+    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
+    blocked_by(only(&planned(&world)), "can never allow an eviction (2 of 2 pods are healthy, 2 must be)");
+    // One that only waits for its pods is no obstacle, but a delay.
+    (budget.desired, budget.expected, budget.healthy) = (2, 3, 2);
+    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
+    let plan = planned(&world);
+    assert!(only(&plan).blocked.is_empty());
+    assert!(only(&plan).risks.iter().any(|risk| risk.contains("allows no eviction now")));
+    budget.current = false;
+    world.ground.budgets.insert("default/web".to_owned(), budget);
+    blocked_by(only(&planned(&world)), "not yet looked at");
+    let pod = world.ground.pods.iter_mut().find(|pod| pod.key == "default/web").unwrap();
+    pod.budgets = vec!["default/web".to_owned(), "default/other".to_owned()];
+    blocked_by(only(&planned(&world)), "several PodDisruptionBudgets");
+}
+
+#[test]
+fn evicted_pods_need_room_elsewhere() {
+    let mut world = drained();
+    let much = Room {
+        cpu: 3000,
+        memory: 1 << 20,
+        pods: 1,
+    };
+    // 4 cores a node: each pod fits, and both together do, if nobody else is there.
+    world.pod("n2", "one", &[]).requests = much;
+    world.pod("n2", "two", &[]).requests = much;
+    assert!(only(&planned(&world)).blocked.is_empty());
+    world.pod("n1", "here", &[]).requests = much;
+    blocked_by(only(&planned(&world)), "no room for its pods");
+    world.ground.pods.retain(|pod| pod.key != "default/two");
+    assert!(only(&planned(&world)).blocked.is_empty());
+    // Two free cores here and two there hold no pod of three.
+    for name in ["n1", "n3"] {
+        world.node(name).allocatable.cpu = 2000;
+    }
+    world.ground.pods.retain(|pod| pod.key != "default/here");
+    blocked_by(only(&planned(&world)), "no other node has room for pod default/one");
+}
+
+#[test]
+fn nodes_that_are_unavailable_for_any_reason_count() {
+    let mut world = drained();
+    world.node("n3").unschedulable = true;
+    blocked_by(only(&planned(&world)), "n3 is unschedulable");
+    world.node("n3").unschedulable = false;
+    world.node("n3").ready = false;
+    blocked_by(only(&planned(&world)), "n3 is not Ready");
+    // One that waits to be mended itself is not made worse; else nobody could begin.
+    world.node("n3").cidrs.clear();
+    world.find(Code::Pool01, "n3", &["n3"]);
+    let plan = planned(&world);
+    assert!(plan.nodes.iter().all(|node| node.blocked.is_empty()), "{plan:#?}");
+}
+
+#[test]
+fn the_control_plane_comes_last_and_only_if_it_is_said() {
+    let mut world = World::of(3);
+    for name in ["n1", "n2"] {
+        world.node(name).cidrs = nets(&["10.99.2.0/24"]);
+        world.find(Code::Pool02, name, &[name]);
+    }
+    let label = "node-role.kubernetes.io/control-plane".to_owned();
+    world.node("n1").labels.insert(label, String::new());
+    let plan = planned(&world);
+    assert_eq!(plan.nodes[1].node, "n1");
+    blocked_by(&plan.nodes[1], "--include-control-plane");
+    let wish = Wish {
+        control_plane: true,
+        ..Wish::default()
+    };
+    let plan = super::plan(&world.ground, &wish);
+    assert_eq!((plan.nodes[1].node.as_str(), plan.nodes[1].blocked.len()), ("n1", 0));
+}
+
+#[test]
+fn a_node_that_cannot_be_made_anew_at_once_is_not_deleted() {
+    let mut world = drained();
+    world.node("n2").finalizers = vec!["example.com/keep".to_owned()];
+    blocked_by(only(&planned(&world)), "example.com/keep");
+    world.node("n2").finalizers.clear();
+    world.node("n2").provider = "aws:///us-east-1a/i-1".to_owned();
+    blocked_by(only(&planned(&world)), "AWS owns the instance");
+    let wish = Wish {
+        managed: true,
+        ..Wish::default()
+    };
+    assert!(only(&super::plan(&world.ground, &wish)).blocked.is_empty());
+}
+
+#[test]
+fn a_plan_may_be_for_some_nodes_only() {
+    let mut world = drained();
+    world.node("n3").cidrs = nets(&["10.99.3.0/24"]);
+    world.find(Code::Pool02, "n3", &["n3"]);
+    let wish = Wish {
+        nodes: ["n3".to_owned()].into(),
+        ..Wish::default()
+    };
+    let plan = super::plan(&world.ground, &wish);
+    assert_eq!((only(&plan).node.as_str(), plan.by_hand.len()), ("n3", 0));
+}
+
+#[test]
+fn the_missing_family_is_added_and_the_other_is_kept() {
+    let mut world = World::of(2);
+    world.second_range("fd00:244::/48", 64);
+    world.find(Code::Pool06, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!(only(&plan).to, nets(&["10.244.2.0/24", "fd00:244:0:ffff::/64"]));
+}
+
+#[test]
+fn nodes_that_nobody_uses_are_named_where_the_pool_is_full() {
+    let mut world = World::of(3);
+    world.pod("n1", "web", &[]);
+    world.node("n3").ready = false;
+    world.view("n3").summary.report = crate::cluster::ReportState::Silent;
+    assert!(planned(&world).release.is_empty());
+    world.find(Code::Pool04, "ipv4", &[]);
+    let plan = planned(&world);
+    let names: Vec<&str> = plan.release.iter().map(|row| row.node.as_str()).collect();
+    // The dead one first, then the empty one.
+    assert_eq!(names, ["n3", "n2"]);
+    assert!(plan.by_hand[0].why.contains("the pool must grow"));
+}
+
+#[test]
+fn a_saved_plan_is_read_as_it_was() {
+    let mut world = drained();
+    world.configured("n2", "10.99.2.0/24", Some("containerd template"));
+    world.find(Code::Pool04, "ipv4", &[]);
+    let plan = planned(&world);
+    let text = serde_saphyr::to_string(&plan).unwrap();
+    let read: Plan = serde_saphyr::from_str(&text).unwrap();
+    assert_eq!(read, plan, "{text}");
+    assert!(serde_saphyr::from_str::<Plan>(&text.replace("madeAt", "madeWhen")).is_err());
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::super::super::choose::{Family, NoChoice, Used, choose};
+    use super::*;
+
+    proptest! {
+        /// Against the slow way: every block of the range, held against everything that is used.
+        #[test]
+        fn the_chosen_block_is_the_last_that_nobody_has(
+            used in prop::collection::vec((any::<u16>(), 17_u8..=32), 0..40),
+        ) {
+            let mut world = World::of(1);
+            world.ground.pool.ranges[0].range = "10.244.0.0/18".parse().unwrap();
+            let mut taken = Used::by_others(&world.ground, "n9");
+            let mut all = nets(&["10.244.1.0/24", "172.30.0.1/32", "10.96.0.0/12"]);
+            for (address, length) in used {
+                let address = std::net::Ipv4Addr::from((10 << 24) + (244 << 16) + u32::from(address));
+                let net = ipnet::IpNet::new(address.into(), length).unwrap().trunc();
+                taken.and(net);
+                all.push(net);
+            }
+            let blocks: Vec<ipnet::Ipv4Net> = "10.244.0.0/18".parse::<ipnet::Ipv4Net>().unwrap().subnets(24).unwrap().collect();
+            let free = blocks.into_iter().rev().map(ipnet::IpNet::V4).find(|block| {
+                !all.iter().any(|net| crate::netmap::overlap(net, block))
+            });
+            let chosen = choose(&world.ground, Family::V4, &[], &taken);
+            match free {
+                Some(block) => prop_assert_eq!(chosen, Ok(block)),
+                None => prop_assert!(matches!(chosen, Err(NoChoice::Full { .. })), "{:?}", chosen),
+            }
+        }
+    }
+}

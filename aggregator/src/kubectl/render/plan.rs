@@ -1,0 +1,118 @@
+//! A plan as text.
+
+use super::Look;
+use super::text::{Ink, list, wrap};
+use crate::fix::plan::{ByHand, NodePlan, Plan, Release};
+
+/// Pods named of one node.
+const PODS: usize = 8;
+
+/// Every node's plan, then what is for somebody else.
+pub fn plan(plan: &Plan, look: &Look) -> String {
+    let mut out = String::new();
+    if plan.is_empty() {
+        out += "Nothing that is open needs to be mended.\n";
+    } else {
+        out += &wrap("", "", &summary(plan), look);
+    }
+    for (number, node) in plan.nodes.iter().enumerate() {
+        out.push('\n');
+        out += &one(number + 1, node, look);
+    }
+    if !plan.release.is_empty() {
+        out += "\nCIDRs that could go back to the pool:\n";
+        plan.release.iter().for_each(|row| out += &release(row, look));
+    }
+    if !plan.by_hand.is_empty() {
+        out += "\nNot by a step of a node:\n";
+        plan.by_hand.iter().for_each(|row| out += &by_hand(row, look));
+    }
+    if !plan.unseen.is_empty() {
+        out += "\nNot seen while planning, so that there may be more:\n";
+        for gap in &plan.unseen {
+            out += &wrap("  - ", "    ", gap, look);
+        }
+    }
+    out
+}
+
+fn summary(plan: &Plan) -> String {
+    let blocked = plan.nodes.iter().filter(|node| !node.blocked.is_empty()).count();
+    let nodes = match plan.nodes.len() {
+        0 => "No node has steps".to_owned(),
+        1 => "One node has steps".to_owned(),
+        more => format!("{more} nodes have steps, one after the other, never two at a time"),
+    };
+    let blocked = match blocked {
+        0 => String::new(),
+        1 => "; one of them must not be begun as things are".to_owned(),
+        more => format!("; {more} of them must not be begun as things are"),
+    };
+    let hand = match plan.by_hand.len() {
+        0 => String::new(),
+        1 => "; one finding is for somebody else".to_owned(),
+        more => format!("; {more} findings are for somebody else"),
+    };
+    format!(
+        "{nodes}{blocked}{hand}. Nothing has been changed. As of {:.0}: plan again before each node.",
+        plan.made_at
+    )
+}
+
+fn one(number: usize, node: &NodePlan, look: &Look) -> String {
+    let mut head = format!("{number}. {}: {}", node.node, node.method);
+    if node.from != node.to {
+        let from = if node.from.is_empty() {
+            "no CIDR".to_owned()
+        } else {
+            list(&node.from)
+        };
+        head += &format!(", {from} -> {}", list(&node.to));
+    }
+    let mut out = format!("{}\n", Ink::Good.paint(&super::text::clean(&head), look));
+    out += &wrap("   mends       ", "               ", &node.mends.join(", "), look);
+    for why in &node.blocked {
+        let label = Ink::Bad.paint("blocked", look);
+        out += &wrap(&format!("   {label}     "), "               ", why, look);
+    }
+    for (at, step) in node.steps.iter().enumerate() {
+        let label = format!("   {:<11} ", if at == 0 { "steps" } else { "" });
+        // Commands stay whole, for copying.
+        out += &format!("{label}{}. {}\n", at + 1, super::text::clean(&step.text));
+    }
+    let pods = &node.interrupts.pods;
+    if !pods.is_empty() {
+        let mut text = pods.iter().take(PODS).cloned().collect::<Vec<_>>().join(", ");
+        if pods.len() > PODS && !look.wide {
+            text += &format!(" and {} more (-o wide)", pods.len() - PODS);
+        } else {
+            text = pods.join(", ");
+        }
+        out += &wrap("   interrupts  ", "               ", &text, look);
+    }
+    for line in &node.interrupts.budgets {
+        out += &wrap("   budget      ", "               ", line, look);
+    }
+    for (at, line) in node.verify.iter().enumerate() {
+        let label = if at == 0 { "   verify      " } else { "               " };
+        out += &wrap(&format!("{label}- "), "                 ", line, look);
+    }
+    for line in &node.risks {
+        out += &wrap("   risk        ", "               ", line, look);
+    }
+    out
+}
+
+fn release(row: &Release, look: &Look) -> String {
+    wrap(
+        &format!("  {}  ", row.node),
+        "    ",
+        &format!("{}: {}\n  {}", list(&row.cidrs), row.why, row.text),
+        look,
+    )
+}
+
+fn by_hand(row: &ByHand, look: &Look) -> String {
+    let head = format!("  {}  ", Ink::Doubt.paint(&row.finding, look));
+    wrap(&head, "    ", &row.why, look) + &wrap("    ", "    ", &row.remedy, look)
+}
