@@ -127,9 +127,17 @@ fn of_pods(role: cidrift_proto::facts::LinkRole) -> bool {
 pub fn choose(ground: &Ground, family: Family, near: &[IpNet], used: &Used) -> Result<IpNet, NoChoice> {
     if ground.pool.ranges.is_empty() {
         let why = ground.pool.unknown.clone();
-        return Err(NoChoice::PoolUnknown(why.unwrap_or_else(|| "nobody names it".to_owned())));
+        return Err(NoChoice::PoolUnknown(
+            why.unwrap_or_else(|| "nobody names it".to_owned()),
+        ));
     }
-    let ranges = || ground.pool.ranges.iter().filter(|range| Family::of(&range.range) == family);
+    let ranges = || {
+        ground
+            .pool
+            .ranges
+            .iter()
+            .filter(|range| Family::of(&range.range) == family)
+    };
     let fits = |block: &IpNet| {
         let mut ranges = ranges();
         ranges.any(|range| range.range.contains(block) && block.prefix_len() == range.node_mask)

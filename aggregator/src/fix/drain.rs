@@ -128,9 +128,10 @@ fn budgets(ground: &Ground, leaving: &[&PodGround], drain: &mut Drain) {
                 "PodDisruptionBudget {name} allows no eviction now ({state}): the drain waits for that"
             ));
         }
-        drain
-            .budgets
-            .push(format!("{name}: {pods} of its pods are here, {} may go now", budget.allowed));
+        drain.budgets.push(format!(
+            "{name}: {pods} of its pods are here, {} may go now",
+            budget.allowed
+        ));
     }
 }
 

@@ -48,6 +48,15 @@ impl Kubectl {
         }
     }
 
+    /// What makes a shell find it, its plugin and the cluster.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let own = self.program.parent().unwrap_or(Path::new("/"));
+        let mut path = own.as_os_str().to_owned();
+        path.push(":");
+        path.push(&self.path);
+        vec![("KUBECONFIG", self.kubeconfig.clone().into()), ("PATH", path)]
+    }
+
     /// Runs it to its end, whatever that is.
     ///
     /// # Errors

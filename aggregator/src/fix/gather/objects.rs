@@ -103,7 +103,9 @@ fn node(object: &Node, csi: Option<&CSINode>, view: Option<NodeAnswer>) -> Resul
         cidrs: cidrs.map(parse).collect::<Result<_, _>>()?,
         addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
         unschedulable: spec.unschedulable == Some(true),
-        ready: conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True"),
+        ready: conditions
+            .iter()
+            .any(|one| one.type_ == "Ready" && one.status == "True"),
         deleting: object.metadata.deletion_timestamp.is_some(),
         finalizers: object.finalizers().to_vec(),
         labels: object.labels().clone(),
@@ -137,13 +139,18 @@ fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
     let spec = object.spec.clone().unwrap_or_default();
     let namespace = object.namespace().unwrap_or_default();
     let owners = object.owner_references().iter();
-    let controller = owners.filter(|owner| owner.controller == Some(true)).map(|owner| Owner {
-        kind: owner.kind.clone(),
-        name: owner.name.clone(),
-    });
+    let controller = owners
+        .filter(|owner| owner.controller == Some(true))
+        .map(|owner| Owner {
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+        });
     let mirror = object.annotations().contains_key("kubernetes.io/config.mirror");
     let selected = selectors.iter().filter(|(of, _, selector)| {
-        *of == namespace && selector.as_ref().is_some_and(|selector| selector.matches(object.labels()))
+        *of == namespace
+            && selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(object.labels()))
     });
     let status = object.status.as_ref();
     let addresses = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
@@ -186,7 +193,10 @@ fn requests(spec: &PodSpec) -> Room {
             ..room(resources)
         }
     };
-    let sum = spec.containers.iter().fold(Room::default(), |sum, one| sum.and(of(&one.resources)));
+    let sum = spec
+        .containers
+        .iter()
+        .fold(Room::default(), |sum, one| sum.and(of(&one.resources)));
     let first = spec.init_containers.iter().flatten().map(|one| of(&one.resources));
     let most = first.fold(sum, |most, one| Room {
         cpu: most.cpu.max(one.cpu),

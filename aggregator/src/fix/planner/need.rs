@@ -16,13 +16,9 @@ pub(super) enum What {
     /// Its Node has no CIDR.
     Assign,
     /// The configuration that the runtime rendered is stale.
-    Render {
-        path: String,
-    },
+    Render { path: String },
     /// A bridge with a foreign address.
-    Link {
-        name: String,
-    },
+    Link { name: String },
     /// Pods with foreign addresses.
     Pods,
     /// The CNI's daemon must look again.
@@ -105,7 +101,9 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
             routers.into_iter().map(|node| daemon(ground, node)).collect()
         }
         Code::Path01 | Code::Path02 | Code::Path06 => Ok(vec![daemon(ground, claim.subject.clone())?]),
-        Code::Path03 | Code::Path04 => Err("a route that is too much is not removed by any restart of a CNI".to_owned()),
+        Code::Path03 | Code::Path04 => {
+            Err("a route that is too much is not removed by any restart of a CNI".to_owned())
+        }
         Code::Host08 => Err("only a restart of the kubelet makes it look again, and that needs the host".to_owned()),
         Code::Pool04 | Code::Pool05 => {
             Err("the pool must grow, or nodes must give their CIDRs back (below, where any could)".to_owned())
@@ -114,10 +112,7 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
     }
 }
 
-fn each_host(
-    finding: &Finding,
-    what: impl Fn(&str) -> Result<What, String>,
-) -> Result<Vec<(String, What)>, String> {
+fn each_host(finding: &Finding, what: impl Fn(&str) -> Result<What, String>) -> Result<Vec<(String, What)>, String> {
     let nodes = finding.claim.nodes.iter();
     nodes.map(|node| Ok((node.clone(), what(node)?))).collect()
 }
@@ -125,19 +120,31 @@ fn each_host(
 /// HOST01: what writes the file decides what makes it anew.
 fn configuration(ground: &Ground, node: &str) -> Result<What, String> {
     let cni = facts(ground, node)?.cni.clone();
-    let cidrs = ground.nodes.get(node).map(|node| node.cidrs.as_slice()).unwrap_or_default();
+    let cidrs = ground
+        .nodes
+        .get(node)
+        .map(|node| node.cidrs.as_slice())
+        .unwrap_or_default();
     if let Some(env) = &cni.flannel
         && env.subnets.iter().any(|net| foreign(net, cidrs))
     {
         return Ok(daemon(ground, node.to_owned())?.1);
     }
     match &cni.chosen {
-        Some(config) if config.generated_by.as_deref().is_some_and(|by| by.starts_with("containerd template")) => {
+        Some(config)
+            if config
+                .generated_by
+                .as_deref()
+                .is_some_and(|by| by.starts_with("containerd template")) =>
+        {
             Ok(What::Render {
                 path: config.path.clone(),
             })
         }
-        Some(config) => Err(format!("nobody is known to write {} anew: whoever wrote it must", config.path)),
+        Some(config) => Err(format!(
+            "nobody is known to write {} anew: whoever wrote it must",
+            config.path
+        )),
         None => Err("the CNI configuration is not known now".to_owned()),
     }
 }
@@ -145,7 +152,11 @@ fn configuration(ground: &Ground, node: &str) -> Result<What, String> {
 /// HOST02: a bridge is made anew by the next pod's CNI, a tunnel by its daemon.
 fn bridge(ground: &Ground, node: &str) -> Result<What, String> {
     let facts = facts(ground, node)?;
-    let cidrs = ground.nodes.get(node).map(|node| node.cidrs.as_slice()).unwrap_or_default();
+    let cidrs = ground
+        .nodes
+        .get(node)
+        .map(|node| node.cidrs.as_slice())
+        .unwrap_or_default();
     let wrong = |role: LinkRole| {
         facts
             .links
@@ -206,7 +217,11 @@ fn overlap(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, St
         return Err("an interface or route of the host is in the way, not the Node's CIDR".to_owned());
     };
     let within = |name: &String| {
-        let cidrs = ground.nodes.get(name).map(|node| node.cidrs.as_slice()).unwrap_or_default();
+        let cidrs = ground
+            .nodes
+            .get(name)
+            .map(|node| node.cidrs.as_slice())
+            .unwrap_or_default();
         cidrs.iter().any(|cidr| crate::netmap::overlap(cidr, &range))
     };
     let mut holders: Vec<&String> = claim.nodes.iter().filter(|name| within(name)).collect();
@@ -215,8 +230,14 @@ fn overlap(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, St
     }
     if holders.len() > 1 {
         let rank = |name: &String| {
-            let pods = ground.pods.iter().filter(|pod| pod.node.as_ref() == Some(name) && !pod.host_network);
-            let plane = ground.nodes.get(name).is_some_and(super::super::ground::NodeGround::control_plane);
+            let pods = ground
+                .pods
+                .iter()
+                .filter(|pod| pod.node.as_ref() == Some(name) && !pod.host_network);
+            let plane = ground
+                .nodes
+                .get(name)
+                .is_some_and(super::super::ground::NodeGround::control_plane);
             (reached(ground, name, &range), plane, pods.count())
         };
         // The last of equals by name goes; so a plan made twice is the same.

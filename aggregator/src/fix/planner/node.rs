@@ -85,7 +85,9 @@ fn wanted(ground: &Ground, name: &str, node: &NodeGround, used: &Used) -> Result
     }
     if families.is_empty() {
         let why = ground.pool.unknown.as_deref().unwrap_or("nobody names it");
-        return Err(format!("the pool is not known ({why}): --cluster-cidr of the aggregator says it"));
+        return Err(format!(
+            "the pool is not known ({why}): --cluster-cidr of the aggregator says it"
+        ));
     }
     let near = configured(node);
     let right = |cidr: &&IpNet| {
@@ -178,7 +180,7 @@ impl Planner<'_> {
         } else if host || need.has(&What::Pods) || need.has(&What::Daemon) {
             self.replace(false);
         }
-        self.step(Does::Verify, "see below".to_owned());
+        self.step(Does::Verify, "verify, as below".to_owned());
         if !bridges.is_empty() {
             self.uncordon();
         }
@@ -218,9 +220,10 @@ impl Planner<'_> {
                     }
                 }
             }
-            let bridges = facts.links.iter().filter(|link| {
-                link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to))
-            });
+            let bridges = facts
+                .links
+                .iter()
+                .filter(|link| link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to)));
             for name in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
                 self.remove_link(&name);
             }
@@ -230,7 +233,7 @@ impl Planner<'_> {
             format!(
                 "kubectl get node {name} -o json | jq 'del(.status, .metadata.uid, .metadata.resourceVersion, \
                  .metadata.creationTimestamp, .metadata.managedFields) | .spec.podCIDR=\"{first}\" | .spec.podCIDRs={all} | \
-                 .spec.unschedulable=true' > {name}.json && kubectl delete node {name} && kubectl create -f {name}.json",
+                 .spec.unschedulable=true | .spec.taints=[.spec.taints[]?|select(.key|startswith(\"node.kubernetes.io/\")|not)]' > {name}.json && kubectl delete node {name} && kubectl create -f {name}.json",
                 name = self.name,
                 first = self.to.first().map(ToString::to_string).unwrap_or_default(),
                 all = json_list(self.to),
@@ -241,7 +244,7 @@ impl Planner<'_> {
             self.restart_daemon();
         }
         self.replace(true);
-        self.step(Does::Verify, "see below".to_owned());
+        self.step(Does::Verify, "verify, as below".to_owned());
         self.uncordon();
     }
 
@@ -272,7 +275,9 @@ impl Planner<'_> {
             format!("on {name}: rm {path}"),
         );
         let facts = self.node.view.as_ref().and_then(|view| view.facts.as_ref());
-        let socket = facts.and_then(|facts| facts.runtime.as_ref()).map(|runtime| runtime.socket.clone());
+        let socket = facts
+            .and_then(|facts| facts.runtime.as_ref())
+            .map(|runtime| runtime.socket.clone());
         self.step(
             Does::TellRuntime {
                 socket: socket.unwrap_or_default(),
@@ -282,14 +287,19 @@ impl Planner<'_> {
     }
 
     fn remove_link(&mut self, link: &str) {
-        let text = format!("on {}: ip link delete {link}   # the next pod's CNI makes it anew", self.name);
+        let text = format!(
+            "on {}: ip link delete {link}   # the next pod's CNI makes it anew",
+            self.name
+        );
         self.step(Does::RemoveLink { name: link.to_owned() }, text);
     }
 
     fn restart_daemon(&mut self) {
         if let Some(key) = daemon_pod(self.ground, self.name) {
             let text = match key.split_once('/') {
-                Some((namespace, pod)) => format!("kubectl -n {namespace} delete pod {pod}   # its DaemonSet makes it anew"),
+                Some((namespace, pod)) => {
+                    format!("kubectl -n {namespace} delete pod {pod}   # its DaemonSet makes it anew")
+                }
                 None => format!("kubectl delete pod {key}"),
             };
             self.step(Does::RestartDaemon { pod: key.to_owned() }, text);
@@ -298,7 +308,11 @@ impl Planner<'_> {
 
     /// Pods in the pods' network: those that stay through a drain, or those with a foreign address.
     fn replace(&mut self, all: bool) {
-        let on_it = self.ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(self.name));
+        let on_it = self
+            .ground
+            .pods
+            .iter()
+            .filter(|pod| pod.node.as_deref() == Some(self.name));
         let theirs = on_it.filter(|pod| {
             !pod.host_network
                 && if all {
@@ -348,15 +362,21 @@ fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<St
     let cidrs = list(to);
     let mut lines = Vec::new();
     if matches!(method, Method::Swap | Method::Assign) {
-        lines.push(format!("Node {name} has {cidrs} and is Ready; its kubelet has taken them over (kubectl cidrift node {name})"));
+        lines.push(format!(
+            "Node {name} has {cidrs} and is Ready; its kubelet has taken them over (kubectl cidrift node {name})"
+        ));
     }
     if method == Method::Swap {
         lines.push("labels, taints and annotations are those from before".to_owned());
     }
     if method != Method::Restart {
-        lines.push(format!("CNI configuration and bridge of {name} are of {cidrs}, and so is the address of a new pod on it"));
+        lines.push(format!(
+            "CNI configuration and bridge of {name} are of {cidrs}, and so is the address of a new pod on it"
+        ));
     }
-    lines.push(format!("the packets of every other node for {cidrs} land on {name}, and its own land on their owners"));
+    lines.push(format!(
+        "the packets of every other node for {cidrs} land on {name}, and its own land on their owners"
+    ));
     let gone: Vec<IpNet> = node.cidrs.iter().filter(|cidr| !to.contains(cidr)).copied().collect();
     if !gone.is_empty() {
         lines.push(format!("nothing leads to {} any more", list(&gone)));
@@ -428,5 +448,6 @@ fn undeletable(name: &str, node: &NodeGround, wish: &Wish) -> Vec<String> {
 /// Without the agent's view nothing shows whether it worked.
 fn unseen(name: &str, node: &NodeGround) -> Option<String> {
     let state = node.view.as_ref().map(|view| view.summary.report);
-    (state != Some(ReportState::Live)).then(|| format!("the agent of {name} does not report: nothing could show whether it worked"))
+    (state != Some(ReportState::Live))
+        .then(|| format!("the agent of {name} does not report: nothing could show whether it worked"))
 }

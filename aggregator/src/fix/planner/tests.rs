@@ -85,7 +85,11 @@ fn a_node_outside_of_the_pool_is_swapped_to_the_last_free_block() {
     );
     assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
     assert!(plan.steps[4].text.contains("10.244.255.0/24"), "{:?}", plan.steps[4]);
-    assert!(plan.verify.iter().any(|line| line.contains("nothing leads to 10.99.2.0/24")));
+    assert!(
+        plan.verify
+            .iter()
+            .any(|line| line.contains("nothing leads to 10.99.2.0/24"))
+    );
 }
 
 #[test]
@@ -105,14 +109,24 @@ fn what_the_host_hands_out_of_already_is_taken_where_it_is_free() {
 fn what_the_runtime_rendered_goes_before_the_new_node_comes_and_the_cni_starts_after_it() {
     let mut world = World::of(3);
     world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
-    world.configured("n2", "10.99.2.0/24", Some("containerd template of /etc/containerd/config.toml"));
+    world.configured(
+        "n2",
+        "10.99.2.0/24",
+        Some("containerd template of /etc/containerd/config.toml"),
+    );
     world.daemon("n2", "flannel");
     world.find(Code::Pool02, "n2", &["n2"]);
     let plan = planned(&world);
     let kinds = kinds(only(&plan));
     let at = |kind: &str| kinds.iter().position(|one| *one == kind);
-    assert!(at("drain") < at("remove-file") && at("remove-file") < at("recreate"), "{kinds:?}");
-    assert!(at("adopt") < at("restart-daemon") && at("restart-daemon") < at("verify"), "{kinds:?}");
+    assert!(
+        at("drain") < at("remove-file") && at("remove-file") < at("recreate"),
+        "{kinds:?}"
+    );
+    assert!(
+        at("adopt") < at("restart-daemon") && at("restart-daemon") < at("verify"),
+        "{kinds:?}"
+    );
     assert_eq!(at("by-hand"), None);
 }
 
@@ -152,7 +166,10 @@ fn a_full_pool_leaves_no_choice_and_says_so() {
     world.find(Code::Pool02, "n2", &["n2"]);
     let plan = planned(&world);
     assert!(plan.nodes.is_empty());
-    assert!(plan.by_hand[0].why.contains("no /24 of 10.244.0.0/22 is free"), "{plan:#?}");
+    assert!(
+        plan.by_hand[0].why.contains("no /24 of 10.244.0.0/22 is free"),
+        "{plan:#?}"
+    );
 }
 
 #[test]
@@ -188,9 +205,16 @@ fn a_node_without_a_cidr_is_given_one_and_nothing_is_interrupted() {
     world.find(Code::Pool01, "n3", &["n3"]);
     let plan = planned(&world);
     let plan = only(&plan);
-    assert_eq!((plan.method, kinds(plan)), (Method::Assign, vec!["assign", "adopt", "verify"]));
+    assert_eq!(
+        (plan.method, kinds(plan)),
+        (Method::Assign, vec!["assign", "adopt", "verify"])
+    );
     assert!(plan.interrupts.pods.is_empty() && plan.blocked.is_empty(), "{plan:#?}");
-    assert!(plan.steps[0].text.contains("\"podCIDRs\":[\"10.244.255.0/24\"]"), "{}", plan.steps[0].text);
+    assert!(
+        plan.steps[0].text.contains("\"podCIDRs\":[\"10.244.255.0/24\"]"),
+        "{}",
+        plan.steps[0].text
+    );
 }
 
 #[test]
@@ -224,7 +248,10 @@ fn a_bridge_goes_only_once_its_pods_are_gone() {
     world.pod("n2", "web", &["10.244.2.5"]);
     world.find(Code::Host02, "n2", &["n2"]);
     let plan = planned(&world);
-    assert_eq!(kinds(only(&plan)), ["cordon", "drain", "remove-link", "verify", "uncordon"]);
+    assert_eq!(
+        kinds(only(&plan)),
+        ["cordon", "drain", "remove-link", "verify", "uncordon"]
+    );
 }
 
 #[test]
@@ -244,7 +271,10 @@ fn a_missing_route_is_the_daemons_matter_where_there_is_one() {
     assert!(planned(&world).nodes.is_empty());
     world.daemon("n1", "flannel");
     let plan = planned(&world);
-    assert_eq!((only(&plan).method, kinds(only(&plan))), (Method::Restart, vec!["restart-daemon", "verify"]));
+    assert_eq!(
+        (only(&plan).method, kinds(only(&plan))),
+        (Method::Restart, vec!["restart-daemon", "verify"])
+    );
     assert_eq!(only(&plan).node, "n1");
 }
 
@@ -257,7 +287,11 @@ fn what_another_finding_explains_goes_with_it() {
     world.find(Code::Sand01, "n1", &["n1"]).explained_by = vec!["HOST10/n1".to_owned()];
     let plan = planned(&world);
     assert_eq!(only(&plan).mends, ["POOL02/n2", "SAND01/n2"]);
-    assert!(plan.by_hand[0].why.starts_with("HOST10/n1 explains it"), "{:?}", plan.by_hand);
+    assert!(
+        plan.by_hand[0].why.starts_with("HOST10/n1 explains it"),
+        "{:?}",
+        plan.by_hand
+    );
 }
 
 #[test]
@@ -312,7 +346,14 @@ fn pods_that_would_be_lost_need_the_operators_word() {
     };
     let plan = super::plan(&world.ground, &wish);
     assert!(only(&plan).blocked.is_empty());
-    assert_eq!(only(&plan).risks.iter().filter(|risk| risk.contains("default/")).count(), 2);
+    assert_eq!(
+        only(&plan)
+            .risks
+            .iter()
+            .filter(|risk| risk.contains("default/"))
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -343,17 +384,30 @@ fn a_budget_that_can_never_be_met_is_found_before_anything_is_begun() {
         current: true,
     };
     world.ground.budgets.insert("default/web".to_owned(), budget.clone());
-    blocked_by(only(&planned(&world)), "can never allow an eviction (2 of 2 pods are healthy, 2 must be)");
+    blocked_by(
+        only(&planned(&world)),
+        "can never allow an eviction (2 of 2 pods are healthy, 2 must be)",
+    );
     // One that only waits for its pods is no obstacle, but a delay.
     (budget.desired, budget.expected, budget.healthy) = (2, 3, 2);
     world.ground.budgets.insert("default/web".to_owned(), budget.clone());
     let plan = planned(&world);
     assert!(only(&plan).blocked.is_empty());
-    assert!(only(&plan).risks.iter().any(|risk| risk.contains("allows no eviction now")));
+    assert!(
+        only(&plan)
+            .risks
+            .iter()
+            .any(|risk| risk.contains("allows no eviction now"))
+    );
     budget.current = false;
     world.ground.budgets.insert("default/web".to_owned(), budget);
     blocked_by(only(&planned(&world)), "not yet looked at");
-    let pod = world.ground.pods.iter_mut().find(|pod| pod.key == "default/web").unwrap();
+    let pod = world
+        .ground
+        .pods
+        .iter_mut()
+        .find(|pod| pod.key == "default/web")
+        .unwrap();
     pod.budgets = vec!["default/web".to_owned(), "default/other".to_owned()];
     blocked_by(only(&planned(&world)), "several PodDisruptionBudgets");
 }

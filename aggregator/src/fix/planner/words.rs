@@ -39,7 +39,10 @@ pub(super) fn not_ours(name: &str, node: &NodeGround) -> Option<String> {
             ipam.why,
             path(node)
         )),
-        None => Some(format!("what allocates the addresses of {name} cannot be told: {}", ipam.why)),
+        None => Some(format!(
+            "what allocates the addresses of {name} cannot be told: {}",
+            ipam.why
+        )),
     }
 }
 
@@ -64,7 +67,9 @@ fn path(node: &NodeGround) -> &'static str {
             "look at the NodeNetworkConfig (kubectl -n kube-system get nodenetworkconfigs); AKS widens the pod subnet or adds \
              one with a node pool of its own"
         }
-        "ovn-k8s-cni-overlay" => "look at the annotation k8s.ovn.org/node-subnets and at networks.config.openshift.io/cluster",
+        "ovn-k8s-cni-overlay" => {
+            "look at the annotation k8s.ovn.org/node-subnets and at networks.config.openshift.io/cluster"
+        }
         _ if node.provider.starts_with("gce://") => {
             "GKE: add a pod range to the cluster, and a node pool that uses it; nodes of the old pool are drained away"
         }

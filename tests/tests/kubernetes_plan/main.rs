@@ -1,0 +1,184 @@
+//! What `kubectl cidrift plan` prints, typed: on a real Kubernetes it mends what it was planned for.
+// Helpers of tests may unwrap as tests may; clippy knows only the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod typed;
+
+use std::time::Duration;
+
+use cidrift_lab::binaries;
+use cidrift_lab::kubernetes::client::{is_ready, pod_cidrs};
+use cidrift_lab::kubernetes::swap::swap;
+use cidrift_lab::kubernetes::{Cluster, Cni, Deployed, Scenario, kubeadm};
+use cidrift_lab::require::{Need, have};
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use typed::Typist;
+
+/// What a finding may take: an idle machine needs 3 s, a loaded one a multiple.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Real kubelets take some seconds to follow the control plane.
+const FLAGS: [&str; 3] = ["--hold=500ms", "--settle=3s", "--silence=6s"];
+
+const CONFLIST: &str = "etc/cni/net.d/10-containerd-net.conflist";
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn conflist(cluster: &Cluster, node: &str) -> String {
+    let path = cluster.node(node).unwrap().root().join(CONFLIST);
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Node, kubelet, rendered configuration and bridge of n2 all have a range that the pool does not have.
+fn drift(cluster: &Cluster) {
+    let (api, node) = (cluster.api(), cluster.node("n2").unwrap());
+    swap(cluster, "n2", net("10.200.2.0/24"), PATIENCE).unwrap();
+    node.delete_conflist().unwrap();
+    node.kubelet.restart().unwrap();
+    let rendered = || Ok(conflist(cluster, "n2").contains("10.200.2.0/24").then_some(()));
+    api.wait("containerd renders 10.200.2.0/24", PATIENCE, rendered)
+        .unwrap();
+    api.wait_ready("n2", true, PATIENCE).unwrap();
+}
+
+/// Four pods that a budget guards, two on each node.
+fn workload(typist: &Typist<'_>, cluster: &Cluster) {
+    let labels = json!({"app": "web"});
+    let spread = json!([{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": labels}}]);
+    let pod = cidrift_lab::kubernetes::client::pod("web", None);
+    let mut spec = serde_json::to_value(pod.spec.unwrap()).unwrap();
+    spec["topologySpreadConstraints"] = spread;
+    spec["terminationGracePeriodSeconds"] = json!(0);
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 4, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec}},
+    });
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
+        "spec": {"minAvailable": 3, "selector": {"matchLabels": labels}},
+    });
+    typist.apply(&deployment);
+    typist.apply(&budget);
+    typist.type_line("kubectl rollout status deployment/web --timeout=90s");
+    let there = || {
+        let pods = typist.type_line("kubectl get pods -l app=web -o jsonpath='{.items[*].spec.nodeName}'");
+        Ok(pods.contains("n2").then_some(()))
+    };
+    cluster.api().wait("a pod of web is on n2", PATIENCE, there).unwrap();
+}
+
+fn plan(deployed: &Deployed, arguments: &[&str]) -> Value {
+    let all: Vec<&str> = ["plan"].iter().chain(arguments).copied().collect();
+    deployed.ask(&all).unwrap()
+}
+
+#[test]
+fn a_node_outside_of_the_pool_is_mended_by_what_the_plan_says() {
+    if !have(Need::Kubernetes) {
+        return;
+    }
+    let say = |text: &str| eprintln!("{text}");
+    let programs = binaries::find(say).unwrap();
+    let scenario = Scenario {
+        nodes: 2,
+        cni: Cni::Template,
+        ..Scenario::default()
+    };
+    let cluster = Cluster::start(scenario, &say).unwrap();
+    let (ranges, services) = (&cluster.scenario().cluster_cidr, &cluster.scenario().service_cidr);
+    kubeadm::record(cluster.api(), ranges, services, &[]).unwrap();
+    let deployed = Deployed::install(&cluster, &programs, &FLAGS, &[], &say).unwrap();
+    let typist = Typist::new(&cluster, &deployed);
+    typist.type_line("kubectl label node n2 rack=7 && kubectl taint node n2 soft=yes:PreferNoSchedule");
+    typist.type_line("kubectl annotate node n2 example.com/owner=somebody");
+
+    drift(&cluster);
+    workload(&typist, &cluster);
+    deployed.wait_open(&cluster, &["POOL02/n2"], false, PATIENCE).unwrap();
+    let before = cluster.api().node("n2").unwrap().unwrap();
+
+    let planned = plan(&deployed, &[]);
+    let node = &planned["nodes"][0];
+    assert_eq!(
+        (&node["node"], &node["method"]),
+        (&json!("n2"), &json!("swap")),
+        "{planned:#}"
+    );
+    assert_eq!(node["blocked"], Value::Null, "{planned:#}");
+    assert_eq!(node["from"], json!(["10.200.2.0/24"]));
+    assert_eq!(node["to"], json!(["10.244.255.0/24"]));
+    let pods = node["interrupts"]["pods"].as_array().unwrap();
+    assert!(
+        pods.iter().any(|pod| pod.as_str().unwrap().starts_with("default/web-")),
+        "{planned:#}"
+    );
+    assert!(
+        node["interrupts"]["budgets"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("default/web:"),
+        "{planned:#}"
+    );
+    // For people, and what they save.
+    let text = String::from_utf8(deployed.cidrift(&["plan"]).unwrap().stdout).unwrap();
+    eprintln!("{text}");
+    assert!(text.contains("1. n2: swap, 10.200.2.0/24 -> 10.244.255.0/24"), "{text}");
+
+    let steps = node["steps"].as_array().unwrap();
+    for step in steps {
+        typist.step(step);
+    }
+
+    let after = cluster.api().node("n2").unwrap().unwrap();
+    assert_eq!(pod_cidrs(&after), [net("10.244.255.0/24")]);
+    assert_ne!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(after.metadata.labels, before.metadata.labels);
+    // Those of the controller manager say what the kubelet reports; they are its own to set.
+    let taints = |node: &k8s_openapi::api::core::v1::Node| {
+        let all = node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.taints.clone())
+            .unwrap_or_default();
+        let of_people = all
+            .into_iter()
+            .filter(|taint| !taint.key.starts_with("node.kubernetes.io/"));
+        of_people.collect::<Vec<_>>()
+    };
+    assert_eq!(taints(&after).len(), 1);
+    assert_eq!(taints(&after), taints(&before));
+    let mine = |node: &k8s_openapi::api::core::v1::Node| {
+        node.metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get("example.com/owner").cloned())
+    };
+    assert_eq!(mine(&after).as_deref(), Some("somebody"));
+    assert!(is_ready(&after));
+    assert!(
+        conflist(&cluster, "n2").contains("10.244.255.0/24"),
+        "{}",
+        conflist(&cluster, "n2")
+    );
+    cluster.api().create_pod("probe", Some("n2")).unwrap();
+    let address = cluster.api().wait_running("probe", PATIENCE).unwrap();
+    assert!(net("10.244.255.0/24").contains(&address[0]), "{address:?}");
+    typist.type_line("kubectl rollout status deployment/web --timeout=90s");
+    // What follows is nothing of the plan's: that nobody makes routes between these two nodes is so before and after.
+    let gone = || {
+        let open = deployed.findings()?;
+        let ids: Vec<&str> = open.iter().map(cidrift_lab::kubernetes::deployed::id).collect();
+        eprintln!("{ids:?}");
+        Ok((!ids.iter().any(|id| id.ends_with("/n2") && !id.starts_with("PATH"))).then_some(()))
+    };
+    cluster.api().wait("nothing is open of n2", PATIENCE, gone).unwrap();
+    let again = plan(&deployed, &["n2"]);
+    assert_eq!(again["nodes"], json!([]), "{again:#}");
+    deployed.remove().unwrap();
+}
