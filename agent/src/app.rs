@@ -60,7 +60,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         .await
         .with_context(|| format!("cannot listen on {http_listen}; choose another with --http-listen"))?;
 
-    info!(node = node_name, http = %http_listen, "cidrift-agent {}", env!("CARGO_PKG_VERSION"));
+    info!(node = node_name, http = %http_listen, "cidrift-agent {}", cidrift_proto::version());
     if let Some(open) = ways.aggregators.iter().find(|address| !address.is_private()) {
         warn!("{open} is plaintext: whoever listens on the way reads what this host reports; no token is shown there");
     }
@@ -74,7 +74,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
     let target = Target {
         ways,
         node: node_name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: cidrift_proto::version().to_owned(),
         instance: instance(),
     };
     let stop = shutdown.clone();

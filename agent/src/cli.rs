@@ -11,7 +11,7 @@ use crate::report::way::Ways;
 
 /// One host's witness: says where packets to every pod land, as the kernel has it.
 #[derive(Debug, Parser)]
-#[command(name = "cidrift-agent", version)]
+#[command(name = "cidrift-agent", version = cidrift_proto::version())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -152,7 +152,7 @@ impl App {
 
         tasks.spawn(tick(Arc::clone(&engine), shutdown.clone()));
 
-        info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", env!("CARGO_PKG_VERSION"));
+        info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", cidrift_proto::version());
         if plaintext {
             warn!("--plaintext: whoever reaches {grpc_address} can read and forge reports");
         }

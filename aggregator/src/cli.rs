@@ -14,7 +14,7 @@ use crate::ingest::Limits;
 
 /// Joins what the agents see with what the control plane says, and answers operators.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "cidrift-aggregator", version)]
+#[command(name = "cidrift-aggregator", version = cidrift_proto::version())]
 pub struct Cli {
     /// Address for agents and operators (gRPC over TLS 1.3).
     #[arg(long, default_value = "0.0.0.0:7440", env = "CIDRIFT_LISTEN")]

@@ -14,6 +14,9 @@ pub mod signature;
 pub mod time;
 pub mod tls;
 pub mod verdict;
+pub mod version;
+
+pub use version::version;
 
 /// The `cidrift.v1` messages, clients and servers.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
