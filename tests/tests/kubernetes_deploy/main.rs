@@ -6,3 +6,5 @@
 mod install;
 mod rights;
 mod stage;
+mod upgrade;
+mod watching;
