@@ -8,6 +8,12 @@ use crate::kubernetes::error::{Error, Result, io};
 use crate::kubernetes::tools::{self, path_with};
 use crate::kubernetes::{Cluster, optional};
 
+/// The workspace's directory.
+pub fn workspace() -> &'static Path {
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_root.parent().unwrap_or(crate_root)
+}
+
 /// kubectl with a kubeconfig.
 #[derive(Debug, Clone)]
 pub struct Kubectl {
@@ -48,7 +54,7 @@ impl Kubectl {
         }
     }
 
-    /// Runs it to its end, whatever that is.
+    /// Runs it to its end, whatever that is, in the directory that has `deploy`: as people do.
     ///
     /// # Errors
     ///
@@ -57,6 +63,7 @@ impl Kubectl {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
+            .current_dir(workspace())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("PATH", &self.path)
             .env_remove("CIDRIFT_SERVER")

@@ -1,12 +1,13 @@
 //! What is to be installed: the manifests that people apply, and the bench's own few lines on top of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::image;
 use crate::kubernetes::control_plane::API_PORT;
 use crate::kubernetes::deployed::NAMESPACE;
+use crate::kubernetes::kubectl::workspace;
 use crate::topology;
 
 /// What an installation is made of.
@@ -28,8 +29,7 @@ pub struct Wanted {
 
 /// Manifests that people apply: `base`, `overlays/k3s`.
 pub fn manifests(which: &str) -> PathBuf {
-    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_root.parent().unwrap_or(crate_root).join("deploy").join(which)
+    workspace().join("deploy").join(which)
 }
 
 impl Wanted {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod install;
+mod removal;
 mod rights;
 mod stage;
 mod upgrade;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use cidrift_lab::image::{AGENT, AGGREGATOR, CURRENT, OLDER};
-use cidrift_lab::kubernetes::Wanted;
 use cidrift_lab::kubernetes::deployed::{NAMESPACE, import};
+use cidrift_lab::kubernetes::{Result, Wanted};
 use cidrift_lab::require::{Need, have};
 use cidrift_lab::route::Route;
 use serde_json::{Value, json};
@@ -26,12 +26,12 @@ fn release(aggregator: &str, agent: &str) -> Wanted {
 }
 
 /// `kubectl cidrift version`: the aggregator's, and each agents' version with how many of them report.
-fn versions(stage: &Stage) -> (String, Vec<(String, u64)>) {
-    let answer = stage.ask(&["version"]).unwrap();
+fn versions(stage: &Stage) -> Result<(String, Vec<(String, u64)>)> {
+    let answer = stage.ask(&["version"])?;
     assert_eq!(answer["client"], CURRENT);
     let agents = answer["agents"].as_array().unwrap().iter();
     let agents = agents.map(|one| (text(&one["version"]), one["reporting"].as_u64().unwrap()));
-    (text(&answer["aggregator"]), agents.collect())
+    Ok((text(&answer["aggregator"]), agents.collect()))
 }
 
 fn text(value: &Value) -> String {
@@ -85,7 +85,10 @@ fn an_upgrade_by_the_same_command_opens_nothing_loses_nothing_and_leaves_nothing
     import(cluster.nodes(), &stage.programs.older().unwrap(), OLDER).unwrap();
     stage.install(&release(OLDER, OLDER));
     stage.healthy();
-    assert_eq!(versions(&stage), (OLDER.to_owned(), vec![(OLDER.to_owned(), 3)]));
+    assert_eq!(
+        versions(&stage).unwrap(),
+        (OLDER.to_owned(), vec![(OLDER.to_owned(), 3)])
+    );
 
     let [n2, n3] = ["n2", "n3"].map(|name| cluster.node(name).unwrap());
     let cidr = cluster.api().wait_cidrs("n3", PATIENCE).unwrap()[0];
@@ -102,7 +105,7 @@ fn an_upgrade_by_the_same_command_opens_nothing_loses_nothing_and_leaves_nothing
             let what = format!("{wanted:?} report, and what was open is open");
             let waited = cluster
                 .api()
-                .wait(&what, PATIENCE, || Ok((versions(&stage) == wanted).then_some(())));
+                .wait(&what, PATIENCE, || Ok((versions(&stage)? == wanted).then_some(())));
             waited.unwrap_or_else(|error| panic!("{error}; {:?}", versions(&stage)));
             stage.open(&BROKEN);
         });
