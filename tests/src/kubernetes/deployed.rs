@@ -22,11 +22,13 @@ pub const NAMESPACE: &str = "cidrift";
 const ROLLOUT: &str = "--timeout=90s";
 
 /// An installation. Dropping it removes nothing: see [`Deployed::remove`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Deployed {
     /// The administrator's kubectl.
     pub kubectl: Kubectl,
     overlay: PathBuf,
+    /// Where the aggregator is asked instead of through the API server: its address, and whom to believe there.
+    direct: Option<(String, PathBuf)>,
 }
 
 impl Deployed {
@@ -72,7 +74,11 @@ impl Deployed {
         let plugins = programs.kubectl.parent().unwrap_or(Path::new("/"));
         let kubectl = Kubectl::new(cluster, plugins, progress)?;
         let overlay = cluster.directory().join("deploy");
-        Ok(Self { kubectl, overlay })
+        Ok(Self {
+            kubectl,
+            overlay,
+            direct: None,
+        })
     }
 
     /// `kubectl apply -k` of these manifests, with the bench's own few lines on top. Its pods need not be ready yet.
@@ -130,13 +136,33 @@ impl Deployed {
         Ok(())
     }
 
-    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds: through the API server, as the administrator.
+    /// The same, asked at `server` by whoever believes `ca`: no API server is needed on the way.
+    #[must_use]
+    pub fn at(&self, server: String, ca: PathBuf) -> Self {
+        Self {
+            direct: Some((server, ca)),
+            ..self.clone()
+        }
+    }
+
+    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds: through the API server (but see
+    /// [`Deployed::at`]), as the administrator.
     ///
     /// # Errors
     ///
     /// It cannot be started.
     pub fn cidrift(&self, arguments: &[&str]) -> Result<Output> {
-        let all: Vec<&str> = ["cidrift"].iter().chain(arguments).copied().collect();
+        let mut all: Vec<String> = ["cidrift"]
+            .iter()
+            .chain(arguments)
+            .map(|&word| word.to_owned())
+            .collect();
+        if let Some((server, ca)) = &self.direct {
+            all.push(format!("--server={server}"));
+            all.push(format!("--ca={}", ca.display()));
+            all.push(format!("--kubeconfig={}", self.kubectl.kubeconfig().display()));
+        }
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.kubectl.output(&all, &[])
     }
 

@@ -39,6 +39,11 @@ impl Kubectl {
         })
     }
 
+    /// Who it is.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
     /// The line that lets a shell find it and its plugin.
     pub fn how_to_call(&self) -> String {
         let own = self.program.parent().unwrap_or(Path::new("/"));

@@ -36,14 +36,13 @@ impl Wanted {
     /// The bench's own few lines: it has no kube-proxy, so the API server is named by its address; and its times are short.
     pub(crate) fn kustomization(&self) -> Value {
         let node = self.node.as_deref().unwrap_or("n1");
-        let mut aggregator = vec![
-            json!({"op": "add", "path": "/spec/template/spec/nodeSelector/kubernetes.io~1hostname", "value": node}),
-        ];
-        aggregator.extend(
-            self.flags
-                .iter()
-                .map(|flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag})),
-        );
+        let mut aggregator: Vec<Value> = self
+            .flags
+            .iter()
+            .map(|flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag}))
+            .collect();
+        let path = "/spec/template/spec/nodeSelector/kubernetes.io~1hostname";
+        aggregator.push(json!({"op": "add", "path": path, "value": node}));
         let agent = json!([
             // All agents at a time: nobody waits for the others here.
             {"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},

@@ -10,6 +10,7 @@ use cidrift_lab::route::Route;
 use serde_json::{Value, json};
 
 use crate::stage::{PATIENCE, Stage, wanted};
+use crate::watching::watching;
 
 /// What stands while everything is made anew: a route that is missing, and so packets go one way only.
 const BROKEN: [&str; 2] = ["PATH01/n2", "PATH07/n2"];
@@ -100,7 +101,7 @@ fn an_upgrade_by_the_same_command_opens_nothing_loses_nothing_and_leaves_nothing
     // All at once, as people do it; and what comes before it is through, either part being the first.
     for (aggregator, agent) in [(CURRENT, CURRENT), (CURRENT, OLDER), (OLDER, CURRENT)] {
         let wanted = (aggregator.to_owned(), vec![(agent.to_owned(), 3)]);
-        let ((), seen) = stage.watching(|| {
+        let ((), seen) = watching(&stage, || {
             stage.install(&release(aggregator, agent));
             let what = format!("{wanted:?} report, and what was open is open");
             let waited = cluster
