@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod ca;
+mod constraints;
 mod install;
 mod life;
 mod moved;
 mod outage;
+mod overlays;
 mod removal;
 mod rights;
 mod stage;

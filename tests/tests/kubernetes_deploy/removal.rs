@@ -89,6 +89,12 @@ pub(crate) fn as_the_readme_says(stage: &Stage) {
         "what is written is what people type"
     );
     stage.kubectl(&words);
+    gone(stage);
+}
+
+/// Waits until nothing is left.
+pub(crate) fn gone(stage: &Stage) {
+    let nodes = stage.cluster().nodes();
     let mut left = Vec::new();
     let gone = stage.cluster().api().wait("nothing of it is left", PATIENCE, || {
         left = traces(stage);
