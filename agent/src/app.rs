@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cidrift_proto::listen::listen;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -56,8 +56,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         http_listen,
     } = args;
     let ways = way.ways().map_err(anyhow::Error::msg)?;
-    let listener = TcpListener::bind(http_listen)
-        .await
+    let listener = listen(http_listen)
         .with_context(|| format!("cannot listen on {http_listen}; choose another with --http-listen"))?;
 
     info!(node = node_name, http = %http_listen, "cidrift-agent {}", cidrift_proto::version());

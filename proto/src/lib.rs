@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod facts;
 pub mod finding;
 pub mod landing;
+pub mod listen;
 pub mod prefix;
 pub mod signature;
 pub mod time;
