@@ -13,5 +13,6 @@ mod overlays;
 mod removal;
 mod rights;
 mod stage;
+mod units;
 mod upgrade;
 mod watching;
