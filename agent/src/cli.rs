@@ -48,7 +48,7 @@ pub struct RunArgs {
     /// The runtime's CNI configuration directory, as the host knows it. [default: as the runtime is configured]
     #[arg(long, value_name = "DIR", env = "CIDRIFT_CNI_DIR")]
     pub cni_dir: Option<PathBuf>,
-    /// Address for /metrics, /livez and /readyz; [::] is both families.
+    /// Address for /metrics, /livez and /readyz; `[::]` is both families.
     #[arg(long, default_value = "[::]:7442", env = "CIDRIFT_HTTP_LISTEN")]
     pub http_listen: SocketAddr,
 }

@@ -16,7 +16,7 @@ use crate::ingest::Limits;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cidrift-aggregator", version = cidrift_proto::version())]
 pub struct Cli {
-    /// Address for agents and operators (gRPC over TLS 1.3); [::] is both families.
+    /// Address for agents and operators (gRPC over TLS 1.3); `[::]` is both families.
     #[arg(long, default_value = "[::]:7440", env = "CIDRIFT_LISTEN")]
     pub listen: SocketAddr,
     /// Address for /metrics, /livez and /readyz.

@@ -41,13 +41,14 @@ pub(crate) fn to_another_node(stage: &Stage, mut wanted: Wanted) {
     stage.healthy();
     wanted.node = Some("n2".to_owned());
     let began = Instant::now();
-    let (took, seen) = watching(stage, || {
+    let ((ready, found), seen) = watching(stage, || {
         stage.install(&wanted);
+        let ready = began.elapsed();
         all_report(stage);
-        began.elapsed()
+        (ready, began.elapsed())
     });
     eprintln!(
-        "moved and found by all after {took:.1?}, no answer for {:.1?}",
+        "moved: ready after {ready:.1?}, found by all after {found:.1?}, no answer for {:.1?}",
         seen.dark
     );
     assert_eq!(aggregator(stage).0, "n2");
