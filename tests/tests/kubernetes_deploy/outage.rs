@@ -65,6 +65,9 @@ pub(crate) fn api_server_gone(stage: &Stage) {
         cluster.api().raw("/readyz").map(Some)
     });
     waited.unwrap();
+    // Kubernetes' own controllers wait most of a minute until they try again: that is not what is looked at here.
+    cluster.kcm().restart(&cluster.scenario().kcm()).unwrap();
+    cluster.plane().scheduler.restart().unwrap();
     let ((), seen) = watching(stage, || {
         all_report(stage);
         stage.healthy();
