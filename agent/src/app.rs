@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cidrift_proto::listen::listen;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -56,11 +56,10 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
         http_listen,
     } = args;
     let ways = way.ways().map_err(anyhow::Error::msg)?;
-    let listener = TcpListener::bind(http_listen)
-        .await
+    let listener = listen(http_listen)
         .with_context(|| format!("cannot listen on {http_listen}; choose another with --http-listen"))?;
 
-    info!(node = node_name, http = %http_listen, "cidrift-agent {}", env!("CARGO_PKG_VERSION"));
+    info!(node = node_name, http = %http_listen, "cidrift-agent {}", cidrift_proto::version());
     if let Some(open) = ways.aggregators.iter().find(|address| !address.is_private()) {
         warn!("{open} is plaintext: whoever listens on the way reads what this host reports; no token is shown there");
     }
@@ -74,7 +73,7 @@ pub async fn serve(args: RunArgs, shutdown: CancellationToken) -> anyhow::Result
     let target = Target {
         ways,
         node: node_name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: cidrift_proto::version().to_owned(),
         instance: instance(),
     };
     let stop = shutdown.clone();

@@ -11,7 +11,7 @@ use crate::report::way::Ways;
 
 /// One host's witness: says where packets to every pod land, as the kernel has it.
 #[derive(Debug, Parser)]
-#[command(name = "cidrift-agent", version)]
+#[command(name = "cidrift-agent", version = cidrift_proto::version())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -48,8 +48,8 @@ pub struct RunArgs {
     /// The runtime's CNI configuration directory, as the host knows it. [default: as the runtime is configured]
     #[arg(long, value_name = "DIR", env = "CIDRIFT_CNI_DIR")]
     pub cni_dir: Option<PathBuf>,
-    /// Address for /metrics, /livez and /readyz.
-    #[arg(long, default_value = "0.0.0.0:7442", env = "CIDRIFT_HTTP_LISTEN")]
+    /// Address for /metrics, /livez and /readyz; `[::]` is both families.
+    #[arg(long, default_value = "[::]:7442", env = "CIDRIFT_HTTP_LISTEN")]
     pub http_listen: SocketAddr,
 }
 

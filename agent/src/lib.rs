@@ -10,6 +10,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod observe;
+pub mod program;
 pub mod report;
 pub mod resolve;
 pub mod view;

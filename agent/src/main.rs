@@ -2,31 +2,6 @@
 
 use std::process::ExitCode;
 
-use cidrift_agent::cli::{Cli, Command};
-use cidrift_agent::{app, cmd, logging};
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.command {
-        Command::Run(_) => "info",
-        Command::Check(_) => "warn",
-    };
-    let run = || -> anyhow::Result<ExitCode> {
-        logging::start(cli.log_format, cli.log_level.as_deref().unwrap_or(level))?;
-        // One thread: the agent is a guest on its host.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            match cli.command {
-                Command::Run(args) => app::run(args).await.map(|()| ExitCode::SUCCESS),
-                Command::Check(args) => Ok(cmd::check::run(args).await),
-            }
-        })
-    };
-    run().unwrap_or_else(|error| {
-        // For people: the chain of causes on one line, without a backtrace.
-        eprintln!("cidrift-agent: {error:#}");
-        // 2, as `check` means it: could not look.
-        ExitCode::from(2)
-    })
+    cidrift_agent::program::main()
 }

@@ -79,7 +79,7 @@ fn add<M: Metric + Clone + std::fmt::Debug>(registry: &mut Registry, name: &str,
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("cidrift");
-        let build = [("program", "cidrift-agent"), ("version", env!("CARGO_PKG_VERSION"))];
+        let build = [("program", "cidrift-agent"), ("version", cidrift_proto::version())];
         registry.register("build", "Version of this program", Info::new(build));
         let r = registry.sub_registry_with_prefix("agent");
         let count = |r: &mut Registry, name: &str, help: &str| add(r, name, help, Counter::default());

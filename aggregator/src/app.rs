@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use cidrift_proto::listen::listen;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,13 +79,11 @@ impl App {
     /// Opens the sockets.
     pub async fn bind(cli: Cli) -> anyhow::Result<Self> {
         let mode = Mode::of(&cli, Mode::mounted().as_deref())?;
-        let bind = async |flag: &str, address: SocketAddr| {
-            TcpListener::bind(address)
-                .await
-                .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+        let bind = |flag: &str, address: SocketAddr| {
+            listen(address).with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
         };
-        let grpc = bind("--listen", cli.listen).await?;
-        let http = bind("--http-listen", cli.http_listen).await?;
+        let grpc = bind("--listen", cli.listen)?;
+        let http = bind("--http-listen", cli.http_listen)?;
         Ok(Self { cli, mode, grpc, http })
     }
 
@@ -156,7 +155,7 @@ impl App {
 
         tasks.spawn(tick(Arc::clone(&engine), shutdown.clone()));
 
-        info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", env!("CARGO_PKG_VERSION"));
+        info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", cidrift_proto::version());
         if plaintext {
             warn!("--plaintext: whoever reaches {grpc_address} can read and forge reports");
         }

@@ -14,13 +14,13 @@ use crate::ingest::Limits;
 
 /// Joins what the agents see with what the control plane says, and answers operators.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "cidrift-aggregator", version)]
+#[command(name = "cidrift-aggregator", version = cidrift_proto::version())]
 pub struct Cli {
-    /// Address for agents and operators (gRPC over TLS 1.3).
-    #[arg(long, default_value = "0.0.0.0:7440", env = "CIDRIFT_LISTEN")]
+    /// Address for agents and operators (gRPC over TLS 1.3); `[::]` is both families.
+    #[arg(long, default_value = "[::]:7440", env = "CIDRIFT_LISTEN")]
     pub listen: SocketAddr,
     /// Address for /metrics, /livez and /readyz.
-    #[arg(long, default_value = "0.0.0.0:7441", env = "CIDRIFT_HTTP_LISTEN")]
+    #[arg(long, default_value = "[::]:7441", env = "CIDRIFT_HTTP_LISTEN")]
     pub http_listen: SocketAddr,
     /// Where the control plane's state comes from.
     #[command(flatten)]
@@ -207,7 +207,9 @@ pub struct Patience {
     #[arg(long, default_value = "1s", value_parser = duration, env = "CIDRIFT_HOLD")]
     pub hold: Duration,
     /// A fault that began with a change of the control plane counts after
-    /// this: hosts need time to follow, most of them 10 s or less.
+    /// this: hosts need time to follow, most of them 10 s or less. Agents wait
+    /// up to 15 s between two attempts: less than 20 s calls some of them
+    /// missing after an outage of the aggregator.
     #[arg(long, default_value = "30s", value_parser = duration, env = "CIDRIFT_SETTLE")]
     pub settle: Duration,
     /// An agent not heard of for this long is silent: three heartbeats.

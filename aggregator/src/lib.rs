@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod logging;
 pub mod metrics;
 pub mod netmap;
+pub mod program;
 pub mod query;
 pub mod summary;
 pub mod trust;

@@ -121,10 +121,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut root = Registry::with_prefix("cidrift");
-        let build = [
-            ("program", "cidrift-aggregator"),
-            ("version", env!("CARGO_PKG_VERSION")),
-        ];
+        let build = [("program", "cidrift-aggregator"), ("version", cidrift_proto::version())];
         root.register("build", "Version of this program", Info::new(build));
         let registry = root.sub_registry_with_prefix("aggregator");
         let metrics = Self {

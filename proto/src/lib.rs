@@ -9,12 +9,16 @@ pub mod catalogue;
 pub mod facts;
 pub mod finding;
 pub mod landing;
+pub mod listen;
 pub mod pace;
 pub mod prefix;
 pub mod signature;
 pub mod time;
 pub mod tls;
 pub mod verdict;
+pub mod version;
+
+pub use version::version;
 
 /// The `cidrift.v1` messages, clients and servers.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

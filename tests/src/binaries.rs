@@ -37,6 +37,14 @@ pub enum Error {
     /// cargo failed.
     #[error("{0} failed: see above")]
     Build(String),
+    /// The older release has no place.
+    #[error("{}: {source}", .path.display())]
+    Link {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// This program does not know where it is.
     #[error("this program's own path: {0}")]
     Own(std::io::Error),
@@ -110,6 +118,39 @@ fn of_the_outer_cargo(variable: &str) -> bool {
     let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     prefixes.iter().any(|prefix| variable.starts_with(prefix))
         || matches!(variable, "CARGO_PRIMARY_PACKAGE" | "OUT_DIR")
+}
+
+impl Binaries {
+    /// The same programs as [`crate::image::OLDER`], under their names, in a directory beside these.
+    ///
+    /// # Errors
+    ///
+    /// They are not built, or cannot be linked there.
+    pub fn older(&self) -> Result<Self, Error> {
+        let beside = self.lab.parent().unwrap_or(Path::new("."));
+        let program = beside.join("cidrift-older");
+        if !program.is_file() {
+            return Err(Error::Missing(program));
+        }
+        let directory = beside.join("older");
+        let link = |name: &str| {
+            let path = directory.join(name);
+            match std::os::unix::fs::symlink(&program, &path) {
+                // It has been linked before: the link leads to what is built now.
+                Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::Link { path, source }),
+                _ => Ok(path),
+            }
+        };
+        std::fs::create_dir_all(&directory).map_err(|source| Error::Link {
+            path: directory.clone(),
+            source,
+        })?;
+        Ok(Self {
+            agent: link("cidrift-agent")?,
+            aggregator: link("cidrift-aggregator")?,
+            ..self.clone()
+        })
+    }
 }
 
 fn of(directory: &Path) -> Result<Binaries, Error> {

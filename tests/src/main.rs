@@ -319,7 +319,7 @@ fn kubernetes_demo(hold: bool) -> anyhow::Result<bool> {
 
 fn images(output: &Path) -> anyhow::Result<()> {
     let programs = binaries::find(|text| eprintln!("{text}"))?;
-    for (path, size) in image::write(&programs, output)? {
+    for (path, size) in image::write(&programs, image::CURRENT, output)? {
         println!("{} ({:.1} MiB)", path.display(), size as f64 / f64::from(1 << 20));
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cidrift_lab::image;
-use cidrift_lab::kubernetes::deployed;
+use cidrift_lab::kubernetes::wanted::manifests;
 use serde_json::Value;
 
 const README: &str = include_str!("../../README.md");
@@ -26,7 +26,7 @@ const IDENTITY: [(&str, &str, &str, &str); 3] = [
 const LEFT_OUT: &str = "pods/proxy";
 
 fn documents(file: &str) -> Vec<Value> {
-    let path = deployed::base().join(file);
+    let path = manifests("base").join(file);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let parts = text.split("\n---\n");
     parts.map(|part| serde_saphyr::from_str(part).unwrap()).collect()
@@ -143,7 +143,8 @@ fn images_are_those_that_are_built() {
             )
         })
         .collect();
-    assert_eq!(named, [image::AGENT, image::AGGREGATOR]);
+    let built = [image::AGENT, image::AGGREGATOR].map(|name| format!("{name}:{}", image::CURRENT));
+    assert_eq!(named, built);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn every_manifest_of_the_base_is_applied() {
             .map(|patch| patch["path"].as_str().unwrap().to_owned()),
     );
     named.push("kustomization.yaml".to_owned());
-    let there = fs::read_dir(deployed::base()).unwrap();
+    let there = fs::read_dir(manifests("base")).unwrap();
     let there: BTreeSet<PathBuf> = there.map(|entry| entry.unwrap().file_name().into()).collect();
     assert_eq!(named.into_iter().map(PathBuf::from).collect::<BTreeSet<_>>(), there);
 }

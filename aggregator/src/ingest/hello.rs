@@ -19,7 +19,7 @@ pub enum Unwelcome {
     /// It speaks another protocol version.
     #[error(
         "agent {agent:?} speaks report protocol {theirs}, this aggregator ({}) speaks {PROTOCOL}: upgrade the older of the two",
-        env!("CARGO_PKG_VERSION")
+        cidrift_proto::version()
     )]
     Protocol {
         /// The agent's.

@@ -84,7 +84,7 @@ impl<H: Hosts> Stream<H> {
         let first = VecDeque::from([
             Kind::Welcome(v1::Welcome {
                 protocol: PROTOCOL,
-                aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
+                aggregator_version: cidrift_proto::version().to_owned(),
                 applied,
                 heartbeat_ms: u32::try_from(shared.limits.heartbeat.as_millis()).unwrap_or(u32::MAX),
             }),

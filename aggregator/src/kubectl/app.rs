@@ -231,7 +231,7 @@ fn version<W: Write>(
     agents: Option<&[AgentsOfVersion]>,
 ) -> Result<Outcome, Failure> {
     let document = VersionDocument {
-        client: env!("CARGO_PKG_VERSION"),
+        client: cidrift_proto::version(),
         aggregator,
         agents,
     };

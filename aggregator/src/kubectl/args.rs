@@ -19,7 +19,7 @@ Findings that are pending, and those of severity info, do not make 1.";
 
 /// Where pod packets land, and what is wrong with it.
 #[derive(Debug, Parser)]
-#[command(name = "kubectl-cidrift", bin_name = "kubectl cidrift", version, after_help = EXIT_CODES)]
+#[command(name = "kubectl-cidrift", bin_name = "kubectl cidrift", version = cidrift_proto::version(), after_help = EXIT_CODES)]
 pub(super) struct Args {
     /// The aggregator's address, such as https://10.0.0.1:7440; http:// is for one with --plaintext. [default: through
     /// the Kubernetes API, to a pod of the aggregator]

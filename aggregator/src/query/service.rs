@@ -143,7 +143,7 @@ impl QueryService for Query {
         let now = Timestamp::now();
         let status = self.engine.read(|state| state.status(now));
         Ok(Response::new(convert::status_to_wire(&StatusAnswer {
-            aggregator_version: env!("CARGO_PKG_VERSION").to_owned(),
+            aggregator_version: cidrift_proto::version().to_owned(),
             identity_warning: self.door.identity.warning().map(str::to_owned),
             status,
         })))

@@ -20,10 +20,15 @@ pub mod oci;
 
 use oci::{Entry, Image};
 
-/// The agent's image.
-pub const AGENT: &str = concat!("cidrift.dev/agent:", env!("CARGO_PKG_VERSION"));
+/// The agent's image, without its tag: that is the version.
+pub const AGENT: &str = "cidrift.dev/agent";
 /// The aggregator's.
-pub const AGGREGATOR: &str = concat!("cidrift.dev/aggregator:", env!("CARGO_PKG_VERSION"));
+pub const AGGREGATOR: &str = "cidrift.dev/aggregator";
+
+/// The version of what is built here.
+pub const CURRENT: &str = env!("CARGO_PKG_VERSION");
+/// What [`Binaries::older`] says it is.
+pub const OLDER: &str = "0.0.9";
 
 /// Nobody in particular: what images without a root user usually have.
 const NOBODY: &str = "65532:65532";
@@ -42,13 +47,13 @@ const HOST_LINKS: [(&str, &str); 3] = [
     ("host/var/lock", "/run/lock"),
 ];
 
-/// The agent's image.
+/// The agent's image, of these programs' `version`.
 ///
 /// # Errors
 ///
 /// A program or library is missing or cannot be read.
-pub fn agent(programs: &Binaries) -> Result<Image> {
-    let mut image = image(AGENT, &programs.agent, "")?;
+pub fn agent(programs: &Binaries, version: &str) -> Result<Image> {
+    let mut image = image(AGENT, version, &programs.agent, "")?;
     let journalctl = PATH
         .split(':')
         .map(|directory| Path::new(directory).join("journalctl"))
@@ -68,8 +73,8 @@ pub fn agent(programs: &Binaries) -> Result<Image> {
 /// # Errors
 ///
 /// As [`agent`]'s.
-pub fn aggregator(programs: &Binaries) -> Result<Image> {
-    image(AGGREGATOR, &programs.aggregator, NOBODY)
+pub fn aggregator(programs: &Binaries, version: &str) -> Result<Image> {
+    image(AGGREGATOR, version, &programs.aggregator, NOBODY)
 }
 
 /// Writes both images into `directory`, as `agent.tar` and `aggregator.tar`; returns their paths and sizes in bytes.
@@ -77,11 +82,11 @@ pub fn aggregator(programs: &Binaries) -> Result<Image> {
 /// # Errors
 ///
 /// An image cannot be made or written.
-pub fn write(programs: &Binaries, directory: &Path) -> Result<Vec<(PathBuf, usize)>> {
+pub fn write(programs: &Binaries, version: &str, directory: &Path) -> Result<Vec<(PathBuf, usize)>> {
     fs::create_dir_all(directory).map_err(io(format!("make {}", directory.display())))?;
     let images = [
-        ("agent.tar", agent(programs)?),
-        ("aggregator.tar", aggregator(programs)?),
+        ("agent.tar", agent(programs, version)?),
+        ("aggregator.tar", aggregator(programs, version)?),
     ];
     let written = images.into_iter().map(|(name, image)| {
         let path = directory.join(name);
@@ -96,8 +101,8 @@ pub fn write(programs: &Binaries, directory: &Path) -> Result<Vec<(PathBuf, usiz
 /// # Errors
 ///
 /// As [`write()`]'s.
-pub fn kept(programs: &Binaries) -> Result<[PathBuf; 2]> {
-    let mut identity = Vec::new();
+pub fn kept(programs: &Binaries, version: &str) -> Result<[PathBuf; 2]> {
+    let mut identity = vec![version.to_owned()];
     for program in [&programs.agent, &programs.aggregator] {
         let metadata = fs::metadata(program).map_err(io(format!("read {}", program.display())))?;
         let modified = metadata.modified().map_err(io("ask for a file's time"))?;
@@ -110,7 +115,7 @@ pub fn kept(programs: &Binaries) -> Result<[PathBuf; 2]> {
     let directory = base.join(format!("images-{}", &hex(&identity)[..16]));
     if !directory.is_dir() {
         let fresh = tempfile::tempdir_in(&base).map_err(io(format!("make a directory in {}", base.display())))?;
-        write(programs, fresh.path())?;
+        write(programs, version, fresh.path())?;
         match fs::rename(fresh.keep(), &directory) {
             // Somebody else was faster, with the same.
             Err(_) if directory.is_dir() => {}
@@ -120,7 +125,7 @@ pub fn kept(programs: &Binaries) -> Result<[PathBuf; 2]> {
     Ok(["agent.tar", "aggregator.tar"].map(|name| directory.join(name)))
 }
 
-fn image(name: &str, program: &Path, user: &str) -> Result<Image> {
+fn image(name: &str, version: &str, program: &Path, user: &str) -> Result<Image> {
     let file = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut files = BTreeMap::new();
     for (path, text) in ETC {
@@ -128,17 +133,14 @@ fn image(name: &str, program: &Path, user: &str) -> Result<Image> {
     }
     add(&mut files, program, &format!("usr/bin/{file}"), true)?;
     Ok(Image {
-        name: name.to_owned(),
+        name: format!("{name}:{version}"),
         files,
         entrypoint: format!("/usr/bin/{file}"),
         user: user.to_owned(),
         environment: vec!["PATH=/usr/bin".to_owned()],
         labels: BTreeMap::from([
             ("org.opencontainers.image.title".to_owned(), file),
-            (
-                "org.opencontainers.image.version".to_owned(),
-                env!("CARGO_PKG_VERSION").to_owned(),
-            ),
+            ("org.opencontainers.image.version".to_owned(), version.to_owned()),
             ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
         ]),
     })

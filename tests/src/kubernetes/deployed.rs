@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 
 use crate::binaries::Binaries;
 use crate::image;
-use crate::kubernetes::control_plane::API_PORT;
 use crate::kubernetes::error::{Error, Result, io};
 use crate::kubernetes::kubectl::Kubectl;
+use crate::kubernetes::wanted::{Wanted, manifests};
 use crate::kubernetes::{Cluster, Node};
-use crate::topology;
 
 /// Its namespace.
 pub const NAMESPACE: &str = "cidrift";
@@ -23,11 +22,13 @@ pub const NAMESPACE: &str = "cidrift";
 const ROLLOUT: &str = "--timeout=90s";
 
 /// An installation. Dropping it removes nothing: see [`Deployed::remove`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Deployed {
     /// The administrator's kubectl.
     pub kubectl: Kubectl,
     overlay: PathBuf,
+    /// Where the aggregator is asked instead of through the API server: its address, and whom to believe there.
+    direct: Option<(String, PathBuf)>,
 }
 
 impl Deployed {
@@ -45,35 +46,62 @@ impl Deployed {
         patches: &[Value],
         progress: &dyn Fn(&str),
     ) -> Result<Self> {
-        let archives = image::kept(programs)?;
-        import(cluster.nodes(), &archives)?;
+        let wanted = Wanted {
+            flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            patches: patches.to_vec(),
+            ..Wanted::default()
+        };
+        import(cluster.nodes(), programs, image::CURRENT)?;
         progress(&format!(
-            "imported {} and {} on every node",
+            "imported {} and {} {} on every node",
             image::AGENT,
-            image::AGGREGATOR
+            image::AGGREGATOR,
+            image::CURRENT
         ));
-        let plugins = programs.kubectl.parent().unwrap_or(Path::new("/"));
-        let kubectl = Kubectl::new(cluster, plugins, progress)?;
-        let overlay = cluster.directory().join("deploy");
-        let first = cluster
-            .nodes()
-            .first()
-            .ok_or_else(|| Error::Malformed("cidrift is installed on nodes, and there are none".to_owned()))?;
-        let deployed = Self { kubectl, overlay };
-        deployed.write(&kustomization(&first.name, flags, patches))?;
-        deployed.apply()?;
+        let deployed = Self::new(cluster, programs, progress)?;
+        deployed.change(&wanted)?;
         progress("kubectl apply -k deploy/base: applied, with the bench's own overlay");
         deployed.wait_ready()?;
         Ok(deployed)
     }
 
-    fn write(&self, wanted: &Value) -> Result<()> {
+    /// Nothing yet: what [`Deployed::change`] is asked of.
+    ///
+    /// # Errors
+    ///
+    /// kubectl cannot be built.
+    pub fn new(cluster: &Cluster, programs: &Binaries, progress: &dyn Fn(&str)) -> Result<Self> {
+        let plugins = programs.kubectl.parent().unwrap_or(Path::new("/"));
+        let kubectl = Kubectl::new(cluster, plugins, progress)?;
+        let overlay = cluster.directory().join("deploy");
+        Ok(Self {
+            kubectl,
+            overlay,
+            direct: None,
+        })
+    }
+
+    /// `kubectl apply -k` of these manifests, with the bench's own few lines on top. Its pods need not be ready yet.
+    ///
+    /// # Errors
+    ///
+    /// What kubectl says.
+    pub fn change(&self, wanted: &Wanted) -> Result<String> {
+        let manifests = wanted.manifests.clone().unwrap_or_else(|| manifests("base"));
+        self.write(&wanted.kustomization(), &manifests)?;
+        self.apply()
+    }
+
+    fn write(&self, wanted: &Value, manifests: &Path) -> Result<()> {
         fs::create_dir_all(&self.overlay).map_err(io(format!("make {}", self.overlay.display())))?;
         let path = self.overlay.join("kustomization.yaml");
         // kustomize takes relative paths only.
         let up = "../".repeat(self.overlay.components().count() - 1);
         let mut whole = wanted.clone();
-        whole["resources"] = json!([format!("{up}{}", base().display().to_string().trim_start_matches('/'))]);
+        whole["resources"] = json!([format!(
+            "{up}{}",
+            manifests.display().to_string().trim_start_matches('/')
+        )]);
         fs::write(&path, format!("{whole:#}\n")).map_err(io(format!("write {}", path.display())))
     }
 
@@ -108,13 +136,33 @@ impl Deployed {
         Ok(())
     }
 
-    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds: through the API server, as the administrator.
+    /// The same, asked at `server` by whoever believes `ca`: no API server is needed on the way.
+    #[must_use]
+    pub fn at(&self, server: String, ca: PathBuf) -> Self {
+        Self {
+            direct: Some((server, ca)),
+            ..self.clone()
+        }
+    }
+
+    /// Runs `kubectl cidrift …` to its end, as the plugin that kubectl finds: through the API server (but see
+    /// [`Deployed::at`]), as the administrator.
     ///
     /// # Errors
     ///
     /// It cannot be started.
     pub fn cidrift(&self, arguments: &[&str]) -> Result<Output> {
-        let all: Vec<&str> = ["cidrift"].iter().chain(arguments).copied().collect();
+        let mut all: Vec<String> = ["cidrift"]
+            .iter()
+            .chain(arguments)
+            .map(|&word| word.to_owned())
+            .collect();
+        if let Some((server, ca)) = &self.direct {
+            all.push(format!("--server={server}"));
+            all.push(format!("--ca={}", ca.display()));
+            all.push(format!("--kubeconfig={}", self.kubectl.kubeconfig().display()));
+        }
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
         self.kubectl.output(&all, &[])
     }
 
@@ -202,47 +250,13 @@ pub fn id(finding: &Value) -> &str {
     finding["id"].as_str().unwrap_or_default()
 }
 
-/// The manifests that people apply.
-pub fn base() -> PathBuf {
-    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_root.parent().unwrap_or(crate_root).join("deploy/base")
-}
-
-/// The bench has no kube-proxy, so the API server is named by its address; and its times are short.
-fn kustomization(node: &str, flags: &[&str], patches: &[Value]) -> Value {
-    let mut aggregator =
-        vec![json!({"op": "add", "path": "/spec/template/spec/nodeSelector/kubernetes.io~1hostname", "value": node})];
-    aggregator.extend(
-        flags
-            .iter()
-            .map(|flag| json!({"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": flag})),
-    );
-    let agent = json!([
-        // All agents at a time: nobody waits for the others here.
-        {"op": "replace", "path": "/spec/updateStrategy/rollingUpdate/maxUnavailable", "value": "100%"},
-    ]);
-    let mut all = vec![
-        json!({"target": {"kind": "Deployment"}, "patch": json!(aggregator).to_string()}),
-        json!({"target": {"kind": "DaemonSet"}, "patch": agent.to_string()}),
-    ];
-    all.extend(patches.iter().cloned());
-    json!({
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "namespace": NAMESPACE,
-        "configMapGenerator": [{
-            "name": "cidrift-api-server",
-            "literals": [
-                format!("KUBERNETES_SERVICE_HOST={}", topology::GATEWAY),
-                format!("KUBERNETES_SERVICE_PORT={API_PORT}"),
-            ],
-            "options": {"disableNameSuffixHash": true},
-        }],
-        "patches": all,
-    })
-}
-
-fn import(nodes: &[Node], archives: &[PathBuf]) -> Result<()> {
+/// Puts the images of these programs onto all nodes, with `version` as their tag.
+///
+/// # Errors
+///
+/// They cannot be made, or a node does not take them.
+pub fn import(nodes: &[Node], programs: &Binaries, version: &str) -> Result<()> {
+    let archives = &image::kept(programs, version)?;
     std::thread::scope(|scope| {
         let threads: Vec<_> = nodes
             .iter()

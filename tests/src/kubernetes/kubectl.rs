@@ -8,6 +8,12 @@ use crate::kubernetes::error::{Error, Result, io};
 use crate::kubernetes::tools::{self, path_with};
 use crate::kubernetes::{Cluster, optional};
 
+/// The workspace's directory.
+pub fn workspace() -> &'static Path {
+    let crate_root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_root.parent().unwrap_or(crate_root)
+}
+
 /// kubectl with a kubeconfig.
 #[derive(Debug, Clone)]
 pub struct Kubectl {
@@ -31,6 +37,11 @@ impl Kubectl {
             plugins: plugins.to_owned(),
             path: path_with(&[plugins]),
         })
+    }
+
+    /// Who it is.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// The line that lets a shell find it and its plugin.
@@ -57,7 +68,7 @@ impl Kubectl {
         vec![("KUBECONFIG", self.kubeconfig.clone().into()), ("PATH", path)]
     }
 
-    /// Runs it to its end, whatever that is.
+    /// Runs it to its end, whatever that is, in the directory that has `deploy`: as people do.
     ///
     /// # Errors
     ///
@@ -66,6 +77,7 @@ impl Kubectl {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
+            .current_dir(workspace())
             .env("KUBECONFIG", &self.kubeconfig)
             .env("PATH", &self.path)
             .env_remove("CIDRIFT_SERVER")

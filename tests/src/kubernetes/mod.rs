@@ -68,6 +68,7 @@ pub mod service;
 pub mod swap;
 pub mod tools;
 pub mod up;
+pub mod wanted;
 
 pub use client::Api;
 pub use cluster::{Cluster, shared};
@@ -76,3 +77,4 @@ pub use error::{Error, Result};
 pub use node::Node;
 pub use scenario::{Backend, Cni, Containerd, Scenario};
 pub use service::Service;
+pub use wanted::Wanted;

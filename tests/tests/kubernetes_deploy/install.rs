@@ -8,31 +8,8 @@ use cidrift_lab::require::{Need, have};
 use cidrift_lab::route::Route;
 use serde_json::Value;
 
+use crate::removal;
 use crate::stage::{PATIENCE, Stage};
-
-/// What of cidrift a cluster can hold, cluster-wide kinds and the namespace's.
-const KINDS: &str = "namespaces,serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings,configmaps,secrets,\
-services,deployments,daemonsets,replicasets,pods,poddisruptionbudgets,networkpolicies,priorityclasses,\
-customresourcedefinitions,controllerrevisions,endpointslices,events,leases";
-
-/// Names of all objects that say cidrift in their name or namespace, and all Nodes' own texts that do.
-fn traces(stage: &Stage) -> Vec<String> {
-    let format = "-o=jsonpath={range .items[*]}{.kind} {.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
-    let all = stage.kubectl(&["get", KINDS, "--all-namespaces", format]);
-    let nodes = stage.kubectl(&["get", "nodes", "-o=json"]);
-    let nodes: Value = serde_json::from_str(&nodes).unwrap();
-    let node_texts = nodes["items"].as_array().unwrap().iter().flat_map(|node| {
-        let texts = [
-            &node["metadata"]["annotations"],
-            &node["metadata"]["labels"],
-            &node["spec"]["taints"],
-            &node["status"]["conditions"],
-        ];
-        texts.map(Value::to_string)
-    });
-    let lines = all.lines().map(str::to_owned).chain(node_texts);
-    lines.filter(|line| line.contains("cidrift")).collect()
-}
 
 /// What the installed base lets the aggregator do, as the API server has it, without names.
 fn granted(stage: &Stage) -> BTreeSet<Right> {
@@ -156,10 +133,5 @@ fn from_an_empty_cluster_to_a_finding_its_clearing_and_nothing_left() {
         assert!(line.ends_with("unchanged"), "{again}");
     }
 
-    stage.remove().unwrap();
-    let gone = stage.cluster().api().wait("nothing of it is left", PATIENCE, || {
-        let left = traces(&stage);
-        Ok(left.is_empty().then_some(()))
-    });
-    gone.unwrap_or_else(|error| panic!("{error}; left: {:?}", traces(&stage)));
+    removal::as_the_readme_says(&stage);
 }

@@ -4,8 +4,10 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use cidrift_lab::binaries;
-use cidrift_lab::kubernetes::{Cluster, Deployed, Scenario, shared};
+use cidrift_lab::binaries::{self, Binaries};
+use cidrift_lab::image;
+use cidrift_lab::kubernetes::deployed::import;
+use cidrift_lab::kubernetes::{Cluster, Deployed, Scenario, Wanted, shared};
 use serde_json::Value;
 
 /// What a finding may take: an idle machine needs 3 s, a loaded one a multiple.
@@ -20,6 +22,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// An installation that this test has for itself.
 pub(crate) struct Stage {
     deployed: Deployed,
+    pub(crate) programs: Binaries,
     cluster: Arc<Cluster>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -32,9 +35,27 @@ impl Deref for Stage {
     }
 }
 
+/// The base, with the times of the bench.
+pub(crate) fn wanted() -> Wanted {
+    Wanted {
+        flags: FLAGS.map(str::to_owned).to_vec(),
+        ..Wanted::default()
+    }
+}
+
 impl Stage {
     /// Installs it, with these patches of kustomize's.
     pub(crate) fn start(patches: &[Value]) -> Self {
+        let stage = Self::empty();
+        stage.install(&Wanted {
+            patches: patches.to_vec(),
+            ..wanted()
+        });
+        stage
+    }
+
+    /// With the images on all nodes, and nothing installed.
+    pub(crate) fn empty() -> Self {
         let say = |text: &str| eprintln!("{text}");
         let programs = binaries::find(say).unwrap_or_else(|error| panic!("{error}"));
         let scenario = || Scenario {
@@ -45,12 +66,20 @@ impl Stage {
         let cluster = shared(&CLUSTER, scenario);
         // A test that failed leaves its installation; the next one's apply replaces it.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let deployed = Deployed::install(&cluster, &programs, &FLAGS, patches, &say);
+        import(cluster.nodes(), &programs, image::CURRENT).unwrap_or_else(|error| panic!("{error}"));
+        let deployed = Deployed::new(&cluster, &programs, &say);
         Self {
             deployed: deployed.unwrap_or_else(|error| panic!("{error}")),
+            programs,
             cluster,
             _turn: turn,
         }
+    }
+
+    /// Applies it, and waits until its pods are ready.
+    pub(crate) fn install(&self, wanted: &Wanted) {
+        let applied = self.change(wanted).and_then(|_| self.wait_ready());
+        applied.unwrap_or_else(|error| panic!("{error}"));
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
