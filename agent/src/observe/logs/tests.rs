@@ -59,6 +59,11 @@ impl Bench {
     }
 
     fn look_at(&mut self, now: Timestamp) -> (Observed<Failures>, Observed<KubeletCidr>) {
+        let told = self.told_at(now);
+        (told.failures, told.kubelet)
+    }
+
+    fn told_at(&mut self, now: Timestamp) -> Told {
         let processes = Observed::seen(now, "/proc", self.processes.clone());
         self.reader.look(&processes, now)
     }
@@ -202,7 +207,7 @@ fn no_process_and_no_log_are_absent_and_what_nobody_looked_at_is_not_known() {
     fs::remove_file(bench.dir.path().join("kubelet.log")).unwrap();
     let (failures, _) = bench.look();
     assert!(matches!(failures.value, Err(Missing::Absent(_))), "{failures:?}");
-    let (failures, kubelet) = bench.reader.look(&Observed::not_yet(), now());
+    let Told { failures, kubelet, .. } = bench.reader.look(&Observed::not_yet(), now());
     assert_eq!(
         (failures.value, kubelet.value),
         (Err(Missing::NotYet), Err(Missing::NotYet))
@@ -278,4 +283,46 @@ proptest::proptest! {
         let failures = bench.look().0;
         proptest::prop_assert_eq!(&failures.get().unwrap().classes[0].pods, &["default/p1".to_owned()]);
     }
+}
+
+/// Real lines of containerd 1.6.20 (Debian) and 2.4.2: `grep RunPodSandbox` of what each logged at its default level
+/// while five sandboxes were made in a range of five addresses, a sixth failed, and one of the host's network was made.
+/// Of the sandboxes' ids the middle is cut.
+const CONTAINERD_1_6: &str = include_str!("fixtures/containerd-1.6.20.log");
+const CONTAINERD_2_4: &str = include_str!("fixtures/containerd-2.4.2.log");
+
+#[test]
+fn how_long_sandboxes_took_is_in_the_logs_of_both_containerds() {
+    for (text, made, slowest, median, failed) in [
+        (CONTAINERD_1_6, 6, 135_217_026, 84_056_770, 43_945_589),
+        (CONTAINERD_2_4, 6, 112_588_036, 77_589_213, 51_290_160),
+    ] {
+        let mut bench = Bench::new();
+        bench.run(Program::Containerd, 8);
+        let lines: Vec<&str> = text.lines().collect();
+        bench.write(Program::Containerd, &lines);
+        let told = bench.told_at("2026-11-25T15:50:00Z".parse().unwrap());
+        let setups = told.setups.value.unwrap();
+        for span in &setups.spans {
+            assert_eq!((span.made, span.failed), (made, 1));
+            let nanos = |time: Option<std::time::Duration>| time.unwrap().as_nanos();
+            assert_eq!(nanos(span.slowest), slowest);
+            assert_eq!(nanos(span.median), median);
+            assert_eq!(nanos(span.slowest_failed), failed);
+        }
+        assert_eq!((setups.waiting, setups.waiting_since), (0, None));
+        // An hour later it is over.
+        let told = bench.told_at("2026-11-25T16:50:00Z".parse().unwrap());
+        assert!(matches!(told.setups.value, Err(Missing::Absent(_))));
+    }
+}
+
+#[test]
+fn a_kubelet_alone_tells_nothing_of_how_long_it_took() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.write(Program::Kubelet, &[ALSO]);
+    let told = bench.told_at(now());
+    assert_eq!(told.failures.get().unwrap().classes.len(), 1);
+    assert_eq!(told.setups.value, Err(Missing::Absent("no runtime was found".into())));
 }

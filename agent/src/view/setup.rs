@@ -1,0 +1,310 @@
+//! How pod sandboxes are set up on a host: each of them, as the runtime's log tells it, and all of them, as runtime and
+//! kubelet count them. Evidence of a fault that is known otherwise, never a fault of its own.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::host::Program;
+
+/// What is told is told of these last spans: what is wrong now, and what is usual.
+pub const SPANS: [SignedDuration; 2] = [SignedDuration::from_mins(10), SignedDuration::from_hours(1)];
+
+/// With fewer samples the 95th percentile by nearest rank is the largest of them, which is told anyway.
+const PERCENTILE_FROM: usize = 20;
+
+/// What the runtime's log tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Setups {
+    /// Since when each one is known.
+    pub since: Option<Timestamp>,
+    /// The last ten minutes, the last hour.
+    pub spans: Vec<Span>,
+    /// Sandboxes that were asked for a while ago and have neither come nor failed.
+    pub waiting: u32,
+    /// When the first of these was asked for.
+    pub waiting_since: Option<Timestamp>,
+}
+
+/// The sandboxes whose making ended within the last while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// How long that is.
+    pub length: SignedDuration,
+    /// Sandboxes that were made, those of the host's network among them.
+    pub made: u32,
+    /// Tries that failed: one pod may have many.
+    pub failed: u32,
+    /// How long half of those made took at most: one that was really seen, the lower of the two in the middle.
+    pub median: Option<Duration>,
+    /// How long 95 of 100 took at most; `None` with too few of them.
+    pub percentile_95: Option<Duration>,
+    /// How long the slowest of those made took.
+    pub slowest: Option<Duration>,
+    /// How long the slowest failure took.
+    pub slowest_failed: Option<Duration>,
+}
+
+/// How one try ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// It got its sandbox.
+    pub made: bool,
+    /// How long that took; `None`: when it began is not known.
+    pub took: Option<Duration>,
+}
+
+impl Span {
+    /// Sums up the tries that ended within it.
+    pub fn of(length: SignedDuration, tries: impl Iterator<Item = Ended>) -> Self {
+        let mut span = Self {
+            length,
+            ..Self::default()
+        };
+        let mut times = Vec::new();
+        for ended in tries {
+            if ended.made {
+                span.made += 1;
+                times.extend(ended.took);
+            } else {
+                span.failed += 1;
+                span.slowest_failed = span.slowest_failed.max(ended.took);
+            }
+        }
+        times.sort_unstable();
+        let rank = |percent: usize| {
+            times
+                .get((times.len() * percent).div_ceil(100).saturating_sub(1))
+                .copied()
+        };
+        span.median = rank(50);
+        span.slowest = times.last().copied();
+        span.percentile_95 = rank(95).filter(|_| times.len() >= PERCENTILE_FROM);
+        span
+    }
+
+    /// "12 sandboxes in 10 min, half of them within 0.4 s, slowest 41 s; 9 tries failed, slowest 4 s".
+    pub fn words(&self) -> String {
+        let mut text = match self.made {
+            0 => "no sandbox".to_owned(),
+            1 => "1 sandbox".to_owned(),
+            made => format!("{made} sandboxes"),
+        };
+        text += &format!(" in {} min", self.length.as_mins());
+        if let Some(median) = self.median.filter(|_| self.made > 1) {
+            text += &format!(", half of them within {}", seconds(median));
+        }
+        if let Some(slowest) = self.slowest {
+            text += &format!(", slowest {}", seconds(slowest));
+        }
+        if self.failed > 0 {
+            let tries = if self.failed == 1 { "try" } else { "tries" };
+            text += &format!("; {} {tries} failed", self.failed);
+            if let Some(slowest) = self.slowest_failed {
+                text += &format!(", slowest {}", seconds(slowest));
+            }
+        }
+        text
+    }
+}
+
+impl Setups {
+    /// The shortest span in which anything ended.
+    pub fn lately(&self) -> Option<&Span> {
+        self.spans.iter().find(|span| span.made + span.failed > 0)
+    }
+}
+
+/// "0.08 s", "0.4 s", "41 s".
+pub fn seconds(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        0.0..0.1 => format!("{seconds:.2} s"),
+        0.1..10.0 => format!("{seconds:.1} s"),
+        _ => format!("{seconds:.0} s"),
+    }
+}
+
+/// What a program's own metrics say of setting up sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operations {
+    /// Whose.
+    pub program: Program,
+    /// What it counts.
+    pub of: Counting,
+    /// Since the program started.
+    pub total: Counted,
+    /// Since that reading, which is as far back as the shorter of [`SPANS`] if it can be; `None` before there are two.
+    pub grown: Option<(Timestamp, Counted)>,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Calls that set up a pod's network: pods of the host's network have none.
+    Networks,
+    /// Calls that make a sandbox.
+    Sandboxes,
+}
+
+/// Calls of one kind, those that failed among them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Calls.
+    pub calls: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// How long all of them took together.
+    pub micros: u64,
+    /// By how long they took: those of at most so many microseconds, cumulative, shortest first. The last one, of
+    /// `u64::MAX`, counts all. Empty where the program has no histogram.
+    pub within: Vec<(u64, u64)>,
+}
+
+impl Counted {
+    /// What came since `before`; a program that started anew has counted from 0 since.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let anew = self.calls < before.calls || self.failed < before.failed;
+        let edges = |counted: &Self| counted.within.iter().map(|(edge, _)| *edge).collect::<Vec<_>>();
+        if anew || edges(self) != edges(before) && !before.within.is_empty() {
+            return self.clone();
+        }
+        let earlier = |at: usize| before.within.get(at).map_or(0, |(_, count)| *count);
+        let within = self.within.iter().enumerate();
+        Self {
+            calls: self.calls - before.calls,
+            failed: self.failed - before.failed,
+            micros: self.micros.saturating_sub(before.micros),
+            within: within
+                .map(|(at, (edge, count))| (*edge, count.saturating_sub(earlier(at))))
+                .collect(),
+        }
+    }
+
+    /// Both together, of the same program.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let longer = if self.within.len() < other.within.len() {
+            other
+        } else {
+            self
+        };
+        let at = |counted: &Self, at: usize| counted.within.get(at).map_or(0, |(_, count)| *count);
+        let within = longer.within.iter().enumerate();
+        Self {
+            calls: self.calls.saturating_add(other.calls),
+            failed: self.failed.saturating_add(other.failed),
+            micros: self.micros.saturating_add(other.micros),
+            within: within
+                .map(|(index, (edge, _))| (*edge, at(self, index).saturating_add(at(other, index))))
+                .collect(),
+        }
+    }
+
+    /// How long a call took on average.
+    pub fn mean(&self) -> Option<Duration> {
+        self.micros.checked_div(self.calls).map(Duration::from_micros)
+    }
+
+    /// How long the slowest call took at most, by the histogram: `Err` with the last edge where it was longer than that.
+    pub fn slowest(&self) -> Option<Result<Duration, Duration>> {
+        let all = self.within.last().map(|(_, count)| *count).filter(|count| *count > 0)?;
+        let (edge, _) = self.within.iter().find(|(_, count)| *count >= all)?;
+        if *edge != u64::MAX {
+            return Some(Ok(Duration::from_micros(*edge)));
+        }
+        let finite = self.within.iter().rev().find(|(edge, _)| *edge != u64::MAX)?;
+        Some(Err(Duration::from_micros(finite.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn made(millis: u64) -> Ended {
+        Ended {
+            made: true,
+            took: Some(Duration::from_millis(millis)),
+        }
+    }
+
+    fn failed(millis: u64) -> Ended {
+        Ended {
+            made: false,
+            ..made(millis)
+        }
+    }
+
+    #[test]
+    fn figures_are_times_that_were_seen() {
+        let span = Span::of(
+            SPANS[0],
+            [made(400), made(41_000), made(90), made(300), failed(4_000)].into_iter(),
+        );
+        assert_eq!((span.made, span.failed), (4, 1));
+        assert_eq!(span.median, Some(Duration::from_millis(300)));
+        assert_eq!(span.percentile_95, None, "of four it would be the slowest");
+        assert_eq!(
+            span.words(),
+            "4 sandboxes in 10 min, half of them within 0.3 s, slowest 41 s; 1 try failed, slowest 4.0 s"
+        );
+        let span = Span::of(SPANS[0], (1..=20).map(|second| made(second * 1000)));
+        assert_eq!(span.percentile_95, Some(Duration::from_secs(19)));
+    }
+
+    #[test]
+    fn what_has_no_time_is_counted_all_the_same() {
+        let untimed = |made| Ended { made, took: None };
+        let span = Span::of(SPANS[1], [untimed(true), untimed(false), untimed(false)].into_iter());
+        assert_eq!((span.made, span.failed, span.median), (1, 2, None));
+        assert_eq!(span.words(), "1 sandbox in 60 min; 2 tries failed");
+        assert_eq!(Span::of(SPANS[1], std::iter::empty()).words(), "no sandbox in 60 min");
+    }
+
+    fn counted(calls: u64, failed: u64, within: &[(u64, u64)]) -> Counted {
+        Counted {
+            calls,
+            failed,
+            micros: calls * 100_000,
+            within: within.to_vec(),
+        }
+    }
+
+    #[test]
+    fn what_came_since_is_known_also_of_a_program_that_started_anew() {
+        let before = counted(10, 2, &[(5_000, 1), (u64::MAX, 10)]);
+        let now = counted(13, 2, &[(5_000, 1), (u64::MAX, 13)]);
+        assert_eq!(now.since(&before), counted(3, 0, &[(5_000, 0), (u64::MAX, 3)]));
+        let anew = counted(4, 4, &[(5_000, 4), (u64::MAX, 4)]);
+        assert_eq!(anew.since(&before), anew);
+        assert_eq!(now.since(&before).mean(), Some(Duration::from_millis(100)));
+        assert_eq!(Counted::default().mean(), None);
+    }
+
+    #[test]
+    fn the_slowest_lies_between_two_edges_or_beyond_the_last() {
+        let slowest = |within: &[(u64, u64)]| counted(3, 0, within).slowest();
+        let edges = [(5_000, 1), (10_000_000, 3), (u64::MAX, 3)];
+        assert_eq!(slowest(&edges), Some(Ok(Duration::from_secs(10))));
+        let edges = [(5_000, 1), (10_000_000, 2), (u64::MAX, 3)];
+        assert_eq!(slowest(&edges), Some(Err(Duration::from_secs(10))));
+        assert_eq!(slowest(&[]), None);
+        assert_eq!(slowest(&[(5_000, 0), (u64::MAX, 0)]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn sums_and_differences_never_wrap(
+            a in any::<(u64, u64, u64)>(), b in any::<(u64, u64, u64)>(),
+            within in prop::collection::vec(any::<(u64, u64)>(), 0..4), other in prop::collection::vec(any::<(u64, u64)>(), 0..4),
+        ) {
+            let of = |(calls, failed, micros), within| Counted { calls, failed, micros, within };
+            let (a, b) = (of(a, within), of(b, other));
+            let _ = (a.since(&b), a.plus(&b), a.slowest(), a.mean());
+        }
+    }
+}
