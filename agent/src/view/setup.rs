@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cidrift_proto::facts::SetupSpan;
 use jiff::{SignedDuration, Timestamp};
 
 use super::host::Program;
@@ -19,30 +20,11 @@ pub struct Setups {
     /// Since when each one is known.
     pub since: Option<Timestamp>,
     /// The last ten minutes, the last hour.
-    pub spans: Vec<Span>,
+    pub spans: Vec<SetupSpan>,
     /// Sandboxes that were asked for a while ago and have neither come nor failed.
     pub waiting: u32,
     /// When the first of these was asked for.
     pub waiting_since: Option<Timestamp>,
-}
-
-/// The sandboxes whose making ended within the last while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Span {
-    /// How long that is.
-    pub length: SignedDuration,
-    /// Sandboxes that were made, those of the host's network among them.
-    pub made: u32,
-    /// Tries that failed: one pod may have many.
-    pub failed: u32,
-    /// How long half of those made took at most: one that was really seen, the lower of the two in the middle.
-    pub median: Option<Duration>,
-    /// How long 95 of 100 took at most; `None` with too few of them.
-    pub percentile_95: Option<Duration>,
-    /// How long the slowest of those made took.
-    pub slowest: Option<Duration>,
-    /// How long the slowest failure took.
-    pub slowest_failed: Option<Duration>,
 }
 
 /// How one try ended.
@@ -54,75 +36,38 @@ pub struct Ended {
     pub took: Option<Duration>,
 }
 
-impl Span {
-    /// Sums up the tries that ended within it.
-    pub fn of(length: SignedDuration, tries: impl Iterator<Item = Ended>) -> Self {
-        let mut span = Self {
-            length,
-            ..Self::default()
-        };
-        let mut times = Vec::new();
-        for ended in tries {
-            if ended.made {
-                span.made += 1;
-                times.extend(ended.took);
-            } else {
-                span.failed += 1;
-                span.slowest_failed = span.slowest_failed.max(ended.took);
-            }
+/// Sums up the tries that ended within a span.
+pub fn span(length: SignedDuration, tries: impl Iterator<Item = Ended>) -> SetupSpan {
+    let mut span = SetupSpan {
+        seconds: u32::try_from(length.as_secs()).unwrap_or(u32::MAX),
+        ..SetupSpan::default()
+    };
+    let mut times = Vec::new();
+    for ended in tries {
+        let took = ended.took.map(millis);
+        if ended.made {
+            span.made += 1;
+            times.extend(took);
+        } else {
+            span.failed += 1;
+            span.slowest_failed_ms = span.slowest_failed_ms.max(took);
         }
-        times.sort_unstable();
-        let rank = |percent: usize| {
-            times
-                .get((times.len() * percent).div_ceil(100).saturating_sub(1))
-                .copied()
-        };
-        span.median = rank(50);
-        span.slowest = times.last().copied();
-        span.percentile_95 = rank(95).filter(|_| times.len() >= PERCENTILE_FROM);
-        span
     }
-
-    /// "12 sandboxes in 10 min, half of them within 0.4 s, slowest 41 s; 9 tries failed, slowest 4 s".
-    pub fn words(&self) -> String {
-        let mut text = match self.made {
-            0 => "no sandbox".to_owned(),
-            1 => "1 sandbox".to_owned(),
-            made => format!("{made} sandboxes"),
-        };
-        text += &format!(" in {} min", self.length.as_mins());
-        if let Some(median) = self.median.filter(|_| self.made > 1) {
-            text += &format!(", half of them within {}", seconds(median));
-        }
-        if let Some(slowest) = self.slowest {
-            text += &format!(", slowest {}", seconds(slowest));
-        }
-        if self.failed > 0 {
-            let tries = if self.failed == 1 { "try" } else { "tries" };
-            text += &format!("; {} {tries} failed", self.failed);
-            if let Some(slowest) = self.slowest_failed {
-                text += &format!(", slowest {}", seconds(slowest));
-            }
-        }
-        text
-    }
+    times.sort_unstable();
+    let rank = |percent: usize| {
+        times
+            .get((times.len() * percent).div_ceil(100).saturating_sub(1))
+            .copied()
+    };
+    span.median_ms = rank(50);
+    span.slowest_ms = times.last().copied();
+    span.percentile_95_ms = rank(95).filter(|_| times.len() >= PERCENTILE_FROM);
+    span
 }
 
-impl Setups {
-    /// The shortest span in which anything ended.
-    pub fn lately(&self) -> Option<&Span> {
-        self.spans.iter().find(|span| span.made + span.failed > 0)
-    }
-}
-
-/// "0.08 s", "0.4 s", "41 s".
-pub fn seconds(time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    match seconds {
-        0.0..0.1 => format!("{seconds:.2} s"),
-        0.1..10.0 => format!("{seconds:.1} s"),
-        _ => format!("{seconds:.0} s"),
-    }
+/// In milliseconds, as it is told.
+pub fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// What a program's own metrics say of setting up sandboxes.
@@ -241,28 +186,21 @@ mod tests {
 
     #[test]
     fn figures_are_times_that_were_seen() {
-        let span = Span::of(
-            SPANS[0],
-            [made(400), made(41_000), made(90), made(300), failed(4_000)].into_iter(),
-        );
-        assert_eq!((span.made, span.failed), (4, 1));
-        assert_eq!(span.median, Some(Duration::from_millis(300)));
-        assert_eq!(span.percentile_95, None, "of four it would be the slowest");
-        assert_eq!(
-            span.words(),
-            "4 sandboxes in 10 min, half of them within 0.3 s, slowest 41 s; 1 try failed, slowest 4.0 s"
-        );
-        let span = Span::of(SPANS[0], (1..=20).map(|second| made(second * 1000)));
-        assert_eq!(span.percentile_95, Some(Duration::from_secs(19)));
+        let tries = [made(400), made(41_000), made(90), made(300), failed(4_000)];
+        let all = span(SPANS[0], tries.into_iter());
+        assert_eq!((all.seconds, all.made, all.failed), (600, 4, 1));
+        assert_eq!((all.median_ms, all.slowest_ms), (Some(300), Some(41_000)));
+        assert_eq!(all.slowest_failed_ms, Some(4_000));
+        assert_eq!(all.percentile_95_ms, None, "of four it would be the slowest");
+        let all = span(SPANS[0], (1..=20).map(|second| made(second * 1000)));
+        assert_eq!(all.percentile_95_ms, Some(19_000));
     }
 
     #[test]
     fn what_has_no_time_is_counted_all_the_same() {
         let untimed = |made| Ended { made, took: None };
-        let span = Span::of(SPANS[1], [untimed(true), untimed(false), untimed(false)].into_iter());
-        assert_eq!((span.made, span.failed, span.median), (1, 2, None));
-        assert_eq!(span.words(), "1 sandbox in 60 min; 2 tries failed");
-        assert_eq!(Span::of(SPANS[1], std::iter::empty()).words(), "no sandbox in 60 min");
+        let all = span(SPANS[1], [untimed(true), untimed(false), untimed(false)].into_iter());
+        assert_eq!((all.made, all.failed, all.median_ms), (1, 2, None));
     }
 
     fn counted(calls: u64, failed: u64, within: &[(u64, u64)]) -> Counted {

@@ -335,8 +335,9 @@ impl Loop {
         self.tell(doubt.diff, doubt.observed_at);
     }
 
-    /// Puts what was counted of packets into the figures.
+    /// Puts what was counted of packets, and how sandboxes are set up, into the figures.
     fn count(&self) {
+        self.parts.metrics.setups(self.parts.witness.setups());
         let kernel = match &self.kernel {
             Some(observer) => observer.watcher.kernel(),
             None => return,

@@ -55,6 +55,7 @@ fn facts(plugin: &str, ipam: Option<&str>) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

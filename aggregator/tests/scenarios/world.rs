@@ -392,6 +392,7 @@ pub(crate) fn facts(plane: Plane, name: &str, now: Timestamp) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

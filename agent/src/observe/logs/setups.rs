@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Attempt, Teller};
-use crate::view::setup::{Ended, SPANS, Setups, Span};
+use crate::view::setup::{Ended, SPANS, Setups, span};
 
 /// What ended longer ago is over.
 pub(super) const KEPT: SignedDuration = SPANS[SPANS.len() - 1];
@@ -148,7 +148,7 @@ impl SetupTally {
         let tells = !self.under_way.is_empty() || self.ended.values().any(|ended| ended.took.is_some());
         tells.then(|| Setups {
             since: self.since.max(now.saturating_sub(KEPT).ok()),
-            spans: SPANS.map(|length| Span::of(length, within(length))).to_vec(),
+            spans: SPANS.map(|length| span(length, within(length))).to_vec(),
             waiting: u32::try_from(waiting.len()).unwrap_or(u32::MAX),
             waiting_since: waiting.iter().min().copied(),
         })
@@ -159,6 +159,7 @@ impl SetupTally {
 mod tests {
     use std::time::Duration;
 
+    use cidrift_proto::facts::SetupSpan;
     use proptest::prelude::*;
 
     use super::*;
@@ -179,12 +180,12 @@ mod tests {
         attempt(Teller::Containerd, pod, "uid/0")
     }
 
-    fn last_hour(tally: &SetupTally, now: i64) -> Span {
+    fn last_hour(tally: &SetupTally, now: i64) -> SetupSpan {
         tally.setups(at(now)).unwrap().spans[1]
     }
 
-    const fn took(seconds: u64) -> Option<Duration> {
-        Some(Duration::from_secs(seconds))
+    const fn took(seconds: u32) -> Option<u32> {
+        Some(seconds * 1000)
     }
 
     #[test]
@@ -197,7 +198,7 @@ mod tests {
         tally.failed(at(41), &containerd("a"));
         let span = last_hour(&tally, 50);
         assert_eq!((span.made, span.failed), (1, 1));
-        assert_eq!((span.slowest, span.slowest_failed), (took(2), took(41)));
+        assert_eq!((span.slowest_ms, span.slowest_failed_ms), (took(2), took(41)));
         assert_eq!(tally.setups(at(50)).unwrap().since, Some(at(-100)));
         let later = tally.setups(at(640)).unwrap();
         assert_eq!(
@@ -217,7 +218,7 @@ mod tests {
         tally.failed(at(241), &containerd("a"));
         tally.made(at(300), &containerd("a"));
         let span = last_hour(&tally, 300);
-        assert_eq!((span.slowest_failed, span.slowest), (took(1), took(300)));
+        assert_eq!((span.slowest_failed_ms, span.slowest_ms), (took(1), took(300)));
     }
 
     #[test]
@@ -233,8 +234,8 @@ mod tests {
             tally.failed(at(second), &attempt(Teller::Kubelet, "a", ""));
         }
         let span = last_hour(&tally, 40);
-        assert_eq!((span.made, span.failed, span.slowest), (1, 2, took(1)));
-        assert_eq!(span.slowest_failed, took(4));
+        assert_eq!((span.made, span.failed, span.slowest_ms), (1, 2, took(1)));
+        assert_eq!(span.slowest_failed_ms, took(4));
         // Of containerd's it tells nothing new.
         tally.started(at(50), containerd("b"));
         tally.failed(at(60), &attempt(Teller::Kubelet, "b", ""));
@@ -252,7 +253,7 @@ mod tests {
         }
         let span = last_hour(&tally, 3);
         assert_eq!((span.made, span.failed), (1, 1));
-        assert_eq!((span.slowest, span.slowest_failed), (took(2), took(2)));
+        assert_eq!((span.slowest_ms, span.slowest_failed_ms), (took(2), took(2)));
     }
 
     #[test]
@@ -287,7 +288,7 @@ mod tests {
         tally.started(at(10), containerd("c"));
         tally.made(at(11), &containerd("c"));
         let span = last_hour(&tally, 12);
-        assert_eq!((span.made, span.slowest), (3, took(1)));
+        assert_eq!((span.made, span.slowest_ms), (3, took(1)));
     }
 
     #[test]
@@ -342,7 +343,7 @@ mod tests {
             if let Some(setups) = tally.setups(at(now)) {
                 prop_assert!(setups.spans[0].made <= setups.spans[1].made);
                 for span in setups.spans {
-                    prop_assert!(span.median <= span.slowest);
+                    prop_assert!(span.median_ms <= span.slowest_ms);
                 }
             }
         }
