@@ -59,6 +59,7 @@ impl SetupTally {
     /// Lines were lost: what is under way may have ended in them.
     pub(super) fn gap(&mut self) {
         self.under_way.clear();
+        self.since = None;
     }
 
     /// The runtime started then: what it was asked for before has no end.

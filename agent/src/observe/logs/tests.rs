@@ -321,3 +321,31 @@ fn a_kubelet_alone_tells_nothing_of_how_long_it_took() {
     assert_eq!(told.failures.get().unwrap().classes.len(), 1);
     assert_eq!(told.setups.value, Err(Missing::Absent("no runtime was found".into())));
 }
+
+#[test]
+fn a_time_goes_on_over_a_rotation_and_ends_where_lines_are_lost() {
+    let line = |pod: &str, second: u32, end: &str| {
+        let metadata = format!(r#"name:\"{pod}\"  uid:\"u\"  namespace:\"ns\""#);
+        format!(r#"time="2026-11-25T07:29:{second:02}.5Z" level=info msg="RunPodSandbox for {metadata}{end}""#)
+    };
+    let asked = |pod, second| line(pod, second, "");
+    let made = |pod, second| line(pod, second, r#" returns sandbox id \"9332\""#);
+    let mut bench = Bench::new();
+    bench.run(Program::Containerd, 8);
+    let log = bench.dir.path().join("containerd.log");
+    bench.write(Program::Containerd, &[&asked("a", 1)]);
+    bench.told_at(now());
+    // Renamed, and a new one in its place: what the process writes to now is found by its link.
+    fs::rename(&log, bench.dir.path().join("containerd.log.1")).unwrap();
+    fs::write(&log, "").unwrap();
+    bench.write(Program::Containerd, &[&made("a", 8), &asked("b", 10)]);
+    let setups = bench.told_at(now()).setups.value.unwrap();
+    assert_eq!((setups.spans[0].made, setups.spans[0].slowest_ms), (1, Some(7_000)));
+    // Emptied while it is written to: whether b came meanwhile, nobody knows.
+    fs::write(&log, "").unwrap();
+    bench.write(Program::Containerd, &[&made("c", 20)]);
+    let setups = bench.told_at(now()).setups.value.unwrap();
+    assert_eq!((setups.spans[0].made, setups.spans[0].slowest_ms), (2, Some(7_000)));
+    assert_eq!((setups.waiting, setups.waiting_since), (0, None));
+    assert_eq!(setups.since, Some("2026-11-25T07:29:20.5Z".parse().unwrap()));
+}

@@ -21,6 +21,9 @@ const IMPORTS: usize = 32;
 const CRIO: &str = "/etc/crio/crio.conf";
 const CRIO_DROP_INS: &str = "/etc/crio/crio.conf.d";
 
+/// Bytes of a file that are read at most; real ones have a few KiB.
+const FILE: u64 = 1 << 20;
+
 /// Entries of a directory of drop-ins.
 const DROP_INS: usize = 256;
 
@@ -150,14 +153,18 @@ fn told<'a>(process: &'a Process, name: &str) -> Option<&'a str> {
     process.settings.get(name).map(|setting| setting.value.trim())
 }
 
-/// A file that is there and says nothing may say anything.
+/// A file's content; `None`: there is none. One that makes no sense is for those to say who need it: no rule rests on
+/// these metrics, and a runtime that runs has read another one.
 fn read(root: &HostRoot, path: &Path) -> Result<Option<Table>, Missing> {
-    match settings::read(root, path) {
-        Some(table) => Ok(Some(table)),
-        None if root.exists(path) => Err(Missing::Unreadable(format!(
-            "{} cannot be read: whether it serves metrics is not known",
-            path.display()
-        ))),
-        None => Ok(None),
+    let said = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    match root.read(path, FILE) {
+        Ok((bytes, _)) => {
+            let parsed = String::from_utf8_lossy(&bytes).parse::<Table>();
+            parsed
+                .map(Some)
+                .map_err(|_| Missing::Absent(said(&"it is no configuration that this agent understands")))
+        }
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(Missing::Unreadable(said(&error))),
     }
 }
