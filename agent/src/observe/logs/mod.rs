@@ -19,8 +19,8 @@ mod tally;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use self::clock::Clock;
 use self::event::{Event, Teller};
@@ -41,6 +41,9 @@ const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 /// Streams of lines in one source, of which values over several lines are put together: the units of one host.
 const STREAMS: usize = 16;
 
+/// So long figures stand: nothing is told more often, and what is only counted is told once a minute.
+const FIGURES: SignedDuration = SignedDuration::from_mins(1);
+
 /// Runtimes, and what they are called where they tell something.
 const RUNTIMES: [(Program, Teller); 2] = [(Program::Containerd, Teller::Containerd), (Program::Crio, Teller::Crio)];
 
@@ -55,6 +58,8 @@ pub struct LogReader {
     tally: Tally,
     taken: Taken,
     setups: SetupTally,
+    /// The figures of it that stand.
+    figures: Option<Observed<Setups>>,
 }
 
 /// What the logs tell.
@@ -122,6 +127,7 @@ impl LogReader {
             tally: Tally::default(),
             taken: Taken::default(),
             setups: SetupTally::default(),
+            figures: None,
         }
     }
 
@@ -149,7 +155,7 @@ impl LogReader {
         Told {
             failures: self.failures(&wanted, now),
             kubelet: self.kubelet(&wanted, now),
-            setups: self.setups(&wanted, now),
+            setups: self.figures(&wanted, now),
         }
     }
 
@@ -278,6 +284,20 @@ impl LogReader {
             return Observed::missing(now, "logs", worst.cloned().unwrap_or_else(none));
         }
         Observed::seen(now, names(&read), self.tally.failures(now))
+    }
+
+    /// The figures stand for a while: what they are evidence of would be told anew with every pod otherwise.
+    fn figures(&mut self, wanted: &[Wanted], now: Timestamp) -> Observed<Setups> {
+        let fresh = |told: &&Observed<Setups>| {
+            let age = now.duration_since(told.at);
+            told.get().is_some() && (SignedDuration::ZERO..FIGURES).contains(&age)
+        };
+        if let Some(told) = self.figures.as_ref().filter(fresh) {
+            return told.clone();
+        }
+        let new = self.setups(wanted, now);
+        self.figures = Some(new.clone());
+        new
     }
 
     /// Only a runtime's own log tells when it was asked.

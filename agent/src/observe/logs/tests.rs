@@ -333,18 +333,21 @@ fn a_time_goes_on_over_a_rotation_and_ends_where_lines_are_lost() {
     let mut bench = Bench::new();
     bench.run(Program::Containerd, 8);
     let log = bench.dir.path().join("containerd.log");
+    let at = |second| now() + SignedDuration::from_secs(second);
     bench.write(Program::Containerd, &[&asked("a", 1)]);
-    bench.told_at(now());
+    bench.told_at(at(0));
     // Renamed, and a new one in its place: what the process writes to now is found by its link.
     fs::rename(&log, bench.dir.path().join("containerd.log.1")).unwrap();
     fs::write(&log, "").unwrap();
     bench.write(Program::Containerd, &[&made("a", 8), &asked("b", 10)]);
-    let setups = bench.told_at(now()).setups.value.unwrap();
+    let setups = bench.told_at(at(60)).setups.value.unwrap();
     assert_eq!((setups.spans[0].made, setups.spans[0].slowest_ms), (1, Some(7_000)));
     // Emptied while it is written to: whether b came meanwhile, nobody knows.
     fs::write(&log, "").unwrap();
     bench.write(Program::Containerd, &[&made("c", 20)]);
-    let setups = bench.told_at(now()).setups.value.unwrap();
+    let before = bench.told_at(at(119)).setups.value.unwrap();
+    assert_eq!(before, setups, "figures stand for a minute");
+    let setups = bench.told_at(at(120)).setups.value.unwrap();
     assert_eq!((setups.spans[0].made, setups.spans[0].slowest_ms), (2, Some(7_000)));
     assert_eq!((setups.waiting, setups.waiting_since), (0, None));
     assert_eq!(setups.since, Some("2026-11-25T07:29:20.5Z".parse().unwrap()));
