@@ -193,10 +193,15 @@ impl Host {
             (&self.managers.source, self.managers.unreadable()),
             (&self.traffic.source, self.traffic.unreadable()),
         ];
-        // That `setups` is missing is no news where `failures` are read: no rule rests on it.
+        // They are of the same logs, which are said once.
+        let setups = self
+            .setups
+            .unreadable()
+            .filter(|_| self.failures.unreadable().is_none());
         let operations = self.operations.iter().map(|one| (&one.source, one.unreadable()));
         let mut rows: Vec<(String, String)> = parts
             .into_iter()
+            .chain([(&self.setups.source, setups)])
             .chain(operations)
             .filter_map(|(source, why)| Some((source.clone(), why?.to_owned())))
             .collect();

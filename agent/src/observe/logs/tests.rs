@@ -352,3 +352,33 @@ fn a_time_goes_on_over_a_rotation_and_ends_where_lines_are_lost() {
     assert_eq!((setups.waiting, setups.waiting_since), (0, None));
     assert_eq!(setups.since, Some("2026-11-25T07:29:20.5Z".parse().unwrap()));
 }
+
+#[test]
+fn what_cri_o_leaves_to_kubelet_to_tell_ends_a_time_as_well() {
+    let mut bench = Bench::new();
+    bench.run(Program::Crio, 8);
+    bench.run(Program::Kubelet, 7);
+    let crio = |second: u32, call: &str, text: &str| {
+        let fields = format!("id={call} name=/runtime.v1.RuntimeService/RunPodSandbox");
+        format!(r#"time="2026-11-25 07:25:{second:02}.5+00:00" level=info msg="{text}" {fields}"#)
+    };
+    let running = "Running pod sandbox: default/p1/POD";
+    let lines = [
+        crio(0, "c1", running),
+        crio(20, "c2", running),
+        crio(
+            22,
+            "c2",
+            "Ran pod sandbox e24892f993e7 with infra container: default/p1/POD",
+        ),
+        crio(25, "c3", "Running pod sandbox: default/p2/POD"),
+    ];
+    bench.write(Program::Crio, &lines.each_ref().map(String::as_str));
+    // The failure of the first try, told at 07:25:03.
+    bench.write(Program::Kubelet, &[ALSO, ALSO]);
+    let setups = bench.told_at(now()).setups.value.unwrap();
+    let span = setups.spans[0];
+    assert_eq!((span.made, span.slowest_ms), (1, Some(2_000)));
+    assert_eq!((span.failed, span.slowest_failed_ms), (1, Some(2_802)));
+    assert_eq!(setups.waiting, 1, "p2 for almost five minutes");
+}
