@@ -1,15 +1,18 @@
 //! What a host says of itself besides its forwarding table. Pure.
 
+mod setups;
 mod traffic;
 
 use cidrift_proto::facts::{
-    CniFacts, Compared, Counted, Gap, HostFacts, LinkFact, LinkRole, LinkTraffic, ProgramFact, RuntimeFact, SettingFact,
+    CniFacts, Compared, Counted, CountedSetups, Gap, HostFacts, LinkFact, LinkRole, LinkTraffic, LoggedSetups,
+    ProgramFact, RuntimeFact, SettingFact, SetupCounts, SetupSpan,
 };
 use jiff::{SignedDuration, Timestamp};
 
 use crate::resolve::Roles;
 use crate::view::{Host, Kernel, Link, LinkDetail};
 
+pub use self::setups::{logged, setups};
 pub use self::traffic::{Growth, grown, traffic};
 
 /// Links told at most. A node has a handful that matter; hosts with hundreds
@@ -85,6 +88,7 @@ pub fn host_facts(parts: Parts<'_>, gaps: &[Gap], compared: Vec<Compared>, at: T
         programs: programs(host),
         runtime: runtime(host),
         traffic: traffic(kernel, roles, host),
+        setups: setups(host),
     }
 }
 
@@ -144,7 +148,7 @@ pub fn differ(told: &HostFacts, now: &HostFacts) -> bool {
         || told.cni != now.cni
         || told.gaps != now.gaps
         || !same_witnesses(&told.compared, &now.compared)
-        || ((told.compared != now.compared || counted(told) != counted(now))
+        || ((told.compared != now.compared || counted(told) != counted(now) || set_up(told) != set_up(now))
             && now.observed_at.duration_since(told.observed_at) >= COUNTS)
         || told.programs != now.programs
         || told.runtime != now.runtime
@@ -155,6 +159,23 @@ fn counted(facts: &HostFacts) -> Option<(&[LinkTraffic], &[Counted])> {
     let traffic = facts.traffic.as_ref()?;
     Some((&traffic.links, &traffic.counted))
 }
+
+/// How sandboxes are set up, without the times at which that was read.
+fn set_up(facts: &HostFacts) -> Option<SetUp<'_>> {
+    let setups = facts.setups.as_ref()?;
+    let counted = setups.counted.iter();
+    let counted =
+        counted.map(|row: &CountedSetups| (row.source.as_str(), row.total, row.grown.map(|grown| grown.counts)));
+    let logged = setups.logged.as_ref();
+    let logged = logged.map(|log: &LoggedSetups| (log.spans.as_slice(), log.waiting, log.waiting_since));
+    Some((logged, counted.collect()))
+}
+
+/// Spans and who waits since when; of each program its counts.
+type SetUp<'a> = (
+    Option<(&'a [SetupSpan], u32, Option<Timestamp>)>,
+    Vec<(&'a str, SetupCounts, Option<SetupCounts>)>,
+);
 
 /// Whether the same witnesses agree with the Node, whatever they count.
 fn same_witnesses(told: &[Compared], now: &[Compared]) -> bool {
@@ -283,6 +304,31 @@ mod tests {
         after.observed_at = before.observed_at;
         after.compared = vec![row("4 addresses, 1 outside", Agrees::No)];
         assert!(differ(&before, &after));
+    }
+
+    #[test]
+    fn how_sandboxes_are_set_up_waits_a_minute_and_is_no_news_where_it_is_read_again() {
+        let row = |second| cidrift_proto::facts::SetupFacts {
+            observed_at: Timestamp::from_second(second).unwrap(),
+            logged: Some(LoggedSetups {
+                source: "containerd.log".into(),
+                since: Timestamp::from_second(second).ok(),
+                spans: vec![SetupSpan::default()],
+                waiting: 0,
+                waiting_since: None,
+            }),
+            counted: vec![],
+        };
+        let mut before = facts(vec![]);
+        before.setups = Some(row(0));
+        let mut after = before.clone();
+        after.observed_at = Timestamp::from_second(60).unwrap();
+        after.setups = Some(row(60));
+        assert!(!differ(&before, &after), "it was read again");
+        after.setups.as_mut().unwrap().logged.as_mut().unwrap().waiting = 1;
+        assert!(differ(&before, &after));
+        after.observed_at = Timestamp::from_second(59).unwrap();
+        assert!(!differ(&before, &after));
     }
 
     #[test]

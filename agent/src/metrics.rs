@@ -20,10 +20,11 @@ use tracing::{debug, error, info, warn};
 use crate::facts::Growth;
 use crate::observe::netlink::{Counters, ObserveError};
 use crate::report::stream::{Problem, ProblemKind};
+use crate::view::setup::Setups;
 
 type Label = [(&'static str, &'static str); 1];
 
-/// What a device is to pod traffic, and which way.
+/// What a device is to pod traffic, and which way; of when something is, and what.
 type Way = [(&'static str, &'static str); 2];
 
 /// Everything that `/metrics` shows.
@@ -46,6 +47,15 @@ pub struct Metrics {
     kept_bytes: Gauge,
     delay: Histogram,
     traffic: Traffic,
+    setups: SetUp,
+}
+
+/// How sandboxes are set up: by the runtime's log, of the last ten minutes and the last hour.
+#[derive(Debug)]
+struct SetUp {
+    ended: Family<Way, Gauge>,
+    seconds: Family<Way, Gauge<f64, AtomicU64>>,
+    waiting: Gauge,
 }
 
 /// What devices counted since this agent started, by what they are to pod traffic: never by name, pods' ports have new
@@ -142,6 +152,25 @@ impl Default for Metrics {
                 ),
                 dropped: add(r, "link_dropped", "Packets that devices threw away", Family::default()),
                 read_at: Mutex::default(),
+            },
+            setups: SetUp {
+                ended: add(
+                    r,
+                    "sandboxes",
+                    "Tries to make a pod's sandbox that ended within the last while",
+                    Family::default(),
+                ),
+                seconds: add(
+                    r,
+                    "sandbox_seconds",
+                    "How long sandboxes took that were made within the last while",
+                    Family::default(),
+                ),
+                waiting: gauge(
+                    r,
+                    "sandboxes_waiting",
+                    "Sandboxes that were asked for a while ago and have neither come nor failed",
+                ),
             },
             registry,
         }
@@ -265,6 +294,33 @@ impl Metrics {
         }
     }
 
+    /// Shows how sandboxes are set up; `None`: that is not known, and nothing is shown.
+    pub(crate) fn setups(&self, setups: Option<&Setups>) {
+        self.setups.ended.clear();
+        self.setups.seconds.clear();
+        let waiting = setups.map_or(0, |setups| setups.waiting);
+        self.setups.waiting.set(waiting.into());
+        for span in setups.into_iter().flat_map(|setups| &setups.spans) {
+            // Two spans, and so two values of the label.
+            let window = if span.seconds <= 600 { "10m" } else { "1h" };
+            for (result, count) in [("made", span.made), ("failed", span.failed)] {
+                let row = [("window", window), ("result", result)];
+                self.setups.ended.get_or_create(&row).set(count.into());
+            }
+            let quantiles = [
+                ("0.5", span.median_ms),
+                ("0.95", span.percentile_95_ms),
+                ("1", span.slowest_ms),
+            ];
+            for (quantile, millis) in quantiles {
+                if let Some(millis) = millis {
+                    let row = [("window", window), ("quantile", quantile)];
+                    self.setups.seconds.get_or_create(&row).set(f64::from(millis) / 1000.0);
+                }
+            }
+        }
+    }
+
     pub(crate) fn delay(&self, seconds: f64) {
         self.delay.observe(seconds);
     }
@@ -301,5 +357,35 @@ mod tests {
             "cidrift_agent_link_dropped_total{role=\"pod-port\",direction=\"received\"} 4"
         ));
         assert!(!text.contains("role=\"other\""));
+    }
+
+    #[test]
+    fn how_sandboxes_are_set_up_is_shown_as_long_as_it_is_known() {
+        let metrics = Metrics::default();
+        let span = |seconds, made| cidrift_proto::facts::SetupSpan {
+            seconds,
+            made,
+            failed: 9,
+            slowest_ms: Some(41_500),
+            ..Default::default()
+        };
+        let setups = Setups {
+            spans: vec![span(600, 12), span(3600, 80)],
+            waiting: 2,
+            ..Setups::default()
+        };
+        metrics.setups(Some(&setups));
+        let text = metrics.text();
+        for wanted in [
+            "cidrift_agent_sandboxes{window=\"10m\",result=\"made\"} 12",
+            "cidrift_agent_sandboxes{window=\"1h\",result=\"failed\"} 9",
+            "cidrift_agent_sandbox_seconds{window=\"1h\",quantile=\"1\"} 41.5",
+            "cidrift_agent_sandboxes_waiting 2",
+        ] {
+            assert!(text.lines().any(|line| line == wanted), "{wanted} is not in {text}");
+        }
+        assert!(!text.contains("quantile=\"0.5\""));
+        metrics.setups(None);
+        assert!(!metrics.text().contains("window="));
     }
 }

@@ -200,6 +200,7 @@ fn facts(host: usize, plugin: &str) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

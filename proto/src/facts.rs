@@ -2,6 +2,7 @@
 
 mod compared;
 mod program;
+mod setups;
 mod traffic;
 
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use crate::{Malformed, v1};
 
 pub use self::compared::{Agrees, Compared};
 pub use self::program::{ProgramFact, RuntimeFact, SettingFact};
+pub use self::setups::{CountedSetups, GrownSetups, LoggedSetups, SetupCounts, SetupFacts, SetupSpan, seconds};
 pub use self::traffic::{Counted, Direction, LinkTraffic, TrafficFact};
 
 /// What a host says of itself besides its forwarding table.
@@ -42,6 +44,8 @@ pub struct HostFacts {
     pub runtime: Option<RuntimeFact>,
     /// What the kernel counted on the way of pods' packets; `None`: it could not be read, or was not yet.
     pub traffic: Option<TrafficFact>,
+    /// How pod sandboxes are set up; `None`: neither a log nor metrics tell of it.
+    pub setups: Option<SetupFacts>,
 }
 
 /// Something that could not be looked at, and why.
@@ -189,6 +193,7 @@ impl From<&HostFacts> for v1::HostFacts {
             programs: facts.programs.iter().map(Into::into).collect(),
             runtime: facts.runtime.as_ref().map(Into::into),
             traffic: facts.traffic.as_ref().map(Into::into),
+            setups: facts.setups.as_ref().map(Into::into),
         }
     }
 }
@@ -223,6 +228,7 @@ impl TryFrom<&v1::HostFacts> for HostFacts {
             programs: wire.programs.iter().map(Into::into).collect(),
             runtime: wire.runtime.as_ref().map(Into::into),
             traffic: wire.traffic.as_ref().map(TryInto::try_into).transpose()?,
+            setups: wire.setups.as_ref().map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -52,6 +52,7 @@ fn facts(kernel: u32) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

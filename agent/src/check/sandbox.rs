@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::{Affected, Severity};
+use cidrift_proto::finding::{Affected, Evidence, Severity};
 use cidrift_proto::signature::Signature;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Input, Judged, Says};
+use crate::facts;
 use crate::view::host::{FailureClass, Failures, Program};
 
 const CODE: Code = Code::Sand01;
@@ -103,6 +104,32 @@ fn success(input: &Input<'_>, failures: &Failures, first: Timestamp) -> Option<S
     (!explained).then(|| format!("a sandbox was set up at {told:.0}"))
 }
 
+/// How sandboxes fare here altogether: whether the making of one takes long before it fails, and how many are made all
+/// the same. By the runtime's log where that tells it, else by what programs count; never a finding by itself.
+fn setups(input: &Input<'_>) -> Vec<Evidence> {
+    let observed = &input.host.setups;
+    if let Some(logged) = facts::logged(observed)
+        && let Some(span) = logged.lately()
+    {
+        let mut text = span.words();
+        if let Some(waits) = logged.waits() {
+            text += &format!("; {waits}");
+        }
+        return vec![input.observed_evidence(observed, text)];
+    }
+    let counted = facts::setups(input.host)
+        .map(|setups| setups.counted)
+        .unwrap_or_default();
+    let rows = counted.iter().filter(|row| row.total.failed > 0);
+    rows.map(|row| Evidence {
+        source: format!("{} on {}", row.source, input.node),
+        text: row.words(),
+        observed_at: Some(row.observed_at),
+        stale: false,
+    })
+    .collect()
+}
+
 fn says(
     input: &Input<'_>,
     failures: &Failures,
@@ -152,6 +179,7 @@ fn says(
     let mut unseen = Vec::new();
     let here = success.unwrap_or("no pod of this node got a sandbox since").to_owned();
     evidence.push(input.observed_evidence(observed, here));
+    evidence.extend(setups(input));
     if let Some(why) = input.host.sandboxes.unreadable() {
         unseen.push(format!("which sandboxes there are: {why}"));
     }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{Compared, TrafficFact};
+use cidrift_proto::facts::{Compared, SetupFacts, TrafficFact};
 use cidrift_proto::finding::{Claim, Severity};
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
@@ -114,6 +114,9 @@ struct Report {
     /// What the kernel counted on the way of pods' packets.
     #[serde(skip_serializing_if = "Option::is_none")]
     traffic: Option<TrafficFact>,
+    /// How sandboxes are set up, by log and metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setups: Option<SetupFacts>,
 }
 
 /// Looks, prints, and returns the exit status.
@@ -216,6 +219,7 @@ fn report(input: &Input<'_>, mut problems: Vec<String>, now: Timestamp) -> Repor
         unjudged: judged.unjudged,
         problems,
         traffic: facts::traffic(input.kernel, &roles(input.kernel, internal_ips), input.host),
+        setups: facts::setups(input.host),
     }
 }
 

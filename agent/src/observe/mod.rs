@@ -5,6 +5,7 @@ pub mod cni;
 pub mod cri;
 pub mod host;
 pub mod logs;
+pub mod metrics;
 pub mod netlink;
 pub mod network_manager;
 pub mod node;

@@ -8,6 +8,7 @@ use cidrift_proto::signature::Signature;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::setup::{Operations, Setups};
 use super::traffic::Traffic;
 
 /// EACCES and EPERM in the system's own words, as they stand in what is told of a file or link that may not be read.
@@ -108,6 +109,11 @@ pub struct Host {
     pub managers: Observed<Vec<NetworkManager>>,
     /// What the kernel counted.
     pub traffic: Observed<Traffic>,
+    /// How long sandboxes took, as the runtime's log tells it.
+    pub setups: Observed<Setups>,
+    /// What runtime and kubelet count of setting up sandboxes, a row for each that may offer its metrics without asking
+    /// who somebody is.
+    pub operations: Vec<Observed<Operations>>,
 }
 
 impl Default for Host {
@@ -125,6 +131,8 @@ impl Default for Host {
             settings: Observed::not_yet(),
             managers: Observed::not_yet(),
             traffic: Observed::not_yet(),
+            setups: Observed::not_yet(),
+            operations: Vec::new(),
         }
     }
 }
@@ -148,6 +156,8 @@ impl Host {
             settings: none(at),
             managers: none(at),
             traffic: none(at),
+            setups: none(at),
+            operations: Vec::new(),
         }
     }
 
@@ -183,8 +193,16 @@ impl Host {
             (&self.managers.source, self.managers.unreadable()),
             (&self.traffic.source, self.traffic.unreadable()),
         ];
+        // They are of the same logs, which are said once.
+        let setups = self
+            .setups
+            .unreadable()
+            .filter(|_| self.failures.unreadable().is_none());
+        let operations = self.operations.iter().map(|one| (&one.source, one.unreadable()));
         let mut rows: Vec<(String, String)> = parts
             .into_iter()
+            .chain([(&self.setups.source, setups)])
+            .chain(operations)
             .filter_map(|(source, why)| Some((source.clone(), why?.to_owned())))
             .collect();
         // What else is not known of a process is for the rules that need it to say.

@@ -7,6 +7,7 @@ pub mod host;
 pub mod kernel;
 mod range;
 pub mod routes;
+pub mod setup;
 mod tables;
 pub mod traffic;
 

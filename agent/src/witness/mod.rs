@@ -18,6 +18,7 @@ use crate::facts;
 use crate::report::{Expectation, Update, Whole};
 use crate::resolve::{Diff, Fib, Roles, Scope, roles};
 use crate::view::growth::LeaseHistory;
+use crate::view::setup::Setups;
 use crate::view::{Changes, Host, Kernel};
 
 /// Denied losses that are kept apart. More than a few mean that this program is
@@ -296,6 +297,11 @@ impl Witness {
     /// pod traffic; `None` before there are two.
     pub fn traffic(&self, kernel: &Kernel) -> Option<(Timestamp, Vec<facts::Growth>)> {
         Some((self.host.traffic.at, facts::grown(kernel, &self.roles, &self.host)?))
+    }
+
+    /// How sandboxes are set up, where the runtime's log tells it.
+    pub fn setups(&self) -> Option<&Setups> {
+        self.host.setups.get()
     }
 
     /// Entries of the forwarding table, claims, and gaps that stand.

@@ -267,8 +267,9 @@ impl Loop {
         self.tell(diff, observed_at);
     }
 
-    /// Puts what was counted of packets into the figures.
+    /// Puts what was counted of packets, and how sandboxes are set up, into the figures.
     fn count(&self) {
+        self.parts.metrics.setups(self.parts.witness.setups());
         let kernel = match &self.kernel {
             Some(observer) => observer.watcher.kernel(),
             None => return,

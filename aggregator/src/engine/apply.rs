@@ -195,6 +195,7 @@ mod tests {
                 programs: Vec::new(),
                 runtime: None,
                 traffic: None,
+                setups: None,
             },
             claims: Vec::new(),
         };

@@ -57,6 +57,7 @@ fn facts(plugin: &str, ipam: Option<&str>) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

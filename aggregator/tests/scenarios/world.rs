@@ -401,6 +401,7 @@ pub(crate) fn facts(plane: Plane, name: &str, now: Timestamp) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

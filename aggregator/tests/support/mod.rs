@@ -273,5 +273,6 @@ fn facts(n: u8, at: Timestamp) -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }

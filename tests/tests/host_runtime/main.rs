@@ -7,6 +7,7 @@
 mod check;
 mod failing;
 mod hanging;
+mod latency;
 mod leftover;
 mod sandboxes;
 mod stage;

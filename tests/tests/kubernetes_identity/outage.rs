@@ -85,6 +85,7 @@ impl<'a> Agent<'a> {
                     entries: entries.clone(),
                     facts: HostFacts {
                         traffic: None,
+                        setups: None,
                         observed_at: Timestamp::UNIX_EPOCH,
                         kernel: "6.18".to_owned(),
                         links: Vec::new(),

@@ -12,6 +12,7 @@ mod duplicate;
 mod exhausted;
 mod family;
 mod flannel;
+mod latency;
 mod node;
 mod proxy;
 mod raced;

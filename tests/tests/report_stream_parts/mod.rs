@@ -68,6 +68,7 @@ fn facts() -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

@@ -1,10 +1,12 @@
 //! SAND01, as one host's logs tell it.
 
+use cidrift_proto::facts::SetupSpan;
 use cidrift_proto::finding::Severity;
 use cidrift_proto::signature::Signature;
 
 use super::*;
 use crate::view::host::{FailureClass, Failures, Process, Program, Sandbox};
+use crate::view::setup::{Counted, Counting, Operations, Setups};
 
 const FULL: &str = "plugin type=\"bridge\" failed (add): failed to allocate for range 0: no IP addresses available in range set: 10.244.1.1-10.244.1.6";
 
@@ -40,6 +42,8 @@ struct Told {
     last_success: Option<Timestamp>,
     sandboxes: Vec<Sandbox>,
     kubelet_started: Timestamp,
+    setups: Observed<Setups>,
+    operations: Vec<Observed<Operations>>,
 }
 
 fn told(classes: &[FailureClass]) -> Told {
@@ -48,6 +52,8 @@ fn told(classes: &[FailureClass]) -> Told {
         last_success: None,
         sandboxes: vec![],
         kubelet_started: at(-5000),
+        setups: Observed::not_yet(),
+        operations: Vec::new(),
     }
 }
 
@@ -70,6 +76,8 @@ impl Told {
             processes: Observed::seen(at(199), "/proc", vec![kubelet]),
             failures: Observed::seen(at(199), "/var/log/containerd.log", failures),
             sandboxes: Observed::seen(at(199), "containerd.sock", self.sandboxes.clone()),
+            setups: self.setups.clone(),
+            operations: self.operations.clone(),
             ..crate::view::Host::bare(at(0))
         };
         let mut judged = Host::bridge(&["10.244.1.0/24"]).judge_with(&other, at(200));
@@ -172,4 +180,74 @@ fn logs_that_cannot_be_read_are_unknown_and_none_is_nothing() {
         (judged.unjudged[0].code, judged.unjudged[0].reason.as_str()),
         (Code::Sand01, "logs: denied")
     );
+}
+
+/// Nine failed in ten minutes, and twelve were made.
+fn setups() -> Observed<Setups> {
+    let span = SetupSpan {
+        seconds: 600,
+        made: 12,
+        failed: 9,
+        median_ms: Some(400),
+        slowest_ms: Some(41_000),
+        ..SetupSpan::default()
+    };
+    let setups = Setups {
+        since: Some(at(-700)),
+        spans: vec![span],
+        waiting: 1,
+        waiting_since: Some(at(90)),
+    };
+    Observed::seen(at(199), "/var/log/containerd.log", setups)
+}
+
+fn operations() -> Observed<Operations> {
+    let total = Counted {
+        calls: 21,
+        failed: 9,
+        micros: 2_100_000,
+        within: vec![],
+    };
+    let operations = Operations {
+        program: Program::Containerd,
+        of: Counting::Networks,
+        total,
+        grown: None,
+    };
+    Observed::seen(at(180), "containerd's metrics at 127.0.0.1:1338", operations)
+}
+
+#[test]
+fn how_sandboxes_fare_is_evidence_of_the_failures_and_no_finding_by_itself() {
+    let mut told = told(&[]);
+    told.setups = setups();
+    told.operations = vec![operations()];
+    assert_eq!(told.severity(), None);
+    told.classes = vec![class(4, &["ns/a"], FULL)];
+    let evidence = |told: &Told| {
+        let claims = told.judge().claims;
+        let rows = claims[0]
+            .evidence
+            .iter()
+            .map(|row| format!("{}: {}", row.source, row.text));
+        rows.filter(|text| text.contains("in 10 min") || text.contains("calls"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        evidence(&told),
+        [
+            "/var/log/containerd.log on node-a: 12 sandboxes in 10 min, half of them within 0.4 s, slowest 41 s; 9 tries \
+          failed; 1 that was asked for at 2026-09-21T14:14:50Z has neither come nor failed"
+        ]
+    );
+    told.setups = Observed::not_yet();
+    assert_eq!(
+        evidence(&told),
+        [
+            "containerd's metrics at 127.0.0.1:1338 on node-a: 21 calls to set up a pod's network since it started: 9 \
+          failed, 0.1 s on average"
+        ]
+    );
+    told.operations = vec![];
+    assert_eq!(evidence(&told), Vec::<String>::new());
 }

@@ -1,6 +1,7 @@
 //! The look, for people: what was compared, then the findings as a compiler
 //! would put them, then what could not be judged.
 
+mod setups;
 mod traffic;
 mod wrap;
 
@@ -37,6 +38,9 @@ fn write(out: &mut String, report: &Report, width: usize) -> std::fmt::Result {
     writeln!(out, "\n{}\n", table(&report.compared))?;
     if let Some(traffic) = &report.traffic {
         writeln!(out, "{}\n", traffic::table(traffic))?;
+    }
+    if let Some(setups) = &report.setups {
+        writeln!(out, "{}\n", setups::table(setups))?;
     }
     for problem in &report.problems {
         writeln!(out, "{}", wrap("problem: ", "  ", problem, width))?;

@@ -4,7 +4,7 @@
 
 mod containerd;
 mod crio;
-mod settings;
+pub(in crate::observe) mod settings;
 
 use std::path::{Path, PathBuf};
 

@@ -8,14 +8,15 @@ use jiff::Timestamp;
 
 use super::addresses::AddressReader;
 use super::cri::CriReader;
-use super::logs::LogReader;
+use super::logs::{LogReader, Told};
+use super::metrics::MetricsReader;
 use super::network_manager::NetworkManagerReader;
 use super::plugins::PluginReader;
 use super::process::ProcessReader;
 use super::root::HostRoot;
 use super::setting::SettingReader;
 use super::traffic::TrafficReader;
-use crate::view::{Host, Missing, Observed};
+use crate::view::{Host, Missing};
 
 pub use self::watch::HostWatcher;
 
@@ -24,6 +25,7 @@ pub use self::watch::HostWatcher;
 pub struct HostReader {
     slow: Option<Slow>,
     cri: CriReader,
+    metrics: MetricsReader,
 }
 
 /// The observers that block.
@@ -51,7 +53,8 @@ impl HostReader {
                 managers: NetworkManagerReader::new(root.clone()),
                 traffic: TrafficReader::new(),
             }),
-            cri: CriReader::new(root),
+            cri: CriReader::new(root.clone()),
+            metrics: MetricsReader::new(root),
         }
     }
 
@@ -75,14 +78,20 @@ impl HostReader {
         let Ok((mut slow, mut host)) = first.await else {
             return Host::default();
         };
-        (host.runtime, host.sandboxes) = self.cri.look(&host.processes, now).await;
+        let (runtime, operations) = tokio::join!(
+            self.cri.look(&host.processes, now),
+            self.metrics.look(&host.processes, now)
+        );
+        (host.runtime, host.sandboxes) = runtime;
+        host.operations = operations;
         hidden(&mut host);
         let second = tokio::task::spawn_blocking(move || {
             let given = slow.addresses.look(&config, now);
             (host.ranges, host.leases, host.results) = (given.ranges, given.leases, given.results);
             host.plugins = slow.plugins.look(&config, &host.runtime, now);
             if host.processes.get().is_some() {
-                (host.failures, host.kubelet) = slow.logs.look(&host.processes, now);
+                let told = slow.logs.look(&host.processes, now);
+                (host.failures, host.kubelet, host.setups) = (told.failures, told.kubelet, told.setups);
             }
             host.managers = slow.managers.look(&config, now);
             (slow, host)
@@ -113,14 +122,15 @@ fn hidden(host: &mut Host) {
     // Logs are those of the processes that run here.
     if let Some(why) = host.processes.unreadable().map(str::to_owned) {
         let (at, source) = (host.processes.at, host.processes.source.clone());
-        host.failures = Observed::missing(at, source.clone(), Missing::Unreadable(why.clone()));
-        host.kubelet = Observed::missing(at, source, Missing::Unreadable(why));
+        let told = Told::missing(at, &source, &Missing::Unreadable(why));
+        (host.failures, host.kubelet, host.setups) = (told.failures, told.kubelet, told.setups);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Observed;
     use crate::view::host::{Process, Program, Runtime};
 
     fn host(processes: Vec<Process>, runtime: bool) -> Host {

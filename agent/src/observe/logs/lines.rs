@@ -1,11 +1,11 @@
 //! Lines out of chunks of bytes, whatever they are: a line longer than the limit is cut, and costs no more than that.
 
 /// Longer lines are cut: journald cuts at 48 KiB (LineMax), and no line that is looked for is longer than a few.
-pub(super) const LONGEST: usize = 64 << 10;
+pub(in crate::observe) const LONGEST: usize = 64 << 10;
 
 /// Puts chunks together to lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(in crate::observe) struct Lines {
     pending: Vec<u8>,
     /// The rest of this line is not wanted.
     skipping: bool,
@@ -13,19 +13,19 @@ pub(super) struct Lines {
 
 impl Lines {
     /// What comes first begins in the middle of a line.
-    pub(super) fn skip_first(&mut self) {
+    pub(in crate::observe) fn skip_first(&mut self) {
         self.pending.clear();
         self.skipping = true;
     }
 
     /// What comes next has nothing to do with what came before.
-    pub(super) fn restart(&mut self) {
+    pub(in crate::observe) fn restart(&mut self) {
         self.pending.clear();
         self.skipping = false;
     }
 
     /// Takes a chunk; hands on the lines that end in it, without their ends.
-    pub(super) fn push(&mut self, chunk: &[u8], each: &mut dyn FnMut(&str)) {
+    pub(in crate::observe) fn push(&mut self, chunk: &[u8], each: &mut dyn FnMut(&str)) {
         let mut rest = chunk;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             self.add(&rest[..end], each);

@@ -1,4 +1,5 @@
-//! Logs of the runtime and the kubelet: sandboxes that failed or went well, and the pod CIDR that was taken over.
+//! Logs of the runtime and the kubelet: sandboxes that failed or went well and how long that took, and the pod CIDR that
+//! was taken over.
 //!
 //! Only logs of processes that run on this host are read, where these processes write them: a file (what their
 //! standard error is, or what they were told), else the journal.
@@ -7,9 +8,10 @@ mod clock;
 mod entry;
 mod event;
 mod join;
-mod lines;
+pub(in crate::observe) mod lines;
 mod place;
 mod quoted;
+mod setups;
 mod source;
 mod taken;
 mod tally;
@@ -17,25 +19,33 @@ mod tally;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use self::clock::Clock;
-use self::event::Event;
+use self::event::{Event, Teller};
 use self::join::Joiner;
 use self::place::{Finder, Place};
+use self::setups::{KEPT, SetupTally};
 use self::source::{FileSource, JournalSource, LogError, LogSource, Query, Sink};
 use self::taken::Taken;
 use self::tally::{Tally, WINDOW};
 use super::root::HostRoot;
 use crate::view::Observed;
 use crate::view::host::{Failures, KubeletCidr, Missing, Process, Program};
+use crate::view::setup::Setups;
 
 /// Where journald keeps its files.
 const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
 /// Streams of lines in one source, of which values over several lines are put together: the units of one host.
 const STREAMS: usize = 16;
+
+/// So long figures stand: nothing is told more often, and what is only counted is told once a minute.
+const FIGURES: SignedDuration = SignedDuration::from_mins(1);
+
+/// Runtimes, and what they are called where they tell something.
+const RUNTIMES: [(Program, Teller); 2] = [(Program::Containerd, Teller::Containerd), (Program::Crio, Teller::Crio)];
 
 /// Follows them.
 #[derive(Debug)]
@@ -47,6 +57,20 @@ pub struct LogReader {
     followed: Vec<Followed>,
     tally: Tally,
     taken: Taken,
+    setups: SetupTally,
+    /// The figures of it that stand.
+    figures: Option<Observed<Setups>>,
+}
+
+/// What the logs tell.
+#[derive(Debug)]
+pub struct Told {
+    /// Sandboxes that failed and that went well.
+    pub failures: Observed<Failures>,
+    /// The pod CIDR that the kubelet last took over.
+    pub kubelet: Observed<KubeletCidr>,
+    /// How long sandboxes took.
+    pub setups: Observed<Setups>,
 }
 
 /// A source, and the lines of it that are not whole yet.
@@ -67,6 +91,7 @@ enum Key {
 /// A process whose log is wanted, and where that is.
 #[derive(Debug)]
 struct Wanted {
+    program: Program,
     kubelet: bool,
     started: Option<Timestamp>,
     place: Result<Place, Missing>,
@@ -77,9 +102,12 @@ struct Reading<'a> {
     clock: &'a Clock,
     tally: &'a mut Tally,
     taken: &'a mut Taken,
+    setups: &'a mut SetupTally,
     joiners: &'a mut BTreeMap<String, Joiner>,
     /// Whether the kubelet speaks here.
     kubelet: bool,
+    /// Whether a runtime does.
+    runtime: bool,
     /// The earliest line of this look.
     from: Option<Timestamp>,
 }
@@ -98,23 +126,17 @@ impl LogReader {
             followed: Vec::new(),
             tally: Tally::default(),
             taken: Taken::default(),
+            setups: SetupTally::default(),
+            figures: None,
         }
     }
 
     /// Reads what is new in them.
-    pub fn look(
-        &mut self,
-        processes: &Observed<Vec<Process>>,
-        now: Timestamp,
-    ) -> (Observed<Failures>, Observed<KubeletCidr>) {
+    pub fn look(&mut self, processes: &Observed<Vec<Process>>, now: Timestamp) -> Told {
         let list = match &processes.value {
             Ok(list) => list,
             Err(missing) => {
-                let source = processes.source.clone();
-                return (
-                    Observed::missing(now, source.clone(), missing.clone()),
-                    Observed::missing(now, source, missing.clone()),
-                );
+                return Told::missing(now, &processes.source, missing);
             }
         };
         let (journals, hidden) = self.journals();
@@ -122,7 +144,19 @@ impl LogReader {
         self.follow(&wanted, &journals);
         self.read(&mut wanted, now);
         self.tally.expire(now);
-        (self.failures(&wanted, now), self.kubelet(&wanted, now))
+        for (program, teller) in RUNTIMES {
+            let mine = wanted.iter().filter(|one| one.program == program);
+            // Where there are several (Docker's besides), the one that has run longest may have been asked.
+            if let Some(started) = mine.filter_map(|one| one.started).min() {
+                self.setups.restarted(teller, started);
+            }
+        }
+        self.setups.expire(now);
+        Told {
+            failures: self.failures(&wanted, now),
+            kubelet: self.kubelet(&wanted, now),
+            setups: self.figures(&wanted, now),
+        }
     }
 
     /// Where a journal is, and why that cannot be seen.
@@ -144,6 +178,7 @@ impl LogReader {
             process.pid != 0 && matches!(process.program, Program::Kubelet | Program::Containerd | Program::Crio)
         };
         let places = processes.iter().filter(speaks).map(|process| Wanted {
+            program: process.program,
             kubelet: process.program == Program::Kubelet,
             started: process.started_at,
             place: match (finder.find(process), hidden) {
@@ -213,18 +248,24 @@ impl LogReader {
         for followed in &mut self.followed {
             let here = |one: &&mut Wanted| one.place.as_ref().is_ok_and(|place| followed.key.is(place));
             let kubelet = wanted.iter_mut().filter(here).any(|one| one.kubelet);
+            let runtime = wanted.iter_mut().filter(here).any(|one| !one.kubelet);
             let mut reading = Reading {
                 clock: &clock,
                 tally: &mut self.tally,
                 taken: &mut self.taken,
+                setups: &mut self.setups,
                 joiners: &mut followed.joiners,
                 kubelet,
+                runtime,
                 from: None,
             };
             let result = followed.source.read(now, &mut reading);
             if let Some(from) = reading.from {
                 let window = now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN);
                 self.tally.begins(from.max(window).min(now));
+                if runtime {
+                    self.setups.begins(from.min(now));
+                }
             }
             if let Err(error) = result {
                 for one in wanted.iter_mut().filter(here) {
@@ -245,6 +286,38 @@ impl LogReader {
         Observed::seen(now, names(&read), self.tally.failures(now))
     }
 
+    /// The figures stand for a while: what they are evidence of would be told anew with every pod otherwise.
+    fn figures(&mut self, wanted: &[Wanted], now: Timestamp) -> Observed<Setups> {
+        let fresh = |told: &&Observed<Setups>| {
+            let age = now.duration_since(told.at);
+            told.get().is_some() && (SignedDuration::ZERO..FIGURES).contains(&age)
+        };
+        if let Some(told) = self.figures.as_ref().filter(fresh) {
+            return told.clone();
+        }
+        let new = self.setups(wanted, now);
+        self.figures = Some(new.clone());
+        new
+    }
+
+    /// Only a runtime's own log tells when it was asked.
+    fn setups(&self, wanted: &[Wanted], now: Timestamp) -> Observed<Setups> {
+        let runtimes: Vec<&Wanted> = wanted.iter().filter(|one| !one.kubelet).collect();
+        let read: Vec<&Place> = runtimes.iter().filter_map(|one| one.place.as_ref().ok()).collect();
+        if read.is_empty() {
+            let missing = runtimes.iter().filter_map(|one| one.place.as_ref().err());
+            let worst = missing.max_by_key(|missing| matches!(missing, Missing::Unreadable(_)));
+            let none = || Missing::Absent("no runtime was found".to_owned());
+            return Observed::missing(now, "the runtime's log", worst.cloned().unwrap_or_else(none));
+        }
+        let silent = || Missing::Absent("the runtime's log tells of no sandbox that was asked for".to_owned());
+        Observed {
+            at: now,
+            source: names(&read),
+            value: self.setups.setups(now).ok_or_else(silent),
+        }
+    }
+
     fn kubelet(&self, wanted: &[Wanted], now: Timestamp) -> Observed<KubeletCidr> {
         // Where there are two (one is just taking the other's place), the younger one.
         let kubelet = wanted.iter().filter(|one| one.kubelet).max_by_key(|one| one.started);
@@ -259,6 +332,17 @@ impl LogReader {
                 source: names(&[place]),
                 value: self.taken.cidr(kubelet.started),
             },
+        }
+    }
+}
+
+impl Told {
+    /// Nothing of it is known, for this reason.
+    pub fn missing(at: Timestamp, source: &str, why: &Missing) -> Self {
+        Self {
+            failures: Observed::missing(at, source, why.clone()),
+            kubelet: Observed::missing(at, source, why.clone()),
+            setups: Observed::missing(at, source, why.clone()),
         }
     }
 }
@@ -324,37 +408,71 @@ impl Sink for Reading<'_> {
         let Some(joiner) = self.joiners.get_mut(stream) else {
             return;
         };
-        let (clock, tally, taken) = (self.clock, &mut *self.tally, &mut *self.taken);
-        joiner.push(line, event::worth, |whole| tell(whole, at, clock, tally, taken));
+        let mut sums = Sums {
+            tally: self.tally,
+            taken: self.taken,
+            setups: self.setups,
+        };
+        let clock = self.clock;
+        joiner.push(line, event::worth, |whole| sums.tell(whole, at, clock));
     }
 
     fn gap(&mut self) {
         if self.kubelet {
             self.taken.gap();
         }
+        if self.runtime {
+            self.setups.gap();
+        }
     }
 }
 
-/// Takes in what a line tells.
-fn tell(line: &str, at: Option<Timestamp>, clock: &Clock, tally: &mut Tally, taken: &mut Taken) {
-    if !event::worth(line) {
-        return;
-    }
-    let Some(entry) = entry::parse(line, clock) else {
-        return;
-    };
-    let (Some(at), Some(event)) = (at.or(entry.at), event::event(&entry)) else {
-        return;
-    };
-    // A clock that was set back, or a zone that is not the host's.
-    let at = at.min(clock.now);
-    let recent = clock.now.duration_since(at) <= WINDOW;
-    match event {
-        Event::Failed { pod, text, by } if recent => tally.failed(at, pod, &text, by),
-        Event::Succeeded { pod } if recent => tally.succeeded(at, &pod),
-        Event::Failed { .. } | Event::Succeeded { .. } => {}
-        Event::TookOver { before, new } => taken.took(at, before, new),
-        Event::Refused { error } => taken.refused(at, &error),
+/// What lines come to.
+struct Sums<'a> {
+    tally: &'a mut Tally,
+    taken: &'a mut Taken,
+    setups: &'a mut SetupTally,
+}
+
+impl Sums<'_> {
+    /// Takes in what a line tells.
+    fn tell(&mut self, line: &str, at: Option<Timestamp>, clock: &Clock) {
+        if !event::worth(line) {
+            return;
+        }
+        let Some(entry) = entry::parse(line, clock) else {
+            return;
+        };
+        let (Some(written), Some(event)) = (at.or(entry.at), event::event(&entry)) else {
+            return;
+        };
+        // A clock that was set back, or a zone that is not the host's.
+        let at = written.min(clock.now);
+        let recent = clock.now.duration_since(at) <= WINDOW;
+        // How long it took is by the lines' own times.
+        let timed = clock.now.duration_since(at) <= KEPT;
+        match event {
+            Event::Asked { attempt } if timed => self.setups.started(written, attempt),
+            Event::Asked { .. } => {}
+            Event::Failed { attempt, text } => {
+                if timed {
+                    self.setups.failed(written, &attempt);
+                }
+                if recent {
+                    self.tally.failed(at, attempt.pod, &text, attempt.by);
+                }
+            }
+            Event::Succeeded { attempt } => {
+                if timed {
+                    self.setups.made(written, &attempt);
+                }
+                if recent {
+                    self.tally.succeeded(at, &attempt.pod);
+                }
+            }
+            Event::TookOver { before, new } => self.taken.took(at, before, new),
+            Event::Refused { error } => self.taken.refused(at, &error),
+        }
     }
 }
 

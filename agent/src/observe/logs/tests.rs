@@ -59,6 +59,11 @@ impl Bench {
     }
 
     fn look_at(&mut self, now: Timestamp) -> (Observed<Failures>, Observed<KubeletCidr>) {
+        let told = self.told_at(now);
+        (told.failures, told.kubelet)
+    }
+
+    fn told_at(&mut self, now: Timestamp) -> Told {
         let processes = Observed::seen(now, "/proc", self.processes.clone());
         self.reader.look(&processes, now)
     }
@@ -202,7 +207,7 @@ fn no_process_and_no_log_are_absent_and_what_nobody_looked_at_is_not_known() {
     fs::remove_file(bench.dir.path().join("kubelet.log")).unwrap();
     let (failures, _) = bench.look();
     assert!(matches!(failures.value, Err(Missing::Absent(_))), "{failures:?}");
-    let (failures, kubelet) = bench.reader.look(&Observed::not_yet(), now());
+    let Told { failures, kubelet, .. } = bench.reader.look(&Observed::not_yet(), now());
     assert_eq!(
         (failures.value, kubelet.value),
         (Err(Missing::NotYet), Err(Missing::NotYet))
@@ -278,4 +283,102 @@ proptest::proptest! {
         let failures = bench.look().0;
         proptest::prop_assert_eq!(&failures.get().unwrap().classes[0].pods, &["default/p1".to_owned()]);
     }
+}
+
+/// Real lines of containerd 1.6.20 (Debian) and 2.4.2: `grep RunPodSandbox` of what each logged at its default level
+/// while five sandboxes were made in a range of five addresses, a sixth failed, and one of the host's network was made.
+/// Of the sandboxes' ids the middle is cut.
+const CONTAINERD_1_6: &str = include_str!("fixtures/containerd-1.6.20.log");
+const CONTAINERD_2_4: &str = include_str!("fixtures/containerd-2.4.2.log");
+
+#[test]
+fn how_long_sandboxes_took_is_in_the_logs_of_both_containerds() {
+    for (text, made, slowest, median, failed) in [(CONTAINERD_1_6, 6, 135, 84, 43), (CONTAINERD_2_4, 6, 112, 77, 51)] {
+        let mut bench = Bench::new();
+        bench.run(Program::Containerd, 8);
+        let lines: Vec<&str> = text.lines().collect();
+        bench.write(Program::Containerd, &lines);
+        let told = bench.told_at("2026-11-25T15:50:00Z".parse().unwrap());
+        let setups = told.setups.value.unwrap();
+        for span in &setups.spans {
+            assert_eq!((span.made, span.failed), (made, 1));
+            assert_eq!((span.slowest_ms, span.median_ms), (Some(slowest), Some(median)));
+            assert_eq!(span.slowest_failed_ms, Some(failed));
+        }
+        assert_eq!((setups.waiting, setups.waiting_since), (0, None));
+        // An hour later it is over.
+        let told = bench.told_at("2026-11-25T16:50:00Z".parse().unwrap());
+        assert!(matches!(told.setups.value, Err(Missing::Absent(_))));
+    }
+}
+
+#[test]
+fn a_kubelet_alone_tells_nothing_of_how_long_it_took() {
+    let mut bench = Bench::new();
+    bench.run(Program::Kubelet, 7);
+    bench.write(Program::Kubelet, &[ALSO]);
+    let told = bench.told_at(now());
+    assert_eq!(told.failures.get().unwrap().classes.len(), 1);
+    assert_eq!(told.setups.value, Err(Missing::Absent("no runtime was found".into())));
+}
+
+#[test]
+fn a_time_goes_on_over_a_rotation_and_ends_where_lines_are_lost() {
+    let line = |pod: &str, second: u32, end: &str| {
+        let metadata = format!(r#"name:\"{pod}\"  uid:\"u\"  namespace:\"ns\""#);
+        format!(r#"time="2026-11-25T07:29:{second:02}.5Z" level=info msg="RunPodSandbox for {metadata}{end}""#)
+    };
+    let asked = |pod, second| line(pod, second, "");
+    let made = |pod, second| line(pod, second, r#" returns sandbox id \"9332\""#);
+    let mut bench = Bench::new();
+    bench.run(Program::Containerd, 8);
+    let log = bench.dir.path().join("containerd.log");
+    let at = |second| now() + SignedDuration::from_secs(second);
+    bench.write(Program::Containerd, &[&asked("a", 1)]);
+    bench.told_at(at(0));
+    // Renamed, and a new one in its place: what the process writes to now is found by its link.
+    fs::rename(&log, bench.dir.path().join("containerd.log.1")).unwrap();
+    fs::write(&log, "").unwrap();
+    bench.write(Program::Containerd, &[&made("a", 8), &asked("b", 10)]);
+    let setups = bench.told_at(at(60)).setups.value.unwrap();
+    assert_eq!((setups.spans[0].made, setups.spans[0].slowest_ms), (1, Some(7_000)));
+    // Emptied while it is written to: whether b came meanwhile, nobody knows.
+    fs::write(&log, "").unwrap();
+    bench.write(Program::Containerd, &[&made("c", 20)]);
+    let before = bench.told_at(at(119)).setups.value.unwrap();
+    assert_eq!(before, setups, "figures stand for a minute");
+    let setups = bench.told_at(at(120)).setups.value.unwrap();
+    assert_eq!((setups.spans[0].made, setups.spans[0].slowest_ms), (2, Some(7_000)));
+    assert_eq!((setups.waiting, setups.waiting_since), (0, None));
+    assert_eq!(setups.since, Some("2026-11-25T07:29:20.5Z".parse().unwrap()));
+}
+
+#[test]
+fn what_cri_o_leaves_to_kubelet_to_tell_ends_a_time_as_well() {
+    let mut bench = Bench::new();
+    bench.run(Program::Crio, 8);
+    bench.run(Program::Kubelet, 7);
+    let crio = |second: u32, call: &str, text: &str| {
+        let fields = format!("id={call} name=/runtime.v1.RuntimeService/RunPodSandbox");
+        format!(r#"time="2026-11-25 07:25:{second:02}.5+00:00" level=info msg="{text}" {fields}"#)
+    };
+    let running = "Running pod sandbox: default/p1/POD";
+    let lines = [
+        crio(0, "c1", running),
+        crio(20, "c2", running),
+        crio(
+            22,
+            "c2",
+            "Ran pod sandbox e24892f993e7 with infra container: default/p1/POD",
+        ),
+        crio(25, "c3", "Running pod sandbox: default/p2/POD"),
+    ];
+    bench.write(Program::Crio, &lines.each_ref().map(String::as_str));
+    // The failure of the first try, told at 07:25:03.
+    bench.write(Program::Kubelet, &[ALSO, ALSO]);
+    let setups = bench.told_at(now()).setups.value.unwrap();
+    let span = setups.spans[0];
+    assert_eq!((span.made, span.slowest_ms), (1, Some(2_000)));
+    assert_eq!((span.failed, span.slowest_failed_ms), (1, Some(2_802)));
+    assert_eq!(setups.waiting, 1, "p2 for almost five minutes");
 }

@@ -10,11 +10,13 @@ use crate::observe::root::HostRoot;
 
 /// Fields of KubeletConfiguration and the flags that they stand for.
 const KUBELET: &[(&str, &str)] = &[
+    ("/address", "address"),
     ("/containerRuntimeEndpoint", "container-runtime-endpoint"),
     ("/logging/format", "logging-format"),
     ("/logging/verbosity", "v"),
     ("/maxPods", "max-pods"),
     ("/podCIDR", "pod-cidr"),
+    ("/readOnlyPort", "read-only-port"),
     ("/registerNode", "register-node"),
     ("/staticPodPath", "pod-manifest-path"),
 ];

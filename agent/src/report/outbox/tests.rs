@@ -29,6 +29,7 @@ fn facts() -> HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     }
 }
 

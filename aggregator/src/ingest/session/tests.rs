@@ -30,6 +30,7 @@ fn facts() -> v1::HostFacts {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     })
         .into()
 }

@@ -1,5 +1,6 @@
 //! One node with everything.
 
+mod setups;
 mod traffic;
 
 use cidrift_proto::facts::{Agrees, CniFacts, Compared, HostFacts, LinkFact};
@@ -131,6 +132,11 @@ fn host(facts: &HostFacts, look: &Look) -> String {
         .traffic
         .as_ref()
         .map(|counts| traffic::table(counts, look))
+        .unwrap_or_default();
+    out += &facts
+        .setups
+        .as_ref()
+        .map(|setups| setups::table(setups, look))
         .unwrap_or_default();
     out
 }

@@ -231,6 +231,7 @@ impl Cluster {
             programs: Vec::new(),
             runtime: None,
             traffic: None,
+            setups: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::super::super::root::HostRoot;
 use super::super::{ENTRY_LIMIT, FILE_LIMIT};
 
 /// A file's content; `None`: there is none, it may not be read, or the runtime itself could not read it.
-pub(super) fn read(root: &HostRoot, path: &Path) -> Option<Table> {
+pub(in crate::observe) fn read(root: &HostRoot, path: &Path) -> Option<Table> {
     let (bytes, _) = root.read(path, FILE_LIMIT).ok()?;
     parse(&bytes)
 }
@@ -19,7 +19,7 @@ fn parse(bytes: &[u8]) -> Option<Table> {
 
 /// The files that a pattern of containerd's `imports` stands for, in byte order: a path, or one with `*` in its
 /// last part, which is how it is written everywhere. A path that is not absolute starts at `from`.
-pub(super) fn matching(root: &HostRoot, from: &Path, pattern: &str) -> Vec<PathBuf> {
+pub(in crate::observe) fn matching(root: &HostRoot, from: &Path, pattern: &str) -> Vec<PathBuf> {
     let pattern = from.join(pattern);
     let (Some(dir), Some(name)) = (pattern.parent(), pattern.file_name().and_then(|name| name.to_str())) else {
         return Vec::new();
@@ -37,19 +37,19 @@ pub(super) fn matching(root: &HostRoot, from: &Path, pattern: &str) -> Vec<PathB
 }
 
 /// A string, if it is there and not empty.
-pub(super) fn text(table: &Table, key: &str) -> Option<String> {
+pub(in crate::observe) fn text(table: &Table, key: &str) -> Option<String> {
     let text = table.get(key)?.as_str()?;
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// An absolute path. One that is not, or that holds a variable still to be filled in (microk8s' template), says nothing.
-pub(super) fn path(text: &str) -> Option<PathBuf> {
+pub(in crate::observe) fn path(text: &str) -> Option<PathBuf> {
     let good = text.starts_with('/') && !text.contains(['$', '{']);
     good.then(|| PathBuf::from(text))
 }
 
 /// A list of absolute paths; what in it is none is left out.
-pub(super) fn paths(table: &Table, key: &str) -> Vec<PathBuf> {
+pub(in crate::observe) fn paths(table: &Table, key: &str) -> Vec<PathBuf> {
     let list = table.get(key).and_then(Value::as_array);
     let texts = list.into_iter().flatten().filter_map(Value::as_str);
     texts.filter_map(path).collect()

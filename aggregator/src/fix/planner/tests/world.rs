@@ -232,6 +232,7 @@ fn node(n: u8) -> NodeGround {
         programs: Vec::new(),
         runtime: None,
         traffic: None,
+        setups: None,
     };
     let classification = IpamReport {
         model: "spec.podCIDR".to_owned(),

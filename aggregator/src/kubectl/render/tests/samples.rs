@@ -4,8 +4,9 @@ mod answers;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{
-    Agrees, CniConfig, CniFacts, Compared, Counted, Direction, FlannelSubnet, Gap, HostFacts, LinkFact, LinkRole,
-    LinkTraffic, ProgramFact, RuntimeFact, SettingFact, TrafficFact, VxlanFact,
+    Agrees, CniConfig, CniFacts, Compared, Counted, CountedSetups, Direction, FlannelSubnet, Gap, GrownSetups,
+    HostFacts, LinkFact, LinkRole, LinkTraffic, LoggedSetups, ProgramFact, RuntimeFact, SettingFact, SetupCounts,
+    SetupFacts, SetupSpan, TrafficFact, VxlanFact,
 };
 use cidrift_proto::finding::{Affected, Claim, Evidence, Finding, FindingState, Trigger};
 use cidrift_proto::landing::{Discard, ForwardingEntry, Landing, MacAddress, RouteMatch, Via};
@@ -354,6 +355,47 @@ pub(super) fn facts() -> HostFacts {
             why: Some("NetworkPluginNotReady: cni plugin not initialized".into()),
         }),
         traffic: Some(traffic()),
+        setups: Some(setups()),
+    }
+}
+
+fn setups() -> SetupFacts {
+    let span = |seconds, made, failed, percentile_95_ms| SetupSpan {
+        seconds,
+        made,
+        failed,
+        median_ms: Some(412),
+        percentile_95_ms,
+        slowest_ms: Some(41_300),
+        slowest_failed_ms: (failed > 0).then_some(4_000),
+    };
+    let counts = |calls, failed| SetupCounts {
+        calls,
+        failed,
+        mean_ms: Some(260),
+        slowest_within_ms: None,
+        slowest_beyond_ms: Some(10_000),
+    };
+    SetupFacts {
+        observed_at: ago(12),
+        logged: Some(LoggedSetups {
+            source: "/var/log/containerd.log".into(),
+            since: Some(ago(2_400)),
+            spans: vec![span(600, 12, 0, None), span(3_600, 80, 9, Some(2_100))],
+            waiting: 1,
+            waiting_since: Some(ago(95)),
+        }),
+        counted: vec![CountedSetups {
+            program: "containerd".into(),
+            source: "containerd's metrics at 127.0.0.1:1338".into(),
+            observed_at: ago(40),
+            networks: true,
+            total: counts(310, 11),
+            grown: Some(GrownSetups {
+                since: ago(640),
+                counts: counts(12, 0),
+            }),
+        }],
     }
 }
 
