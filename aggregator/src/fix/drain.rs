@@ -81,6 +81,13 @@ fn one(pod: &PodGround, allowed: Allowed, drain: &mut Drain) {
             drain.blocked.push(format!("{text}; --force lets it go"));
         }
     }
+    if pod.returns {
+        drain.risks.push(format!(
+            "pod {} tolerates a cordon: the one that is made in its place may be put here again before the drain is over; look for \
+             addresses of the old range afterwards",
+            pod.key
+        ));
+    }
     if pod.scratch {
         let text = format!("pod {} has an emptyDir, and what is in it is lost", pod.key);
         if allowed.scratch {

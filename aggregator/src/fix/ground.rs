@@ -141,6 +141,8 @@ pub struct PodGround {
     pub requests: Room,
     /// The budgets that select it, by "namespace/name".
     pub budgets: Vec<String>,
+    /// It tolerates the taint of a cordon, so that the scheduler may put it back on a node that is drained.
+    pub returns: bool,
     /// The kind of CNI daemon that it is: "flannel", "kindnet", …
     pub daemon: Option<String>,
 }

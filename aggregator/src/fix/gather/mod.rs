@@ -3,6 +3,8 @@
 
 mod objects;
 mod quantity;
+#[cfg(test)]
+mod tests;
 
 use kube::api::ListParams;
 use kube::{Api, Client};

@@ -139,7 +139,7 @@ fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
     let spec = object.spec.clone().unwrap_or_default();
     let namespace = object.namespace().unwrap_or_default();
     let owners = object.owner_references().iter();
-    let controller = owners
+    let mut controller = owners
         .filter(|owner| owner.controller == Some(true))
         .map(|owner| Owner {
             kind: owner.kind.clone(),
@@ -157,7 +157,7 @@ fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     PodGround {
         key: key(Some(namespace.clone()), &object.name_any()),
-        owner: controller.last().or_else(|| {
+        owner: controller.next().or_else(|| {
             mirror.then(|| Owner {
                 kind: "Node".to_owned(),
                 name: spec.node_name.clone().unwrap_or_default(),
@@ -169,9 +169,22 @@ fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
         addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
         requests: requests(&spec),
         budgets: selected.map(|(of, name, _)| format!("{of}/{name}")).collect(),
+        returns: returns(&spec),
         daemon: daemon(object, &spec),
         node: spec.node_name,
     }
+}
+
+/// Whether it tolerates `node.kubernetes.io/unschedulable:NoSchedule`, as the scheduler judges that.
+fn returns(spec: &PodSpec) -> bool {
+    spec.tolerations.iter().flatten().any(|one| {
+        let key = one.key.as_deref().unwrap_or_default();
+        let exists = one.operator.as_deref() == Some("Exists");
+        let named = key == "node.kubernetes.io/unschedulable"
+            && (exists || one.value.as_deref().unwrap_or_default().is_empty());
+        let effect = one.effect.as_deref().unwrap_or_default();
+        ((key.is_empty() && exists) || named) && matches!(effect, "" | "NoSchedule")
+    })
 }
 
 /// The kind of CNI daemon that it is, told as the aggregator tells it.

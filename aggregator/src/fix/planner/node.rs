@@ -6,7 +6,7 @@ use cidrift_proto::facts::LinkRole;
 use ipnet::IpNet;
 
 use super::super::choose::{Family, Used, choose};
-use super::super::drain::{self, Drain};
+use super::super::drain::{self, Allowed, Drain};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{Does, Interrupts, Method, NodePlan, Step};
 use super::Wish;
@@ -36,6 +36,7 @@ pub(super) fn plan(
         name,
         node,
         to: &to,
+        allowed: wish.allowed,
         steps: Vec::new(),
     };
     let method = planner.steps(need);
@@ -124,6 +125,7 @@ struct Planner<'a> {
     name: &'a str,
     node: &'a NodeGround,
     to: &'a [IpNet],
+    allowed: Allowed,
     steps: Vec<Step>,
 }
 
@@ -253,7 +255,14 @@ impl Planner<'_> {
         if !self.node.unschedulable {
             self.step(Does::Cordon, format!("kubectl cordon {name}"));
         }
-        self.step(Does::Drain, format!("kubectl drain {name} --ignore-daemonsets"));
+        let mut text = format!("kubectl drain {name} --ignore-daemonsets");
+        if self.allowed.scratch {
+            text += " --delete-emptydir-data";
+        }
+        if self.allowed.unmanaged {
+            text += " --force";
+        }
+        self.step(Does::Drain, text);
     }
 
     /// One that somebody else set stays.

@@ -357,6 +357,20 @@ fn pods_that_would_be_lost_need_the_operators_word() {
 }
 
 #[test]
+fn a_pod_that_tolerates_a_cordon_may_come_back_and_that_is_said() {
+    let mut world = drained();
+    world.pod("n2", "stubborn", &[]).returns = true;
+    let plan = planned(&world);
+    assert!(only(&plan).blocked.is_empty());
+    assert!(
+        only(&plan)
+            .risks
+            .iter()
+            .any(|risk| risk.contains("default/stubborn tolerates a cordon"))
+    );
+}
+
+#[test]
 fn pods_of_daemons_and_static_pods_are_not_evicted() {
     let mut world = drained();
     for (name, kind) in [("daemon", "DaemonSet"), ("static", "Node")] {

@@ -11,7 +11,7 @@ const PODS: usize = 8;
 pub fn plan(plan: &Plan, look: &Look) -> String {
     let mut out = String::new();
     if plan.is_empty() {
-        out += "Nothing that is open needs to be mended.\n";
+        out += "Nothing that is open needs a step.\n";
     } else {
         out += &wrap("", "", &summary(plan), look);
     }

@@ -1,3 +1,4 @@
+mod plans;
 pub(super) mod samples;
 
 use cidrift_proto::catalogue::{CATALOGUE, Code};

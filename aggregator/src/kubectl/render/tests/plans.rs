@@ -1,0 +1,91 @@
+//! Plans as text.
+
+use insta::assert_snapshot;
+
+use super::samples::{NOW, TABLE, WIDE, narrow};
+use crate::fix::plan::{API_VERSION, ByHand, Does, Interrupts, Method, NodePlan, Plan, Release, Step};
+use crate::kubectl::render::plan;
+
+fn step(does: Does, text: &str) -> Step {
+    Step {
+        does,
+        text: text.to_owned(),
+    }
+}
+
+fn empty() -> Plan {
+    Plan {
+        api_version: API_VERSION.to_owned(),
+        kind: "Plan".to_owned(),
+        made_at: NOW,
+        nodes: Vec::new(),
+        by_hand: Vec::new(),
+        release: Vec::new(),
+        unseen: Vec::new(),
+    }
+}
+
+fn full() -> Plan {
+    let swap = NodePlan {
+        node: "worker-3".to_owned(),
+        uid: "u".to_owned(),
+        mends: vec!["POOL02/worker-3".to_owned(), "SAND01/worker-3".to_owned()],
+        method: Method::Swap,
+        from: vec!["10.99.2.0/24".parse().unwrap()],
+        to: vec!["10.244.255.0/24".parse().unwrap()],
+        steps: vec![
+            step(Does::Cordon, "kubectl cordon worker-3"),
+            step(Does::Drain, "kubectl drain worker-3 --ignore-daemonsets"),
+            step(Does::Verify, "verify, as below"),
+            step(Does::Uncordon, "kubectl uncordon worker-3"),
+        ],
+        interrupts: Interrupts {
+            pods: (0..11).map(|n| format!("default/web-7f78bcbfc5-{n}")).collect(),
+            budgets: vec!["default/web: 11 of its pods are here, 1 may go now".to_owned()],
+        },
+        verify: vec!["nothing leads to 10.99.2.0/24 any more".to_owned()],
+        risks: vec!["what is in emptyDirs is lost".to_owned()],
+        blocked: vec!["worker-4 is unschedulable: never two nodes at a time".to_owned()],
+    };
+    let restart = NodePlan {
+        node: "worker-1".to_owned(),
+        method: Method::Restart,
+        from: swap.to.clone(),
+        mends: vec!["PATH01/worker-1".to_owned()],
+        blocked: Vec::new(),
+        risks: Vec::new(),
+        interrupts: Interrupts::default(),
+        ..swap.clone()
+    };
+    Plan {
+        nodes: vec![restart, swap],
+        by_hand: vec![ByHand {
+            finding: "HOST08/worker-2".to_owned(),
+            why: "only a restart of the kubelet makes it look again, and that needs the host".to_owned(),
+            remedy: "On worker-2: systemctl restart kubelet".to_owned(),
+        }],
+        release: vec![Release {
+            node: "worker-9".to_owned(),
+            cidrs: vec!["10.244.9.0/24".parse().unwrap()],
+            why: "no pod is on it that a drain would evict".to_owned(),
+            text: "kubectl drain worker-9 --ignore-daemonsets && kubectl delete node worker-9".to_owned(),
+        }],
+        unseen: vec!["worker-7: its agent has never reported".to_owned()],
+        ..empty()
+    }
+}
+
+#[test]
+fn a_plan_says_what_is_done_to_whom_and_for_what() {
+    assert_snapshot!("plan_table", narrow(plan(&full(), &TABLE)));
+    let wide = plan(&full(), &WIDE);
+    assert!(wide.contains("default/web-7f78bcbfc5-10"), "{wide}");
+}
+
+#[test]
+fn nothing_to_mend_is_said_and_so_is_what_was_not_seen() {
+    assert_snapshot!("plan_empty", narrow(plan(&empty(), &TABLE)));
+    let mut blind = empty();
+    blind.unseen = vec!["worker-7: its agent has never reported".to_owned()];
+    assert_snapshot!("plan_blind", narrow(plan(&blind, &TABLE)));
+}
