@@ -144,7 +144,7 @@ impl App {
         }
 
         tasks.spawn(tell(Arc::clone(&metrics), shutdown.clone()));
-        let router = http::router(metrics, ready);
+        let router = http::router(metrics, ready.clone());
         let stop = shutdown.clone().cancelled_owned();
         tasks.spawn(async move {
             axum::serve(http, router)
@@ -153,7 +153,7 @@ impl App {
                 .context("HTTP")
         });
 
-        tasks.spawn(tick(Arc::clone(&engine), shutdown.clone()));
+        tasks.spawn(tick(Arc::clone(&engine), ready, shutdown.clone()));
 
         info!(grpc = %grpc_address, http = %http_address, "cidrift-aggregator {}", cidrift_proto::version());
         if plaintext {
@@ -237,13 +237,19 @@ async fn drain(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn tick(engine: Arc<Engine>, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn tick(engine: Arc<Engine>, ready: Ready, shutdown: CancellationToken) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => engine.tick(Timestamp::now()),
+            _ = ticks.tick() => {
+                let now = Timestamp::now();
+                if ready.awaits("certificate") {
+                    engine.turned_away(now);
+                }
+                engine.tick(now);
+            }
         }
     }
 }

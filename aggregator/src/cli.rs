@@ -207,9 +207,9 @@ pub struct Patience {
     #[arg(long, default_value = "1s", value_parser = duration, env = "CIDRIFT_HOLD")]
     pub hold: Duration,
     /// A fault that began with a change of the control plane counts after
-    /// this: hosts need time to follow, most of them 10 s or less. Agents wait
-    /// up to 15 s between two attempts: less than 20 s calls some of them
-    /// missing after an outage of the aggregator.
+    /// this: hosts need time to follow, most of them 10 s or less. However
+    /// short it is, no node is called silent before every agent could be back
+    /// after an outage of the aggregator (20 s).
     #[arg(long, default_value = "30s", value_parser = duration, env = "CIDRIFT_SETTLE")]
     pub settle: Duration,
     /// An agent not heard of for this long is silent: three heartbeats.

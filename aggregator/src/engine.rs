@@ -75,6 +75,11 @@ impl Engine {
         self.change(|state| state.report_refused(node, refused, now), now);
     }
 
+    /// An agent could not be let in now, whoever it is: nobody is called silent before all had the time to try again.
+    pub fn turned_away(&self, now: Timestamp) {
+        self.change(|state| state.hearing.turned_away(now), now);
+    }
+
     /// Replaces what the control plane says.
     pub fn control_plane(&self, plane: ControlPlane, now: Timestamp) {
         self.change(|state| state.control_plane(plane, now), now);

@@ -29,6 +29,11 @@ impl Ready {
         self.lock().remove(what);
     }
 
+    /// Whether it is still to happen.
+    pub fn awaits(&self, what: &str) -> bool {
+        self.lock().contains_key(what)
+    }
+
     /// What `/readyz` shows.
     pub fn shown(&self) -> String {
         self.answer().1

@@ -44,6 +44,12 @@ impl Hearing {
         self.last = Some(now);
     }
 
+    /// Somebody who may have been an agent was turned away, for this side cannot take anybody now: it has no certificate yet,
+    /// or cannot find out who somebody is. What is missing is on its way until it had the time to try again.
+    pub(super) fn turned_away(&mut self, now: Timestamp) {
+        self.since = Some(now);
+    }
+
     /// A node's stream was up before, or not, and is now, or not.
     pub(super) fn stream(&mut self, was: bool, is: bool, now: Timestamp) {
         match (was, is) {
@@ -117,6 +123,15 @@ mod tests {
         assert!(hearing.early(Some(at(99)), at(3_601)) && !hearing.early(None, at(3_620)));
         hearing.at(at(50));
         assert!(hearing.early(None, at(69)) && !hearing.early(None, at(70)));
+    }
+
+    #[test]
+    fn nobody_is_late_who_was_turned_away() {
+        let mut hearing = Hearing::default();
+        pass(&mut hearing, 0..100);
+        hearing.turned_away(at(90));
+        assert!(hearing.early(None, at(109)) && !hearing.early(None, at(110)));
+        assert!(!hearing.early(Some(at(95)), at(100)), "it was let in, and went away");
     }
 
     #[test]

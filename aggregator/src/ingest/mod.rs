@@ -34,6 +34,8 @@ pub trait Hosts: Send + Sync + 'static {
     fn applied(&self, node: &str, instance: &str) -> u64;
     /// An agent of this node reported under another name, and was not let in.
     fn report_refused(&self, node: &str, refused: RefusedReport, now: Timestamp);
+    /// Somebody was turned away because nobody can find out now who it is.
+    fn turned_away(&self, now: Timestamp);
 }
 
 impl Hosts for Engine {
@@ -51,5 +53,9 @@ impl Hosts for Engine {
 
     fn report_refused(&self, node: &str, refused: RefusedReport, now: Timestamp) {
         Engine::report_refused(self, node, refused, now);
+    }
+
+    fn turned_away(&self, now: Timestamp) {
+        Engine::turned_away(self, now);
     }
 }

@@ -242,6 +242,8 @@ mod tests {
             0
         }
 
+        fn turned_away(&self, _now: Timestamp) {}
+
         fn report_refused(&self, node: &str, _refused: RefusedReport, _now: Timestamp) {
             panic!("{node} was let in before it took a seat")
         }

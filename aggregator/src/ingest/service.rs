@@ -58,6 +58,9 @@ impl<H: Hosts> Ingest<H> {
     /// Says why an agent is not heard.
     fn refuse(&self, from: Option<IpAddr>, refusal: &Refusal) -> Status {
         let status = Status::from(refusal);
+        if matches!(refusal, Refusal::Unavailable(_)) {
+            self.shared.hosts.turned_away(Timestamp::now());
+        }
         let metrics = &self.shared.metrics;
         metrics.agent_refused(refusal);
         metrics.stream_not_taken(from, Ended::Unidentified, refusal.as_str(), status.message());

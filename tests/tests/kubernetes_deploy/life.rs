@@ -58,9 +58,8 @@ fn it_outlives_its_ca_the_api_server_and_the_node_of_its_aggregator() {
     }
     let stage = Stage::empty();
     let mut wanted = wanted();
-    // A CA signs two seconds after it was told, not a day. Agents may wait 15 s between two attempts: whoever calls them
-    // missing sooner than that after an outage is wrong (30 s is the default).
-    wanted.flags = ["--hold=500ms", "--settle=20s", "--silence=6s", "--ca-lead=2s"]
+    // A CA signs two seconds after it was told, not a day.
+    wanted.flags = ["--hold=500ms", "--settle=3s", "--silence=6s", "--ca-lead=2s"]
         .map(str::to_owned)
         .to_vec();
     stage.install(&wanted);

@@ -166,6 +166,8 @@ impl Hosts for Book {
         }
     }
 
+    fn turned_away(&self, _now: Timestamp) {}
+
     fn report_refused(&self, node: &str, refused: RefusedReport, _now: Timestamp) {
         self.refused.lock().unwrap().push((node.to_owned(), refused));
     }
