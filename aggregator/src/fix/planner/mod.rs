@@ -53,17 +53,10 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
     for finding in causes {
         sort(ground, wish, finding, &mut needs, &mut by_hand);
     }
-    for finding in consequences {
-        let cause = needs
-            .values_mut()
-            .find(|need| need.mends.iter().any(|id| finding.explained_by.contains(id)));
-        match cause {
-            Some(need) => need.mends.push(finding.id.clone()),
-            None if !concerns(wish, finding) => {}
-            None => {
-                let causes = finding.explained_by.join(", ");
-                by_hand.push(need::by_hand(finding, format!("{causes} explains it: mend that first")));
-            }
+    for finding in follow(consequences, &mut needs) {
+        if concerns(wish, finding) {
+            let causes = finding.explained_by.join(", ");
+            by_hand.push(need::by_hand(finding, format!("{causes} explains it: mend that first")));
         }
     }
     let (nodes, refused) = nodes(ground, wish, needs);
@@ -77,6 +70,24 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
         by_hand,
         release: release::release(ground, wish),
         unseen: ground.gaps.clone(),
+    }
+}
+
+/// Puts what follows from others to those; returns what follows from nothing that is planned. A consequence may have its own.
+fn follow<'a>(mut consequences: Vec<&'a Finding>, needs: &mut BTreeMap<String, Need>) -> Vec<&'a Finding> {
+    loop {
+        let before = consequences.len();
+        consequences.retain(|finding| {
+            let explains = |need: &&mut Need| need.mends.iter().any(|id| finding.explained_by.contains(id));
+            match needs.values_mut().find(explains) {
+                Some(need) => need.mends.push(finding.id.clone()),
+                None => return true,
+            }
+            false
+        });
+        if consequences.len() == before {
+            return consequences;
+        }
     }
 }
 
@@ -104,6 +115,11 @@ fn sort(
     }
     match need::of(ground, finding) {
         Ok(found) => {
+            if !found.iter().any(|(node, _)| wish.wants(node)) {
+                let others: Vec<&str> = found.iter().map(|(node, _)| node.as_str()).collect();
+                let why = format!("it is planned for {}, which was not asked for", others.join(", "));
+                return by_hand.push(need::by_hand(finding, why));
+            }
             for (node, what) in found {
                 if wish.wants(&node) {
                     needs.entry(node).or_default().add(finding, what);

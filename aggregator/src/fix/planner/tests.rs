@@ -283,10 +283,12 @@ fn what_another_finding_explains_goes_with_it() {
     let mut world = World::of(2);
     world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
     world.find(Code::Pool02, "n2", &["n2"]);
+    // A consequence of a consequence, which comes before it.
+    world.find(Code::Host03, "n2", &["n2"]).explained_by = vec!["SAND01/n2".to_owned()];
     world.find(Code::Sand01, "n2", &["n2"]).explained_by = vec!["POOL02/n2".to_owned()];
     world.find(Code::Sand01, "n1", &["n1"]).explained_by = vec!["HOST10/n1".to_owned()];
     let plan = planned(&world);
-    assert_eq!(only(&plan).mends, ["POOL02/n2", "SAND01/n2"]);
+    assert_eq!(only(&plan).mends, ["POOL02/n2", "SAND01/n2", "HOST03/n2"]);
     assert!(
         plan.by_hand[0].why.starts_with("HOST10/n1 explains it"),
         "{:?}",
@@ -511,6 +513,21 @@ fn a_plan_may_be_for_some_nodes_only() {
     };
     let plan = super::plan(&world.ground, &wish);
     assert_eq!((only(&plan).node.as_str(), plan.by_hand.len()), ("n3", 0));
+}
+
+#[test]
+fn what_another_node_must_do_is_said_where_only_one_was_asked_for() {
+    let mut world = World::of(3);
+    world.node("n2").cidrs = nets(&["10.244.1.0/24"]);
+    world.route("n3", "10.244.1.0/24", "172.30.0.1");
+    world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n2"]);
+    let wish = Wish {
+        nodes: ["n1".to_owned()].into(),
+        ..Wish::default()
+    };
+    let plan = super::plan(&world.ground, &wish);
+    assert!(plan.nodes.is_empty());
+    assert_eq!(plan.by_hand[0].why, "it is planned for n2, which was not asked for");
 }
 
 #[test]
