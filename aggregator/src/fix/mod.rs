@@ -7,5 +7,6 @@ pub mod choose;
 pub mod drain;
 pub mod gather;
 pub mod ground;
+pub mod migrate;
 pub mod plan;
 pub mod planner;

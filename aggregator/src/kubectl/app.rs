@@ -107,6 +107,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         Command::Explain { code } => return explain(output, code.as_deref()),
         Command::Version { client: true } => return version(output, None, None),
         Command::Plan(wanted) => return plan::run(args, wanted, output).await,
+        Command::Migrate(wanted) => return plan::migrate(args, wanted, output).await,
         _ => {}
     }
     let client = Client::connect(args).await?;
@@ -151,6 +152,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         }
         Command::Explain { code } => explain(output, code.as_deref()),
         Command::Plan(wanted) => plan::run(args, wanted, output).await,
+        Command::Migrate(wanted) => plan::migrate(args, wanted, output).await,
     }
 }
 

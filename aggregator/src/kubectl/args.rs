@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use jiff::SignedDuration;
 
 /// Shown at the end of `--help`.
@@ -13,7 +14,7 @@ Exit codes:
   1  findings are open (status, node, findings), or packets do not arrive (path)
   2  the aggregator could not be asked, or the command line is wrong
   3  neither: not all could be seen, or something is pending (status, node, findings, path)
-nodes, pool, plan, explain and version judge nothing: 0 when answered, 2 when not.
+nodes, pool, plan, migrate, explain and version judge nothing: 0 when answered, 2 when not.
 findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
 Findings that are pending, and those of severity info, do not make 1.";
 
@@ -109,6 +110,8 @@ pub(super) enum Command {
     Pool,
     /// What would mend what is open: steps in order, whom they interrupt, how they are verified. Changes nothing.
     Plan(PlanArgs),
+    /// What another --cluster-cidr would mean: sizes, conflicts, the order of the nodes. Changes nothing.
+    Migrate(MigrateArgs),
     /// The page of a finding's code: meaning, causes, checks, remedy. Needs no aggregator.
     Explain {
         /// Its code ("PATH01") or name ("route-missing"); without it all are listed.
@@ -140,6 +143,30 @@ pub(super) struct PlanArgs {
     /// Nodes may be deleted whose instances a cloud provider owns: it is known not to end them.
     #[arg(long)]
     pub(super) allow_managed: bool,
+}
+
+/// The new range, and what is allowed.
+#[derive(Debug, clap::Args)]
+pub(super) struct MigrateArgs {
+    /// The new --cluster-cidr: one range a family, comma-separated.
+    #[arg(value_name = "CIDR", required = true, value_delimiter = ',')]
+    pub(super) ranges: Vec<IpNet>,
+    /// Length of a node's IPv4 CIDR. [default: as now]
+    #[arg(long, value_name = "N")]
+    pub(super) node_cidr_mask_size_ipv4: Option<u8>,
+    /// Length of a node's IPv6 CIDR. [default: as now]
+    #[arg(long, value_name = "N")]
+    pub(super) node_cidr_mask_size_ipv6: Option<u8>,
+    /// What one node takes, drain and all.
+    // Of which the swap itself takes seconds: it is pods that take their time to end, and budgets that hold them.
+    #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub(super) per_node: Duration,
+    /// Pods without a controller may go, which nobody makes anew.
+    #[arg(long)]
+    pub(super) force: bool,
+    /// What is in emptyDirs of drained pods may be lost.
+    #[arg(long)]
+    pub(super) delete_emptydir_data: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

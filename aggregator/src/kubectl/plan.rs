@@ -1,4 +1,4 @@
-//! `kubectl cidrift plan`: gathers what is known, and plans.
+//! `kubectl cidrift plan` and `migrate`: gather what is known, and plan.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::app::Failure;
-use super::args::{Args, PlanArgs};
+use super::args::{Args, MigrateArgs, PlanArgs};
 use super::client::{AskError, Client};
 use super::cluster::Cluster;
 use super::outcome::Outcome;
@@ -15,6 +15,7 @@ use super::render;
 use crate::fix::drain::Allowed;
 use crate::fix::gather::{self, Answers};
 use crate::fix::ground::Ground;
+use crate::fix::migrate::{Target, what_if};
 use crate::fix::planner::{Wish, plan};
 
 /// Nodes asked for at a time.
@@ -31,6 +32,30 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &PlanArgs, output: &mut O
     }
     let plan = plan(&ground, &wish(wanted));
     output.answer(&plan, |look| render::plan(&plan, look))?;
+    Ok(Outcome::Fine)
+}
+
+/// `kubectl cidrift migrate`.
+pub(super) async fn migrate<W: Write>(
+    args: &Args,
+    wanted: &MigrateArgs,
+    output: &mut Output<W>,
+) -> Result<Outcome, Failure> {
+    let client = Client::connect(args).await?;
+    let cluster = Cluster::open(args).await?;
+    let ground = ground(&client, &cluster).await?;
+    let target = Target {
+        ranges: wanted.ranges.clone(),
+        mask_v4: wanted.node_cidr_mask_size_ipv4,
+        mask_v6: wanted.node_cidr_mask_size_ipv6,
+        per_node: wanted.per_node,
+    };
+    let allowed = Allowed {
+        unmanaged: wanted.force,
+        scratch: wanted.delete_emptydir_data,
+    };
+    let answer = what_if(&ground, &target, allowed);
+    output.answer(&answer, |look| render::migration(&answer, look))?;
     Ok(Outcome::Fine)
 }
 

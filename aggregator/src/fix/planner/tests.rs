@@ -566,6 +566,8 @@ fn a_saved_plan_is_read_as_it_was() {
     assert!(serde_saphyr::from_str::<Plan>(&text.replace("madeAt", "madeWhen")).is_err());
 }
 
+mod migrations;
+
 mod properties {
     use proptest::prelude::*;
 

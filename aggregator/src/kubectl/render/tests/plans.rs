@@ -89,3 +89,32 @@ fn nothing_to_mend_is_said_and_so_is_what_was_not_seen() {
     blind.unseen = vec!["worker-7: its agent has never reported".to_owned()];
     assert_snapshot!("plan_blind", narrow(plan(&blind, &TABLE)));
 }
+
+#[test]
+fn a_migration_shows_sizes_conflicts_order_and_nodes() {
+    use crate::fix::migrate::{Migration, Moved, NewRange};
+    let answer = Migration {
+        from: vec!["10.244.0.0/16".parse().unwrap()],
+        to: vec![NewRange {
+            range: "10.100.0.0/22".parse().unwrap(),
+            node_mask: 24,
+            capacity: 4,
+            needed: 3,
+            headroom: 133,
+        }],
+        contains_old: false,
+        conflicts: vec!["10.100.0.0/22 overlaps 10.100.0.1/24 of docker0 on worker-2".to_owned()],
+        warnings: vec!["10.100.0.0/22 has 4 blocks of /24 for 3 nodes".to_owned()],
+        steps: vec!["do not start it yet".to_owned(), "swap the nodes below".to_owned()],
+        nodes: vec![Moved {
+            node: "worker-1".to_owned(),
+            from: vec!["10.244.1.0/24".parse().unwrap()],
+            to: vec!["10.100.3.0/24".parse().unwrap()],
+            pods: 7,
+            blocked: vec!["pod default/bare has no controller".to_owned()],
+        }],
+        seconds: 7_500,
+        unseen: vec!["interfaces of worker-3".to_owned()],
+    };
+    assert_snapshot!("migration", narrow(crate::kubectl::render::migration(&answer, &TABLE)));
+}

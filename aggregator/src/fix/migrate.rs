@@ -1,0 +1,347 @@
+//! What it would mean to change `--cluster-cidr`: sizes, conflicts, the order of the nodes, and what must not be restarted.
+//!
+//! kube-controller-manager exits at its start while a Node has a CIDR outside of its range (reference A), so a changed flag is
+//! a matter of order, not of one restart. It changes nothing and knows no clock.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cidrift_proto::facts::LinkRole;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::choose::{Family, Used, choose};
+use super::drain::{Allowed, look};
+use super::ground::Ground;
+use crate::correlate::words::list;
+use crate::netmap::overlap;
+use crate::summary::PoolRange;
+
+/// How many bits kube-controller-manager lets an IPv6 range and a node's CIDR differ by (reference A).
+const V6_BITS: u8 = 16;
+
+/// Twice what is used, in percent: room to grow by the same again.
+const ENOUGH: u64 = 200;
+
+/// A new `--cluster-cidr`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The ranges, at most one a family.
+    pub ranges: Vec<IpNet>,
+    /// `--node-cidr-mask-size-ipv4`; `None`: as now.
+    pub mask_v4: Option<u8>,
+    /// `--node-cidr-mask-size-ipv6`; `None`: as now.
+    pub mask_v6: Option<u8>,
+    /// What one node takes, for the duration in all.
+    pub per_node: Duration,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Migration {
+    /// Ranges now.
+    pub from: Vec<IpNet>,
+    /// Each new range.
+    pub to: Vec<NewRange>,
+    /// Every node's CIDR lies in the new ranges already.
+    pub contains_old: bool,
+    /// What makes it wrong or impossible.
+    pub conflicts: Vec<String>,
+    /// What is to be thought of.
+    pub warnings: Vec<String>,
+    /// What to do, in this order.
+    pub steps: Vec<String>,
+    /// Nodes that must be swapped, in their order.
+    pub nodes: Vec<Moved>,
+    /// What they take together, one after the other, in seconds.
+    pub seconds: u64,
+    /// What could not be seen.
+    pub unseen: Vec<String>,
+}
+
+/// A new range in blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewRange {
+    /// The range.
+    pub range: IpNet,
+    /// Length of a node's CIDR.
+    pub node_mask: u8,
+    /// Blocks in all; saturating.
+    pub capacity: u64,
+    /// Nodes that want one.
+    pub needed: u64,
+    /// How many times they fit, in percent.
+    pub headroom: u64,
+}
+
+/// A node that gets another CIDR.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// Its name.
+    pub node: String,
+    /// What it has.
+    pub from: Vec<IpNet>,
+    /// What it would get; fewer where nothing is free.
+    pub to: Vec<IpNet>,
+    /// Pods that are evicted.
+    pub pods: usize,
+    /// What its drain would meet.
+    pub blocked: Vec<String>,
+}
+
+/// What the change would mean.
+pub fn what_if(ground: &Ground, target: &Target, allowed: Allowed) -> Migration {
+    let mut migration = Migration {
+        from: ground.pool.ranges.iter().map(|range| range.range).collect(),
+        to: Vec::new(),
+        contains_old: ground
+            .nodes
+            .values()
+            .flat_map(|node| &node.cidrs)
+            .all(|cidr| target.ranges.iter().any(|range| range.contains(cidr))),
+        conflicts: Vec::new(),
+        warnings: Vec::new(),
+        steps: Vec::new(),
+        nodes: Vec::new(),
+        seconds: 0,
+        unseen: ground.gaps.clone(),
+    };
+    families(ground, target, &mut migration);
+    for range in &target.ranges {
+        sizes(ground, *range, target, &mut migration);
+        conflicts(ground, *range, &mut migration);
+    }
+    migration.unseen.push(
+        "routes of hosts to the new range: agents tell only what overlaps today's pool. On the hosts: ip route get ADDRESS".to_owned(),
+    );
+    if !migration.contains_old {
+        moved(ground, allowed, &mut migration);
+    }
+    migration.seconds = target.per_node.as_secs().saturating_mul(migration.nodes.len() as u64);
+    steps(ground, target, &mut migration);
+    migration
+}
+
+fn families(ground: &Ground, target: &Target, migration: &mut Migration) {
+    let of = |nets: &mut dyn Iterator<Item = &IpNet>| nets.map(Family::of).collect::<BTreeSet<_>>();
+    let new = of(&mut target.ranges.iter());
+    if new.len() < target.ranges.len() {
+        let text = "--cluster-cidr takes one range a family, and no more than two".to_owned();
+        migration.conflicts.push(text);
+    }
+    for missing in of(&mut ground.nodes.values().flat_map(|node| &node.cidrs)).difference(&new) {
+        migration.conflicts.push(format!(
+            "Nodes have {missing} CIDRs, and the new ranges have no {missing}: the controller manager exits over those"
+        ));
+    }
+    if let [first, second] = target.ranges.as_slice()
+        && overlap(first, second)
+    {
+        migration.conflicts.push(format!("{first} and {second} overlap"));
+    }
+}
+
+fn mask_now(ground: &Ground, family: Family) -> Option<u8> {
+    let mut ranges = ground.pool.ranges.iter();
+    ranges
+        .find(|range| Family::of(&range.range) == family)
+        .map(|range| range.node_mask)
+}
+
+fn sizes(ground: &Ground, range: IpNet, target: &Target, migration: &mut Migration) {
+    let family = Family::of(&range);
+    let now = mask_now(ground, family);
+    let (asked, usual) = match family {
+        Family::V4 => (target.mask_v4, 24),
+        Family::V6 => (target.mask_v6, 64),
+    };
+    let node_mask = asked.or(now).unwrap_or(usual);
+    if range.trunc() != range {
+        migration
+            .conflicts
+            .push(format!("{range} has host bits: {} is meant?", range.trunc()));
+    }
+    let Some(bits) = node_mask.checked_sub(range.prefix_len()) else {
+        let text = format!("a node's /{node_mask} is larger than {range}");
+        return migration.conflicts.push(text);
+    };
+    if node_mask > range.max_prefix_len() {
+        return migration
+            .conflicts
+            .push(format!("/{node_mask} is no length of an {family} prefix"));
+    }
+    if family == Family::V6 && bits > V6_BITS {
+        migration.conflicts.push(format!(
+            "{range} in /{node_mask} is more than 2^{V6_BITS} blocks: the controller manager refuses that (\"the node CIDR size is too big\")"
+        ));
+    }
+    if let Some(now) = now
+        && now != node_mask
+        && ground.pool.ranges.iter().any(|old| overlap(&old.range, &range))
+    {
+        migration.conflicts.push(format!(
+            "{range} overlaps the old range and its blocks are /{node_mask} instead of /{now}: the allocator counts in blocks of \
+             one size, and would hand out parts of what nodes have"
+        ));
+    }
+    let needed = ground.nodes.len() as u64;
+    let capacity = 1u64.checked_shl(bits.into()).unwrap_or(u64::MAX);
+    let headroom = capacity.saturating_mul(100).checked_div(needed).unwrap_or(u64::MAX);
+    if headroom < 100 {
+        migration.conflicts.push(format!(
+            "{range} has {capacity} blocks of /{node_mask}, and there are {needed} nodes"
+        ));
+    } else if headroom < ENOUGH {
+        migration.warnings.push(format!(
+            "{range} has {capacity} blocks of /{node_mask} for {needed} nodes: less than twice what is used leaves no room to grow"
+        ));
+    }
+    migration.to.push(NewRange {
+        range,
+        node_mask,
+        capacity,
+        needed,
+        headroom,
+    });
+}
+
+fn conflicts(ground: &Ground, range: IpNet, migration: &mut Migration) {
+    for service in ground.pool.service_ranges.iter().filter(|net| overlap(net, &range)) {
+        migration.conflicts.push(format!(
+            "{range} overlaps the service range {service}: what is sent to a service would be a pod's, and those blocks are not handed out"
+        ));
+    }
+    if ground.pool.service_ranges.is_empty() {
+        migration.unseen.push("the service range".to_owned());
+    }
+    for (name, node) in &ground.nodes {
+        for address in node.addresses.iter().filter(|address| range.contains(*address)) {
+            migration
+                .conflicts
+                .push(format!("{range} contains {name}'s own address {address}"));
+        }
+        let Some(facts) = node.view.as_ref().and_then(|view| view.facts.as_ref()) else {
+            migration.unseen.push(format!("interfaces of {name}"));
+            continue;
+        };
+        let foreign = facts
+            .links
+            .iter()
+            .filter(|link| !matches!(link.role, LinkRole::Bridge | LinkRole::Tunnel | LinkRole::PodPort));
+        for link in foreign {
+            for net in link.addresses.iter().filter(|net| overlap(&net.trunc(), &range)) {
+                // The Node's own address was named already.
+                if !node.addresses.contains(&net.addr()) {
+                    migration
+                        .conflicts
+                        .push(format!("{range} overlaps {net} of {} on {name}", link.name));
+                }
+            }
+        }
+    }
+}
+
+/// Every node with a CIDR outside, the control plane last, those with the fewest pods first.
+fn moved(ground: &Ground, allowed: Allowed, migration: &mut Migration) {
+    let mut there = ground.clone();
+    there.pool.ranges = migration
+        .to
+        .iter()
+        .map(|new| PoolRange {
+            range: new.range,
+            node_mask: new.node_mask,
+            ..PoolRange::default()
+        })
+        .collect();
+    let mut rows = Vec::new();
+    for (name, node) in &ground.nodes {
+        let outside = node
+            .cidrs
+            .iter()
+            .any(|cidr| !there.pool.ranges.iter().any(|range| range.range.contains(cidr)));
+        if outside {
+            let drain = look(ground, name, allowed);
+            rows.push(((node.control_plane(), drain.evicted.len(), name.clone()), drain));
+        }
+    }
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut taken: Vec<IpNet> = Vec::new();
+    for ((_, pods, name), drain) in rows {
+        let Some(node) = ground.nodes.get(&name) else { continue };
+        let mut used = Used::by_others(&there, &name);
+        taken.iter().for_each(|net| used.and(*net));
+        let mut blocked = drain.blocked;
+        let mut to = Vec::new();
+        for range in &there.pool.ranges {
+            match choose(&there, Family::of(&range.range), &[], &used) {
+                Ok(block) => to.push(block),
+                Err(error) => blocked.push(error.to_string()),
+            }
+        }
+        taken.extend(to.iter().copied());
+        migration.nodes.push(Moved {
+            node: name,
+            from: node.cidrs.clone(),
+            to,
+            pods,
+            blocked,
+        });
+    }
+}
+
+fn steps(ground: &Ground, target: &Target, migration: &mut Migration) {
+    let ranges = target
+        .ranges
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",");
+    let names = "what else names the range follows: kubeadm-config, kube-proxy's clusterCIDR, the CNI's network, firewalls, masquerading \
+                 (kubectl cidrift pool -o wide shows who names it)";
+    let steps = &mut migration.steps;
+    if migration.contains_old {
+        steps.push(format!(
+            "start kube-controller-manager with --cluster-cidr={ranges}: every Node's CIDR lies in it, so it starts, and no node has to \
+             be touched"
+        ));
+        steps.push(names.to_owned());
+        return;
+    }
+    steps.push(format!(
+        "do not start any kube-controller-manager with --cluster-cidr={ranges} yet: it exits while one Node has a CIDR outside, and \
+         with it every controller is gone. A restart or a change of leader is enough, if the flag is changed already"
+    ));
+    if let Some(both) = both(ground, target) {
+        steps.push(format!(
+            "or give it a range that contains both meanwhile: --cluster-cidr={both} starts with old and new nodes; it may hand out \
+             any block of that, so add no node until the end"
+        ));
+    }
+    steps.push(names.to_owned());
+    steps.push(format!(
+        "let the CNI route old and new CIDRs at a time ({}): pods of both reach each other until the last node is done",
+        list(&target.ranges)
+    ));
+    steps.push("swap the nodes below, one after the other: kubectl cidrift plan prints each once the pool is known to be the new one (the aggregator's --cluster-cidr)".to_owned());
+    steps.push(format!("start kube-controller-manager with --cluster-cidr={ranges} when the last old CIDR is gone (kubectl cidrift pool)"));
+}
+
+/// The smallest range of one family around what is there and what is wanted, if no service range is in it. Only for one
+/// family: two would have to be widened apart.
+fn both(ground: &Ground, target: &Target) -> Option<IpNet> {
+    let [range] = target.ranges.as_slice() else { return None };
+    let mut wide = range.trunc();
+    let own = ground.nodes.values().flat_map(|node| &node.cidrs);
+    for cidr in own {
+        while !wide.contains(cidr) {
+            wide = wide.supernet()?;
+        }
+    }
+    let clear = !ground.pool.service_ranges.iter().any(|net| overlap(net, &wide))
+        && !ground
+            .nodes
+            .values()
+            .flat_map(|node| &node.addresses)
+            .any(|address| wide.contains(address));
+    clear.then_some(wide)
+}

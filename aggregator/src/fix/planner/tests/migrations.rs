@@ -1,0 +1,140 @@
+//! Another `--cluster-cidr`.
+
+use std::time::Duration;
+
+use super::world::{World, nets};
+use crate::fix::drain::Allowed;
+use crate::fix::migrate::{Migration, Target, what_if};
+
+fn to(world: &World, ranges: &[&str], mask_v4: Option<u8>) -> Migration {
+    let target = Target {
+        ranges: nets(ranges),
+        mask_v4,
+        mask_v6: None,
+        per_node: Duration::from_secs(300),
+    };
+    what_if(&world.ground, &target, Allowed::default())
+}
+
+fn against(migration: &Migration, words: &str) {
+    assert!(
+        migration.conflicts.iter().any(|line| line.contains(words)),
+        "{words:?} is not in {:?}",
+        migration.conflicts
+    );
+}
+
+#[test]
+fn a_range_around_the_old_one_touches_no_node() {
+    let migration = to(&World::of(3), &["10.240.0.0/12"], None);
+    assert!(
+        migration.contains_old && migration.nodes.is_empty() && migration.conflicts.is_empty(),
+        "{migration:#?}"
+    );
+    assert_eq!(
+        (migration.to[0].capacity, migration.to[0].headroom, migration.seconds),
+        (4096, 136_533, 0)
+    );
+    assert!(migration.steps[0].starts_with("start kube-controller-manager with --cluster-cidr=10.240.0.0/12"));
+}
+
+#[test]
+fn another_range_needs_every_node_in_its_order_and_a_controller_manager_that_is_not_restarted() {
+    let mut world = World::of(4);
+    let label = "node-role.kubernetes.io/control-plane".to_owned();
+    world.node("n1").labels.insert(label, String::new());
+    world.pod("n2", "a", &[]);
+    // Nodes that are there already are left alone.
+    world.node("n4").cidrs = nets(&["10.200.4.0/24"]);
+    let migration = to(&world, &["10.200.0.0/16"], None);
+    assert!(
+        !migration.contains_old && migration.conflicts.is_empty(),
+        "{migration:#?}"
+    );
+    let names: Vec<&str> = migration.nodes.iter().map(|node| node.node.as_str()).collect();
+    assert_eq!(names, ["n3", "n2", "n1"]);
+    let given: Vec<_> = migration.nodes.iter().flat_map(|node| node.to.clone()).collect();
+    assert_eq!(given, nets(&["10.200.255.0/24", "10.200.254.0/24", "10.200.253.0/24"]));
+    assert_eq!(migration.seconds, 900);
+    assert!(migration.steps[0].starts_with("do not start any kube-controller-manager"));
+    assert!(
+        migration
+            .steps
+            .iter()
+            .any(|step| step.contains("--cluster-cidr=10.192.0.0/10")),
+        "{:#?}",
+        migration.steps
+    );
+    // Nothing but 10.0.0.0/8 is around both, and the services are in that.
+    let far = to(&World::of(2), &["10.64.0.0/16"], None);
+    assert!(
+        !far.steps.iter().any(|step| step.contains("contains both")),
+        "{:#?}",
+        far.steps
+    );
+    let near = to(&World::of(2), &["10.245.0.0/16"], None);
+    assert!(
+        near.steps
+            .iter()
+            .any(|step| step.contains("--cluster-cidr=10.244.0.0/15")),
+        "{:#?}",
+        near.steps
+    );
+}
+
+#[test]
+fn what_cannot_work_is_said_before() {
+    let mut world = World::of(3);
+    against(
+        &to(&world, &["10.100.0.0/23"], None),
+        "has 2 blocks of /24, and there are 3 nodes",
+    );
+    assert!(to(&world, &["10.100.0.0/22"], None).warnings[0].contains("less than twice"));
+    against(
+        &to(&world, &["10.100.0.0/25"], None),
+        "a node's /24 is larger than 10.100.0.0/25",
+    );
+    against(
+        &to(&world, &["10.96.0.0/14"], None),
+        "overlaps the service range 10.96.0.0/12",
+    );
+    against(&to(&world, &["172.30.0.0/16"], None), "n1's own address 172.30.0.1");
+    against(
+        &to(&world, &["10.240.0.0/12"], Some(25)),
+        "counts in blocks of one size",
+    );
+    against(&to(&world, &["10.100.1.0/16"], None), "has host bits");
+    against(
+        &to(&world, &["10.100.0.0/16", "10.101.0.0/16"], None),
+        "one range a family",
+    );
+    against(
+        &to(&world, &["fd00::/48"], None),
+        "Nodes have IPv4 CIDRs, and the new ranges have no IPv4",
+    );
+    against(
+        &to(&world, &["10.100.0.0/16", "fd00::/32"], None),
+        "more than 2^16 blocks",
+    );
+    against(&to(&world, &["10.100.0.0/16"], Some(33)), "/33 is no length");
+    world.link("n2", "docker0", "10.100.7.1/24");
+    against(
+        &to(&world, &["10.100.0.0/16"], None),
+        "overlaps 10.100.7.1/24 of docker0 on n2",
+    );
+}
+
+#[test]
+fn what_was_not_seen_is_said() {
+    let mut world = World::of(2);
+    world.view("n2").facts = None;
+    world.ground.pool.service_ranges.clear();
+    let migration = to(&world, &["10.100.0.0/16"], None);
+    for words in ["interfaces of n2", "the service range", "routes of hosts"] {
+        assert!(
+            migration.unseen.iter().any(|line| line.contains(words)),
+            "{:?}",
+            migration.unseen
+        );
+    }
+}
