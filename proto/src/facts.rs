@@ -75,6 +75,13 @@ pub enum LinkRole {
     Other,
 }
 
+impl LinkRole {
+    /// Whether it is there for pods, and goes with their addresses.
+    pub fn of_pods(self) -> bool {
+        matches!(self, Self::Bridge | Self::Tunnel | Self::PodPort)
+    }
+}
+
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LinkFact {

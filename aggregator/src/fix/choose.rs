@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
-use super::ground::Ground;
+use super::ground::{Ground, NodeGround};
 use crate::netmap::NetMap;
 use crate::summary::PoolRange;
 
@@ -60,128 +60,160 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// What somebody uses, so that nobody else is given it.
-#[derive(Debug, Clone, Default)]
-pub struct Used(NetMap<()>);
+/// Whose something is, where it may be in the way of everybody else but not of himself.
+type Holder<'a> = Option<&'a str>;
 
-impl Used {
-    /// Everything that is seen to be used by anybody but `node` itself. Also what is only suspected counts: a route that
-    /// nobody owns may still lead somewhere.
-    pub fn by_others(ground: &Ground, node: &str) -> Self {
-        let mut nets = Vec::new();
-        nets.extend(ground.pool.service_ranges.iter().copied());
-        for (name, other) in &ground.nodes {
-            // Its own old CIDR, too: packets for it may still come.
-            nets.extend(other.cidrs.iter().copied());
-            nets.extend(other.addresses.iter().map(|&address| IpNet::from(address)));
-            let Some(view) = &other.view else { continue };
-            if name != node {
-                let chosen = view.facts.as_ref().and_then(|facts| facts.cni.chosen.as_ref());
-                nets.extend(chosen.iter().flat_map(|config| config.ranges.iter().copied()));
+/// Hands out blocks that nobody uses. Also what is only suspected counts: a route that nobody owns may still lead
+/// somewhere. Made once for a whole plan: what it handed out is used from then on.
+#[derive(Debug)]
+pub struct Chooser<'a> {
+    ground: &'a Ground,
+    /// Who holds what; without a holder: it is in everybody's way.
+    used: NetMap<Vec<Holder<'a>>>,
+    /// Blocks above this number were handed out or are used, by the range's place in the pool.
+    below: Vec<Option<u128>>,
+}
+
+impl<'a> Chooser<'a> {
+    /// With everything that is seen to be used in `ground`.
+    pub fn new(ground: &'a Ground) -> Self {
+        let mut chooser = Self {
+            ground,
+            used: NetMap::default(),
+            below: vec![None; ground.pool.ranges.len()],
+        };
+        for net in &ground.pool.service_ranges {
+            chooser.hold(*net, None);
+        }
+        for (name, node) in &ground.nodes {
+            // What a node has now is in its own way, too: packets for it may still come.
+            let own = node.cidrs.iter().copied();
+            let own = own.chain(node.addresses.iter().map(|&address| IpNet::from(address)));
+            own.for_each(|net| chooser.hold(net, None));
+            chooser.host(name, node);
+        }
+        for pod in ground.pods.iter().filter(|pod| !pod.host_network) {
+            // Its own pods go with its CIDR.
+            for &address in &pod.addresses {
+                chooser.hold(address.into(), pod.node.as_deref());
             }
-            let links = view.facts.iter().flat_map(|facts| &facts.links);
-            let foreign = links.filter(|link| name != node || !of_pods(link.role));
-            nets.extend(foreign.flat_map(|link| link.addresses.iter().map(IpNet::trunc)));
-            // On the node itself what leads to its own pods is what it has now, and goes with them.
-            let leads = view.entries.iter().filter(|entry| {
-                entry.meant_for().prefix_len() > 0
-                    && !matches!(entry.landing, Landing::NoRoute)
-                    && (name != node || !matches!(entry.landing, Landing::Onlink { .. } | Landing::Local { .. }))
-            });
-            nets.extend(leads.map(|entry| entry.meant_for()));
         }
-        let pods = ground.pods.iter().filter(|pod| !pod.host_network);
-        let others = pods.filter(|pod| pod.node.as_deref() != Some(node));
-        nets.extend(others.flat_map(|pod| pod.addresses.iter().map(|&address| IpNet::from(address))));
-        // A route to all of the pool (flannel's WireGuard, an aggregate) is nobody's block.
-        let ranges: Vec<IpNet> = ground.pool.ranges.iter().map(|range| range.range).collect();
-        nets.retain(|net| net.prefix_len() > 0 && !ranges.iter().any(|range| net.contains(range)));
-        let mut used = Self::default();
-        nets.into_iter().for_each(|net| used.and(net));
-        used
+        chooser
     }
 
-    /// Also that one.
-    pub fn and(&mut self, net: IpNet) {
-        self.0.insert(net, ());
-    }
-
-    /// Whether nobody has a part of it.
-    pub fn spares(&self, block: &IpNet) -> bool {
-        self.0.covering(*block).next().is_none() && self.0.inside(*block).next().is_none()
-    }
-}
-
-fn of_pods(role: cidrift_proto::facts::LinkRole) -> bool {
-    use cidrift_proto::facts::LinkRole;
-    matches!(role, LinkRole::Bridge | LinkRole::Tunnel | LinkRole::PodPort)
-}
-
-/// A free block of that family. `near`: one that the host uses already, taken if it is free, for then nothing on the host
-/// has to change. Else the last free block of the last range: the allocator goes upwards, so it is the one that it would
-/// hand out last.
-///
-/// # Errors
-///
-/// There is none; why.
-pub fn choose(ground: &Ground, family: Family, near: &[IpNet], used: &Used) -> Result<IpNet, NoChoice> {
-    if ground.pool.ranges.is_empty() {
-        let why = ground.pool.unknown.clone();
-        return Err(NoChoice::PoolUnknown(
-            why.unwrap_or_else(|| "nobody names it".to_owned()),
-        ));
-    }
-    let ranges = || {
-        ground
-            .pool
-            .ranges
-            .iter()
-            .filter(|range| Family::of(&range.range) == family)
-    };
-    let fits = |block: &IpNet| {
-        let mut ranges = ranges();
-        ranges.any(|range| range.range.contains(block) && block.prefix_len() == range.node_mask)
-    };
-    if let Some(block) = near.iter().find(|block| fits(block) && used.spares(block)) {
-        return Ok(*block);
-    }
-    let mut full = NoChoice::NoRange(family);
-    for range in ranges() {
-        if let Some(block) = last_free(range, used) {
-            return Ok(block);
+    /// What a host shows: its own configuration, bridge and routes to its own pods go with its CIDR.
+    fn host(&mut self, name: &'a str, node: &'a NodeGround) {
+        let Some(view) = &node.view else { return };
+        let facts = view.facts.as_ref();
+        let chosen = facts.and_then(|facts| facts.cni.chosen.as_ref());
+        for range in chosen.iter().flat_map(|config| &config.ranges) {
+            self.hold(*range, Some(name));
         }
-        full = NoChoice::Full {
-            range: range.range,
-            mask: range.node_mask,
+        for link in facts.iter().flat_map(|facts| &facts.links) {
+            for net in link.addresses.iter().map(IpNet::trunc) {
+                if !self.around(&net) {
+                    self.hold(net, link.role.of_pods().then_some(name));
+                }
+            }
+        }
+        for entry in &view.entries {
+            let net = entry.meant_for();
+            if net.prefix_len() == 0 || matches!(entry.landing, Landing::NoRoute) || self.around(&net) {
+                continue;
+            }
+            let own = matches!(entry.landing, Landing::Onlink { .. } | Landing::Local { .. });
+            self.hold(net, own.then_some(name));
+        }
+    }
+
+    /// A route or an interface around all of a range is nobody's block: the longest prefix wins.
+    fn around(&self, net: &IpNet) -> bool {
+        self.ground.pool.ranges.iter().any(|range| net.contains(&range.range))
+    }
+
+    fn hold(&mut self, net: IpNet, who: Holder<'a>) {
+        let holders = self.used.or_default(net);
+        if !holders.contains(&who) {
+            holders.push(who);
+        }
+    }
+
+    /// Whether nobody but `node` itself has a part of it.
+    fn spares(&self, block: &IpNet, node: &str) -> bool {
+        let in_the_way = |holders: &Vec<Holder<'_>>| holders.iter().any(|who| *who != Some(node));
+        let mut around = self.used.covering(*block);
+        let mut inside = self.used.inside(*block);
+        !around.any(|(_, holders)| in_the_way(holders)) && !inside.any(|(_, holders)| in_the_way(holders))
+    }
+
+    /// A free block of that family for `node`, used from now on. `near`: blocks that the host uses already, taken if they
+    /// are free, for then nothing on the host has to change. Else the last free block of the first range that has one: the
+    /// allocator goes upwards, so it is the one that it would hand out last.
+    ///
+    /// # Errors
+    ///
+    /// There is none; why.
+    pub fn give(&mut self, family: Family, node: &str, near: &[IpNet]) -> Result<IpNet, NoChoice> {
+        let ground = self.ground;
+        if ground.pool.ranges.is_empty() {
+            let why = ground.pool.unknown.clone();
+            return Err(NoChoice::PoolUnknown(
+                why.unwrap_or_else(|| "nobody names it".to_owned()),
+            ));
+        }
+        let ranges = || {
+            let all = ground.pool.ranges.iter().enumerate();
+            all.filter(|(_, range)| Family::of(&range.range) == family)
         };
-    }
-    Err(full)
-}
-
-fn last_free(range: &PoolRange, used: &Used) -> Option<IpNet> {
-    let (net, mask) = (range.range, range.node_mask);
-    let bits = u32::from(mask.checked_sub(net.prefix_len())?);
-    let (width, base) = match net.network() {
-        IpAddr::V4(base) => (32, u128::from(u32::from(base))),
-        IpAddr::V6(base) => (128, u128::from(base)),
-    };
-    if u32::from(mask) > width {
-        return None;
-    }
-    let size = 1u128.checked_shl(width - u32::from(mask)).unwrap_or(0);
-    let blocks = 1u128.checked_shl(bits).unwrap_or(u128::MAX);
-    let mut number = blocks;
-    for _ in 0..BLOCKS {
-        number = number.checked_sub(1)?;
-        let start = base.checked_add(number.checked_mul(size)?)?;
-        let address = match net {
-            IpNet::V4(_) => IpAddr::V4(u32::try_from(start).ok()?.into()),
-            IpNet::V6(_) => IpAddr::V6(start.into()),
+        let fits = |block: &&IpNet| {
+            let mut ranges = ranges();
+            ranges.any(|(_, range)| range.range.contains(*block) && block.prefix_len() == range.node_mask)
         };
-        let block = IpNet::new(address, mask).ok()?;
-        if used.spares(&block) {
-            return Some(block);
+        let known = near.iter().filter(fits).find(|block| self.spares(block, node)).copied();
+        let mut full = NoChoice::NoRange(family);
+        let mut found = known;
+        for (place, range) in ranges() {
+            if found.is_some() {
+                break;
+            }
+            found = self.last_free(place, range, node);
+            full = NoChoice::Full {
+                range: range.range,
+                mask: range.node_mask,
+            };
         }
+        let block = found.ok_or(full)?;
+        self.hold(block, None);
+        Ok(block)
     }
-    None
+
+    fn last_free(&mut self, place: usize, range: &PoolRange, node: &str) -> Option<IpNet> {
+        let (net, mask) = (range.range, range.node_mask);
+        let (width, base): (u32, u128) = match net.network() {
+            IpAddr::V4(base) => (32, u128::from(u32::from(base))),
+            IpAddr::V6(base) => (128, u128::from(base)),
+        };
+        let bits = u32::from(mask.checked_sub(net.prefix_len())?);
+        let size = 1u128.checked_shl(width.checked_sub(mask.into())?).unwrap_or(0);
+        let first = self.below.get(place).copied().flatten();
+        let mut number = first.unwrap_or_else(|| 1u128.checked_shl(bits).unwrap_or(u128::MAX));
+        let mut left = BLOCKS;
+        let found = loop {
+            left = left.checked_sub(1)?;
+            number = number.checked_sub(1)?;
+            let start = base.checked_add(number.checked_mul(size)?)?;
+            let address = match net {
+                IpNet::V4(_) => IpAddr::V4(u32::try_from(start).ok()?.into()),
+                IpNet::V6(_) => IpAddr::V6(start.into()),
+            };
+            let block = IpNet::new(address, mask).ok()?;
+            if self.spares(&block, node) {
+                break block;
+            }
+        };
+        if let Some(below) = self.below.get_mut(place) {
+            *below = Some(number);
+        }
+        Some(found)
+    }
 }

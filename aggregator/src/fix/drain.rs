@@ -48,30 +48,130 @@ pub fn departure(pod: &PodGround) -> Departure {
     }
 }
 
-/// Looks at everything that a drain of `node` would meet.
-pub fn look(ground: &Ground, node: &str, allowed: Allowed) -> Drain {
+/// Looks at what it means that pods are deleted one by one, without a drain: budgets do not guard that, and nobody looks
+/// after pods that nobody makes anew. Those of DaemonSets come back by themselves.
+pub fn replace(ground: &Ground, pods: &[String], allowed: Allowed) -> Drain {
     let mut drain = Drain::default();
-    let on_it = || ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
-    let mut leaving = Vec::new();
-    for pod in on_it() {
-        match departure(pod) {
-            Departure::Mirror => {}
-            Departure::Daemon if pod.host_network => {}
-            Departure::Daemon => drain.replaced.push(pod.key.clone()),
-            Departure::Evicted => {
-                drain.evicted.push(pod.key.clone());
-                leaving.push(pod);
-            }
-        }
-    }
-    for pod in &leaving {
+    let named = ground.pods.iter().filter(|pod| pods.contains(&pod.key));
+    let lost: Vec<&PodGround> = named.filter(|pod| departure(pod) == Departure::Evicted).collect();
+    for pod in &lost {
         one(pod, allowed, &mut drain);
     }
-    budgets(ground, &leaving, &mut drain);
-    room(ground, node, &leaving, &mut drain);
+    for (name, number) in counted(&lost) {
+        let Some(budget) = ground.budgets.get(name) else {
+            continue;
+        };
+        if !budget.current || i64::from(budget.allowed) < number {
+            drain.blocked.push(format!(
+                "{number} pods of PodDisruptionBudget {name} would be deleted, which does not ask it, and {} may go now",
+                budget.allowed
+            ));
+        }
+        drain
+            .budgets
+            .push(format!("{name}: {number} of its pods go, {} may", budget.allowed));
+    }
     drain
 }
 
+fn counted<'a>(pods: &[&'a PodGround]) -> BTreeMap<&'a str, i64> {
+    let mut by_budget: BTreeMap<&str, i64> = BTreeMap::new();
+    for budget in pods.iter().flat_map(|pod| &pod.budgets) {
+        *by_budget.entry(budget).or_default() += 1;
+    }
+    by_budget
+}
+
+/// Pods by their node, and what each node has left: made once for a whole plan.
+#[derive(Debug)]
+pub struct Drains<'a> {
+    ground: &'a Ground,
+    on: BTreeMap<&'a str, Vec<&'a PodGround>>,
+    /// Of nodes that take pods.
+    free: BTreeMap<&'a str, Room>,
+}
+
+impl<'a> Drains<'a> {
+    /// Of what is there now.
+    pub fn new(ground: &'a Ground) -> Self {
+        let mut on: BTreeMap<&str, Vec<&PodGround>> = BTreeMap::new();
+        let takes = ground.nodes.iter().filter(|(_, node)| node.available());
+        let mut free: BTreeMap<&str, Room> = takes.map(|(name, node)| (name.as_str(), node.allocatable)).collect();
+        for pod in &ground.pods {
+            let Some(name) = pod.node.as_deref() else { continue };
+            on.entry(name).or_default().push(pod);
+            if let Some(room) = free.get_mut(name) {
+                *room = room.less(pod.requests);
+            }
+        }
+        Self { ground, on, free }
+    }
+
+    /// Everything that a drain of `node` would meet.
+    pub fn look(&self, node: &str, allowed: Allowed) -> Drain {
+        let mut drain = Drain::default();
+        let mut leaving = Vec::new();
+        for pod in self.on.get(node).into_iter().flatten() {
+            match departure(pod) {
+                Departure::Mirror => {}
+                Departure::Daemon if pod.host_network => {}
+                Departure::Daemon => drain.replaced.push(pod.key.clone()),
+                Departure::Evicted => {
+                    drain.evicted.push(pod.key.clone());
+                    leaving.push(*pod);
+                }
+            }
+        }
+        for pod in &leaving {
+            one(pod, allowed, &mut drain);
+            if pod.returns {
+                drain.risks.push(format!(
+                    "pod {} tolerates a cordon: the one that is made in its place may be put here again before the drain is over; \
+                     look for addresses of the old range afterwards",
+                    pod.key
+                ));
+            }
+        }
+        budgets(self.ground, &leaving, &mut drain);
+        self.room(node, &leaving, &mut drain);
+        drain
+    }
+
+    /// Whether the pods find room on others: in all, and the largest of them on one. It does not pack them, and says nothing
+    /// of affinities and taints, which only the scheduler knows.
+    fn room(&self, node: &str, leaving: &[&PodGround], drain: &mut Drain) {
+        if leaving.is_empty() {
+            return;
+        }
+        let others = || {
+            self.free
+                .iter()
+                .filter(|(name, _)| **name != node)
+                .map(|(_, room)| *room)
+        };
+        let all = others().fold(Room::default(), Room::and);
+        let wanted = leaving.iter().fold(Room::default(), |all, pod| all.and(pod.requests));
+        if !all.holds(wanted) {
+            drain.blocked.push(format!(
+                "the other nodes have no room for its pods: {} wanted, {} free",
+                described(wanted),
+                described(all)
+            ));
+            return;
+        }
+        for pod in leaving {
+            if !others().any(|room| room.holds(pod.requests)) {
+                drain.blocked.push(format!(
+                    "no other node has room for pod {} ({})",
+                    pod.key,
+                    described(pod.requests)
+                ));
+            }
+        }
+    }
+}
+
+/// What is lost with a pod.
 fn one(pod: &PodGround, allowed: Allowed, drain: &mut Drain) {
     if pod.owner.is_none() {
         let text = format!("pod {} has no controller: nobody makes it anew", pod.key);
@@ -80,13 +180,6 @@ fn one(pod: &PodGround, allowed: Allowed, drain: &mut Drain) {
         } else {
             drain.blocked.push(format!("{text}; --force lets it go"));
         }
-    }
-    if pod.returns {
-        drain.risks.push(format!(
-            "pod {} tolerates a cordon: the one that is made in its place may be put here again before the drain is over; look for \
-             addresses of the old range afterwards",
-            pod.key
-        ));
     }
     if pod.scratch {
         let text = format!("pod {} has an emptyDir, and what is in it is lost", pod.key);
@@ -101,7 +194,6 @@ fn one(pod: &PodGround, allowed: Allowed, drain: &mut Drain) {
 }
 
 fn budgets(ground: &Ground, leaving: &[&PodGround], drain: &mut Drain) {
-    let mut by_budget: BTreeMap<&str, usize> = BTreeMap::new();
     for pod in leaving {
         // The eviction API answers such pods with an error, always.
         if let [first, second, ..] = pod.budgets.as_slice() {
@@ -110,11 +202,8 @@ fn budgets(ground: &Ground, leaving: &[&PodGround], drain: &mut Drain) {
                 pod.key
             ));
         }
-        for budget in &pod.budgets {
-            *by_budget.entry(budget).or_default() += 1;
-        }
     }
-    for (name, pods) in by_budget {
+    for (name, pods) in counted(leaving) {
         let Some(budget) = ground.budgets.get(name) else {
             continue;
         };
@@ -139,44 +228,6 @@ fn budgets(ground: &Ground, leaving: &[&PodGround], drain: &mut Drain) {
             "{name}: {pods} of its pods are here, {} may go now",
             budget.allowed
         ));
-    }
-}
-
-/// Whether the pods find room on others: in all, and the largest of them on one. It does not pack them, and says nothing of
-/// affinities and taints, which only the scheduler knows.
-fn room(ground: &Ground, node: &str, leaving: &[&PodGround], drain: &mut Drain) {
-    if leaving.is_empty() {
-        return;
-    }
-    let mut free: BTreeMap<&str, Room> = BTreeMap::new();
-    for (name, other) in &ground.nodes {
-        if name != node && other.available() {
-            free.insert(name, other.allocatable);
-        }
-    }
-    for pod in &ground.pods {
-        if let Some(room) = pod.node.as_deref().and_then(|name| free.get_mut(name)) {
-            *room = room.less(pod.requests);
-        }
-    }
-    let all = free.values().fold(Room::default(), |all, room| all.and(*room));
-    let wanted = leaving.iter().fold(Room::default(), |all, pod| all.and(pod.requests));
-    if !all.holds(wanted) {
-        drain.blocked.push(format!(
-            "the other nodes have no room for its pods: {} wanted, {} free",
-            described(wanted),
-            described(all)
-        ));
-        return;
-    }
-    for pod in leaving {
-        if !free.values().any(|room| room.holds(pod.requests)) {
-            drain.blocked.push(format!(
-                "no other node has room for pod {} ({})",
-                pod.key,
-                described(pod.requests)
-            ));
-        }
     }
 }
 

@@ -6,13 +6,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cidrift_proto::facts::LinkRole;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::choose::{Family, Used, choose};
-use super::drain::{Allowed, look};
-use super::ground::Ground;
+use super::choose::{Chooser, Family};
+use super::drain::{Allowed, Drains};
+use super::ground::{Ground, NodeGround};
 use crate::correlate::words::list;
 use crate::netmap::overlap;
 use crate::summary::PoolRange;
@@ -22,6 +21,9 @@ const V6_BITS: u8 = 16;
 
 /// Twice what is used, in percent: room to grow by the same again.
 const ENOUGH: u64 = 200;
+
+/// Nodes named of which something was not seen.
+const NAMED: usize = 5;
 
 /// A new `--cluster-cidr`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +111,9 @@ pub fn what_if(ground: &Ground, target: &Target, allowed: Allowed) -> Migration 
     families(ground, target, &mut migration);
     for range in &target.ranges {
         sizes(ground, *range, target, &mut migration);
-        conflicts(ground, *range, &mut migration);
+        migration.conflicts.extend(conflicts(ground, *range));
     }
+    unseen(ground, &mut migration);
     migration.unseen.push(
         "routes of hosts to the new range: agents tell only what overlaps today's pool. On the hosts: ip route get ADDRESS".to_owned(),
     );
@@ -205,40 +208,54 @@ fn sizes(ground: &Ground, range: IpNet, target: &Target, migration: &mut Migrati
     });
 }
 
-fn conflicts(ground: &Ground, range: IpNet, migration: &mut Migration) {
-    for service in ground.pool.service_ranges.iter().filter(|net| overlap(net, &range)) {
-        migration.conflicts.push(format!(
-            "{range} overlaps the service range {service}: what is sent to a service would be a pod's, and those blocks are not handed out"
-        ));
-    }
+fn unseen(ground: &Ground, migration: &mut Migration) {
     if ground.pool.service_ranges.is_empty() {
         migration.unseen.push("the service range".to_owned());
     }
+    let told = |node: &NodeGround| node.view.as_ref().is_some_and(|view| view.facts.is_some());
+    let silent = ground
+        .nodes
+        .iter()
+        .filter(|(_, node)| !told(node))
+        .map(|(name, _)| name.as_str());
+    let silent: Vec<&str> = silent.collect();
+    match silent.as_slice() {
+        [] => {}
+        [few @ ..] if few.len() <= NAMED => migration.unseen.push(format!("interfaces of {}", few.join(", "))),
+        [first, rest @ ..] => {
+            let text = format!("interfaces of {first} and {} more nodes", rest.len());
+            migration.unseen.push(text);
+        }
+    }
+}
+
+/// Who has a part of it already and would keep it.
+fn conflicts(ground: &Ground, range: IpNet) -> Vec<String> {
+    let mut found = Vec::new();
+    for service in ground.pool.service_ranges.iter().filter(|net| overlap(net, &range)) {
+        found.push(format!(
+            "{range} overlaps the service range {service}: what is sent to a service would be a pod's, and those blocks are not \
+             handed out"
+        ));
+    }
     for (name, node) in &ground.nodes {
         for address in node.addresses.iter().filter(|address| range.contains(*address)) {
-            migration
-                .conflicts
-                .push(format!("{range} contains {name}'s own address {address}"));
+            found.push(format!("{range} contains {name}'s own address {address}"));
         }
-        let Some(facts) = node.view.as_ref().and_then(|view| view.facts.as_ref()) else {
-            migration.unseen.push(format!("interfaces of {name}"));
-            continue;
-        };
-        let foreign = facts
-            .links
-            .iter()
-            .filter(|link| !matches!(link.role, LinkRole::Bridge | LinkRole::Tunnel | LinkRole::PodPort));
-        for link in foreign {
-            for net in link.addresses.iter().filter(|net| overlap(&net.trunc(), &range)) {
-                // The Node's own address was named already.
-                if !node.addresses.contains(&net.addr()) {
-                    migration
-                        .conflicts
-                        .push(format!("{range} overlaps {net} of {} on {name}", link.name));
-                }
+        let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+        let links = facts.iter().flat_map(|facts| &facts.links);
+        for link in links.filter(|link| !link.role.of_pods()) {
+            // The Node's own address was named already.
+            let others = link
+                .addresses
+                .iter()
+                .filter(|net| !node.addresses.contains(&net.addr()));
+            for net in others.filter(|net| overlap(&net.trunc(), &range)) {
+                found.push(format!("{range} overlaps {net} of {} on {name}", link.name));
             }
         }
     }
+    found
 }
 
 /// Every node with a CIDR outside, the control plane last, those with the fewest pods first.
@@ -253,6 +270,7 @@ fn moved(ground: &Ground, allowed: Allowed, migration: &mut Migration) {
             ..PoolRange::default()
         })
         .collect();
+    let drains = Drains::new(ground);
     let mut rows = Vec::new();
     for (name, node) in &ground.nodes {
         let outside = node
@@ -260,25 +278,22 @@ fn moved(ground: &Ground, allowed: Allowed, migration: &mut Migration) {
             .iter()
             .any(|cidr| !there.pool.ranges.iter().any(|range| range.range.contains(cidr)));
         if outside {
-            let drain = look(ground, name, allowed);
+            let drain = drains.look(name, allowed);
             rows.push(((node.control_plane(), drain.evicted.len(), name.clone()), drain));
         }
     }
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut taken: Vec<IpNet> = Vec::new();
+    let mut chooser = Chooser::new(&there);
     for ((_, pods, name), drain) in rows {
         let Some(node) = ground.nodes.get(&name) else { continue };
-        let mut used = Used::by_others(&there, &name);
-        taken.iter().for_each(|net| used.and(*net));
         let mut blocked = drain.blocked;
         let mut to = Vec::new();
         for range in &there.pool.ranges {
-            match choose(&there, Family::of(&range.range), &[], &used) {
+            match chooser.give(Family::of(&range.range), &name, &[]) {
                 Ok(block) => to.push(block),
                 Err(error) => blocked.push(error.to_string()),
             }
         }
-        taken.extend(to.iter().copied());
         migration.nodes.push(Moved {
             node: name,
             from: node.cidrs.clone(),
@@ -326,7 +341,7 @@ fn steps(ground: &Ground, target: &Target, migration: &mut Migration) {
     steps.push(format!("start kube-controller-manager with --cluster-cidr={ranges} when the last old CIDR is gone (kubectl cidrift pool)"));
 }
 
-/// The smallest range of one family around what is there and what is wanted, if no service range is in it. Only for one
+/// The smallest range of one family around what is there and what is wanted, if nobody else has a part of it. Only for one
 /// family: two would have to be widened apart.
 fn both(ground: &Ground, target: &Target) -> Option<IpNet> {
     let [range] = target.ranges.as_slice() else { return None };
@@ -337,11 +352,5 @@ fn both(ground: &Ground, target: &Target) -> Option<IpNet> {
             wide = wide.supernet()?;
         }
     }
-    let clear = !ground.pool.service_ranges.iter().any(|net| overlap(net, &wide))
-        && !ground
-            .nodes
-            .values()
-            .flat_map(|node| &node.addresses)
-            .any(|address| wide.contains(address));
-    clear.then_some(wide)
+    conflicts(ground, wide).is_empty().then_some(wide)
 }

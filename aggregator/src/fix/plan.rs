@@ -120,13 +120,8 @@ pub enum Does {
         /// Its name.
         name: String,
     },
-    /// The runtime is told the Node's CIDRs, as the kubelet does.
-    TellRuntime {
-        /// The runtime's socket on the host.
-        socket: String,
-    },
-    /// Leases whose sandboxes are gone go.
-    RemoveLeases,
+    /// The kubelet starts anew, and tells the runtime the Node's CIDRs.
+    RestartKubelet,
     /// The Node is deleted and made again.
     Recreate,
     /// A Node without CIDRs gets them.

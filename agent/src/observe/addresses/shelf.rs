@@ -6,18 +6,36 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
 use crate::observe::root::{HostRoot, ReadError};
 
+/// Looks in which a directory that is as it was is believed to hold what it held: with one in 10 s, almost a minute. Files
+/// come and go by its own time; only what is written in place, into a file that is there, is seen that much later.
+const CALM: u32 = 5;
+
+/// What changed this recently may be about to change again, without another time: kernels' clocks tick, some file systems'
+/// in whole seconds.
+const RECENT: Duration = Duration::from_secs(3);
+
 /// What was read of a directory's files. A file that is as it was is not opened again: its name is listed and its
-/// metadata asked for, which costs a microsecond or two.
+/// metadata asked for, which costs a microsecond or two; and not even that while the directory itself is as it was.
 #[derive(Debug)]
 pub(super) struct Shelf<T> {
     books: BTreeMap<OsString, Book<T>>,
     limits: Limits,
+    calm: Option<Calm>,
+}
+
+/// A directory that nothing has come to or gone from for a while.
+#[derive(Debug, Clone, Copy)]
+struct Calm {
+    stamp: Stamp,
+    survey: Survey,
+    /// Looks that may still believe it.
+    left: u32,
 }
 
 /// How much is taken.
@@ -90,7 +108,7 @@ impl ShelfError {
 }
 
 /// What there is in a directory, besides what was read of it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Survey {
     /// Files that are read.
     pub read: usize,
@@ -113,12 +131,53 @@ impl<T> Shelf<T> {
         Self {
             books: BTreeMap::new(),
             limits,
+            calm: None,
         }
     }
 
     /// Looks at the files whose names are `wanted`; those that are new are read and parsed. A file that does not
     /// parse is kept as such until it changes.
     pub(super) fn look(
+        &mut self,
+        root: &HostRoot,
+        directory: &Path,
+        wanted: impl Fn(&OsStr) -> bool,
+        parse: impl Fn(&Page<'_>) -> Result<T, String>,
+    ) -> Result<Survey, ShelfError> {
+        // Asked before it is listed: what comes while it is changes its time.
+        let before = root.resolve(directory).and_then(|path| path.metadata());
+        let before = before.map_err(|error| ShelfError::io(directory, error))?;
+        if let Some(survey) = self.still(&before) {
+            return Ok(survey);
+        }
+        let survey = self.look_at_all(root, directory, wanted, parse)?;
+        self.calm = self.rests(&before).then(|| Calm {
+            stamp: stamp(&before),
+            survey,
+            left: CALM,
+        });
+        Ok(survey)
+    }
+
+    /// What was found last, if the directory is as it was and that is not too long ago.
+    fn still(&mut self, directory: &Metadata) -> Option<Survey> {
+        let mut calm = self.calm.take().filter(|calm| calm.stamp == stamp(directory))?;
+        calm.left = calm.left.checked_sub(1)?;
+        self.calm = Some(calm);
+        Some(calm.survey)
+    }
+
+    /// Nothing of it changed lately, and nothing that has gone is still to be told.
+    fn rests(&self, directory: &Metadata) -> bool {
+        let now = SystemTime::now();
+        let old = |time: Option<SystemTime>| {
+            time.and_then(|time| now.duration_since(time).ok())
+                .is_some_and(|age| age > RECENT)
+        };
+        old(directory.modified().ok()) && self.books.values().all(|book| !book.gone && old(book.stamp.modified))
+    }
+
+    fn look_at_all(
         &mut self,
         root: &HostRoot,
         directory: &Path,
@@ -258,6 +317,17 @@ mod tests {
             std::fs::write(self.dir.path().join(name), text).unwrap();
         }
 
+        /// Everything is as it was an hour ago.
+        fn rest(&self) {
+            let past = SystemTime::now() - Duration::from_secs(3600);
+            for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+                let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+                file.set_modified(past).unwrap();
+            }
+            let directory = std::fs::File::open(self.dir.path()).unwrap();
+            directory.set_modified(past).unwrap();
+        }
+
         fn remove(&self, name: &str) {
             std::fs::remove_file(self.dir.path().join(name)).unwrap();
         }
@@ -301,6 +371,45 @@ mod tests {
         place.remove("a");
         place.look().unwrap();
         assert_eq!(place.texts(), ["and whole"]);
+    }
+
+    #[test]
+    fn a_directory_that_rests_is_not_listed_and_wakes_by_what_comes_and_in_the_end_by_itself() {
+        let mut place = Place::new(LIMITS);
+        place.write("a", "1");
+        place.write("b", "2");
+        place.rest();
+        place.look().unwrap();
+        assert_eq!(place.texts(), ["1", "2"]);
+        // Written in place: the directory's time stays, and the next looks believe it.
+        place.write("a", "one");
+        for _ in 0..CALM {
+            assert_eq!(place.look().unwrap(), Survey { read: 2, older: 0 });
+            assert_eq!(place.texts(), ["1", "2"]);
+        }
+        place.look().unwrap();
+        assert_eq!(place.texts(), ["one", "2"], "seen in the end");
+        place.rest();
+        place.look().unwrap();
+        // Something that comes or goes is seen at once.
+        place.write("c", "3");
+        place.look().unwrap();
+        assert_eq!(place.texts(), ["one", "2", "3"]);
+        place.rest();
+        place.look().unwrap();
+        place.remove("b");
+        place.look().unwrap();
+        assert_eq!(place.texts(), ["one", "3"]);
+    }
+
+    #[test]
+    fn a_directory_with_something_new_does_not_rest() {
+        let mut place = Place::new(LIMITS);
+        place.write("a", "1");
+        place.look().unwrap();
+        place.write("a", "one");
+        place.look().unwrap();
+        assert_eq!(place.texts(), ["one"]);
     }
 
     #[test]

@@ -27,9 +27,15 @@ impl Lines {
     /// Takes a chunk; hands on the lines that end in it, without their ends.
     pub(in crate::observe) fn push(&mut self, chunk: &[u8], each: &mut dyn FnMut(&str)) {
         let mut rest = chunk;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.add(&rest[..end], each);
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let line = &rest[..end];
             rest = &rest[end + 1..];
+            // Most lines are whole in their chunk, and need no place of their own.
+            if self.pending.is_empty() && !self.skipping && line.len() <= LONGEST {
+                each(String::from_utf8_lossy(line).trim_end_matches('\r'));
+                continue;
+            }
+            self.add(line, each);
             if !self.skipping {
                 each(String::from_utf8_lossy(&self.pending).trim_end_matches('\r'));
             }

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cidrift_proto::finding::{Finding, FindingState, Severity};
 
 use self::need::Need;
-use super::choose::Used;
-use super::drain::Allowed;
+use super::choose::Chooser;
+use super::drain::{Allowed, Drains};
 use super::ground::Ground;
 use super::plan::{API_VERSION, ByHand, NodePlan, Plan};
 
@@ -133,7 +133,8 @@ fn sort(
 /// The nodes' plans in the order in which they are to be done, and the findings of those that cannot have one.
 fn nodes(ground: &Ground, wish: &Wish, needs: BTreeMap<String, Need>) -> (Vec<NodePlan>, Vec<ByHand>) {
     let mut refused = Vec::new();
-    let mut taken: Vec<ipnet::IpNet> = Vec::new();
+    let mut chooser = Chooser::new(ground);
+    let drains = Drains::new(ground);
     let mut plans: Vec<(Severity, bool, NodePlan)> = Vec::new();
     let broken: BTreeSet<&str> = needs.keys().map(String::as_str).collect();
     for (name, need) in &needs {
@@ -141,17 +142,14 @@ fn nodes(ground: &Ground, wish: &Wish, needs: BTreeMap<String, Need>) -> (Vec<No
             refused.extend(need.refuse(ground, "there is no such Node any more"));
             continue;
         };
-        if let Some(why) = words::not_ours(name, node) {
+        // A node without a CIDR shows no sign of its IPAM itself: POOL01 has judged it by its peers.
+        let assign = need.what == [need::What::Assign];
+        if let Some(why) = words::not_ours(name, node, assign) {
             refused.extend(need.refuse(ground, &why));
             continue;
         }
-        let mut used = Used::by_others(ground, name);
-        taken.iter().for_each(|net| used.and(*net));
-        match node::plan(ground, wish, name, need, &used, &broken) {
-            Ok(plan) => {
-                taken.extend(plan.to.iter().copied());
-                plans.push((need.severity, node.control_plane(), plan));
-            }
+        match node::plan(ground, wish, name, need, &mut chooser, &drains, &broken) {
+            Ok(plan) => plans.push((need.severity, node.control_plane(), plan)),
             Err(why) => refused.extend(need.refuse(ground, &why)),
         }
     }

@@ -5,7 +5,7 @@ use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::{Finding, Severity};
 use ipnet::IpNet;
 
-use super::super::ground::Ground;
+use super::super::ground::{Ground, NodeGround};
 use super::super::plan::ByHand;
 
 /// What has to be done to a node.
@@ -78,17 +78,16 @@ pub(super) fn by_hand(finding: &Finding, why: String) -> ByHand {
 /// Which nodes it asks for what; `Err`: why no node can do anything about it.
 pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
     let claim = &finding.claim;
-    let each = |what: What| -> Vec<(String, What)> {
-        let nodes = claim.nodes.iter();
-        nodes.map(|node| (node.clone(), what.clone())).collect()
-    };
+    // What is claimed of one node has it as its subject; others may be named as witnesses.
+    let node = &claim.subject;
+    let itself = |what: What| Ok(vec![(node.clone(), what)]);
     match claim.code {
-        Code::Pool01 => Ok(each(What::Assign)),
-        Code::Pool02 | Code::Pool06 | Code::Pool08 => Ok(each(What::Swap)),
+        Code::Pool01 => itself(What::Assign),
+        Code::Pool02 | Code::Pool06 | Code::Pool08 => itself(What::Swap),
         Code::Pool03 => overlap(ground, finding),
-        Code::Host01 => each_host(finding, |node| configuration(ground, node)),
-        Code::Host02 => each_host(finding, |node| bridge(ground, node)),
-        Code::Host03 => Ok(each(What::Pods)),
+        Code::Host01 => itself(configuration(ground, node)?),
+        Code::Host02 => itself(bridge(ground, node)?),
+        Code::Host03 => itself(What::Pods),
         // Who still routes what the Node had before.
         Code::Pool12 => {
             let routers = claim.affected.iter().filter_map(|row| row.node.clone());
@@ -110,11 +109,6 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
         }
         _ => Err("no step of a node mends it".to_owned()),
     }
-}
-
-fn each_host(finding: &Finding, what: impl Fn(&str) -> Result<What, String>) -> Result<Vec<(String, What)>, String> {
-    let nodes = finding.claim.nodes.iter();
-    nodes.map(|node| Ok((node.clone(), what(node)?))).collect()
 }
 
 /// HOST01: what writes the file decides what makes it anew.
@@ -209,42 +203,59 @@ fn daemon(ground: &Ground, node: String) -> Result<(String, What), String> {
     }
 }
 
-/// POOL03: of nodes that have the same addresses all but one need others. The one that stays is the one that most nodes
-/// reach by them, for its pods are the ones that work; then one of the control plane; then the one with most pods.
+/// POOL03: of nodes that have the same addresses some need others. Those stay that most nodes reach by them, for their pods
+/// are the ones that work; then those of the control plane; then those with most pods.
 fn overlap(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
     let claim = &finding.claim;
     let Ok(range) = claim.subject.parse::<IpNet>() else {
         return Err("an interface or route of the host is in the way, not the Node's CIDR".to_owned());
     };
-    let within = |name: &String| {
+    let within = |name: &String| -> Vec<IpNet> {
         let cidrs = ground
             .nodes
             .get(name)
             .map(|node| node.cidrs.as_slice())
             .unwrap_or_default();
-        cidrs.iter().any(|cidr| crate::netmap::overlap(cidr, &range))
+        let there = cidrs.iter().filter(|cidr| crate::netmap::overlap(cidr, &range));
+        there.copied().collect()
     };
-    let mut holders: Vec<&String> = claim.nodes.iter().filter(|name| within(name)).collect();
+    let mut holders: Vec<(&String, Vec<IpNet>)> = claim.nodes.iter().map(|name| (name, within(name))).collect();
+    holders.retain(|(_, cidrs)| !cidrs.is_empty());
     if holders.is_empty() {
         return Err("no Node has a CIDR there any more".to_owned());
     }
-    if holders.len() > 1 {
-        let rank = |name: &String| {
-            let pods = ground
-                .pods
-                .iter()
-                .filter(|pod| pod.node.as_ref() == Some(name) && !pod.host_network);
-            let plane = ground
-                .nodes
-                .get(name)
-                .is_some_and(super::super::ground::NodeGround::control_plane);
-            (reached(ground, name, &range), plane, pods.count())
-        };
-        // The last of equals by name goes; so a plan made twice is the same.
-        holders.sort_by(|a, b| rank(b).cmp(&rank(a)).then(a.cmp(b)));
-        holders.remove(0);
+    let rank = |name: &String| {
+        let pods = ground
+            .pods
+            .iter()
+            .filter(|pod| pod.node.as_ref() == Some(name) && !pod.host_network);
+        let plane = ground.nodes.get(name).is_some_and(NodeGround::control_plane);
+        (reached(ground, name, &range), plane, pods.count())
+    };
+    // The last of equals by name goes; so a plan made twice is the same.
+    holders.sort_by_cached_key(|(name, _)| (std::cmp::Reverse(rank(name)), (*name).clone()));
+    // A service range or a host's own network is nobody's to give up.
+    let mut kept: Vec<IpNet> = ground.pool.service_ranges.clone();
+    kept.extend(
+        ground
+            .nodes
+            .values()
+            .flat_map(|node| &node.addresses)
+            .map(|&address| IpNet::from(address)),
+    );
+    let mut leave = Vec::new();
+    for (name, cidrs) in holders {
+        let clash = |cidr: &IpNet| kept.iter().any(|net| crate::netmap::overlap(net, cidr));
+        if cidrs.iter().any(clash) {
+            leave.push((name.clone(), What::Swap));
+        } else {
+            kept.extend(cidrs);
+        }
     }
-    Ok(holders.into_iter().map(|name| (name.clone(), What::Swap)).collect())
+    if leave.is_empty() {
+        return Err("the Nodes' CIDRs are not seen to overlap any more".to_owned());
+    }
+    Ok(leave)
 }
 
 /// How many nodes' packets for that range land on `owner`.

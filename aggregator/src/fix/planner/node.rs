@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::LinkRole;
 use ipnet::IpNet;
 
-use super::super::choose::{Family, Used, choose};
-use super::super::drain::{self, Allowed, Drain};
+use super::super::choose::{Chooser, Family};
+use super::super::drain::{self, Allowed, Drain, Drains};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{Does, Interrupts, Method, NodePlan, Step};
 use super::Wish;
@@ -21,16 +22,22 @@ pub(super) fn plan(
     wish: &Wish,
     name: &str,
     need: &Need,
-    used: &Used,
+    chooser: &mut Chooser<'_>,
+    drains: &Drains<'_>,
     broken: &BTreeSet<&str>,
 ) -> Result<NodePlan, String> {
     let node = ground.nodes.get(name).ok_or("there is no such Node")?;
     let swap = need.has(&What::Swap);
     let to = if swap || need.has(&What::Assign) {
-        wanted(ground, name, node, used)?
+        wanted(ground, name, node, chooser)?
     } else {
         node.cidrs.clone()
     };
+    // A Node's fields may differ from each other (POOL08) while its CIDRs are right.
+    let fields = need.mends.iter().any(|id| id.starts_with(Code::Pool08.as_str()));
+    if swap && to == node.cidrs && !fields {
+        return Err(format!("nothing is seen to be wrong with {} now", list(&to)));
+    }
     let mut planner = Planner {
         ground,
         name,
@@ -41,8 +48,8 @@ pub(super) fn plan(
     };
     let method = planner.steps(need);
     let steps = planner.steps;
-    let drain = drain::look(ground, name, wish.allowed);
-    let drains = steps.iter().any(|step| step.does == Does::Drain);
+    let drain = drains.look(name, wish.allowed);
+    let drained = steps.iter().any(|step| step.does == Does::Drain);
     let mut plan = NodePlan {
         node: name.to_owned(),
         uid: node.uid.clone(),
@@ -51,12 +58,12 @@ pub(super) fn plan(
         from: node.cidrs.clone(),
         verify: verify(name, node, &to, method),
         risks: risks(name, node, method),
-        interrupts: interrupts(&steps, &drain, drains),
+        interrupts: interrupts(&steps, &drain, drained),
         blocked: Vec::new(),
         to,
         steps,
     };
-    if drains {
+    if drained {
         plan.risks.extend(drain.risks);
         plan.blocked.extend(drain.blocked);
         plan.blocked.extend(unavailable(ground, name, broken));
@@ -66,6 +73,21 @@ pub(super) fn plan(
             ));
         }
     }
+    let replaced = plan.steps.iter().filter_map(|step| match &step.does {
+        Does::ReplacePods { pods } => Some(drain::replace(ground, pods, wish.allowed)),
+        _ => None,
+    });
+    for cost in replaced.collect::<Vec<_>>() {
+        plan.risks.extend(cost.risks);
+        plan.blocked.extend(cost.blocked);
+        plan.interrupts.budgets.extend(cost.budgets);
+    }
+    if method == Method::Assign {
+        plan.risks.push(format!(
+            "a controller manager that comes back meanwhile may assign one itself: the API server then refuses this, and nothing \
+             of {name} has changed"
+        ));
+    }
     if method == Method::Swap {
         plan.blocked.extend(undeletable(name, node, wish));
     }
@@ -74,7 +96,7 @@ pub(super) fn plan(
 }
 
 /// The CIDRs that a Node shall have, one a family of the pool: what is right of its own is kept.
-fn wanted(ground: &Ground, name: &str, node: &NodeGround, used: &Used) -> Result<Vec<IpNet>, String> {
+fn wanted(ground: &Ground, name: &str, node: &NodeGround, chooser: &mut Chooser<'_>) -> Result<Vec<IpNet>, String> {
     let mut families: Vec<Family> = Vec::new();
     // In the order of the Node's own, then of the pool's: podCIDRs[0] is podCIDR.
     let own = node.cidrs.iter();
@@ -93,21 +115,19 @@ fn wanted(ground: &Ground, name: &str, node: &NodeGround, used: &Used) -> Result
     let near = configured(node);
     let right = |cidr: &&IpNet| {
         let in_pool = ground.pool.ranges.iter().any(|range| range.range.contains(*cidr));
-        let shared = ground
-            .nodes
-            .iter()
-            .filter(|(other, _)| *other != name)
+        let others = ground.nodes.iter().filter(|(other, _)| *other != name);
+        let mut shared = others
             .flat_map(|(_, other)| &other.cidrs)
-            .chain(&ground.pool.service_ranges)
-            .any(|net| crate::netmap::overlap(net, cidr));
-        in_pool && !shared
+            .chain(&ground.pool.service_ranges);
+        let mut hosts = ground.nodes.values().flat_map(|node| &node.addresses);
+        in_pool && !shared.any(|net| crate::netmap::overlap(net, cidr)) && !hosts.any(|host| cidr.contains(host))
     };
     let mut wanted = Vec::new();
     for family in families {
         let mut own = node.cidrs.iter().filter(|cidr| Family::of(cidr) == family);
         match own.find(right) {
             Some(cidr) => wanted.push(*cidr),
-            None => wanted.push(choose(ground, family, &near, used).map_err(|error| error.to_string())?),
+            None => wanted.push(chooser.give(family, name, &near).map_err(|error| error.to_string())?),
         }
     }
     Ok(wanted)
@@ -283,14 +303,8 @@ impl Planner<'_> {
             Does::RemoveFile { path: path.to_owned() },
             format!("on {name}: rm {path}"),
         );
-        let facts = self.node.view.as_ref().and_then(|view| view.facts.as_ref());
-        let socket = facts
-            .and_then(|facts| facts.runtime.as_ref())
-            .map(|runtime| runtime.socket.clone());
         self.step(
-            Does::TellRuntime {
-                socket: socket.unwrap_or_default(),
-            },
+            Does::RestartKubelet,
             format!("on {name}: systemctl restart kubelet   # it tells containerd the Node's CIDR, once"),
         );
     }

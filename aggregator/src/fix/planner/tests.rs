@@ -1,13 +1,15 @@
 //! Plans of grounds that are built by hand.
 
+mod guards;
+mod migrations;
 mod world;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::FindingState;
 
+use self::guards::drained;
 use self::world::{World, nets};
-use super::super::drain::Allowed;
-use super::super::ground::{Budget, Owner, Room};
+use super::super::ground::Budget;
 use super::super::plan::{Does, Method, NodePlan, Plan};
 use super::{Wish, plan};
 
@@ -26,8 +28,7 @@ fn kinds(plan: &NodePlan) -> Vec<&'static str> {
         Does::Drain => "drain",
         Does::RemoveFile { .. } => "remove-file",
         Does::RemoveLink { .. } => "remove-link",
-        Does::TellRuntime { .. } => "tell-runtime",
-        Does::RemoveLeases => "remove-leases",
+        Does::RestartKubelet => "restart-kubelet",
         Does::Recreate => "recreate",
         Does::Assign => "assign",
         Does::Adopt => "adopt",
@@ -189,6 +190,39 @@ fn of_twins_the_one_that_is_reached_stays() {
 }
 
 #[test]
+fn no_more_nodes_leave_than_must() {
+    let mut world = World::of(3);
+    // n2's holds n1's and n3's, which do not touch each other.
+    world.node("n2").cidrs = nets(&["10.244.0.0/22"]);
+    for (name, packets) in [("n1", "172.30.0.1"), ("n3", "172.30.0.3")] {
+        let cidr = world.node(name).cidrs[0].to_string();
+        world.route("n2", &cidr, packets);
+    }
+    world.find(Code::Pool03, "10.244.0.0/22", &["n1", "n2", "n3"]);
+    let plan = planned(&world);
+    assert_eq!(
+        (only(&plan).node.as_str(), &only(&plan).from),
+        ("n2", &nets(&["10.244.0.0/22"]))
+    );
+}
+
+#[test]
+fn a_cidr_over_a_hosts_own_address_is_left_and_one_that_is_right_by_now_is_kept() {
+    let mut world = World::of(2);
+    world.node("n1").addresses = vec!["10.244.2.9".parse().unwrap()];
+    world.find(Code::Pool03, "10.244.2.0/24", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!((only(&plan).node.as_str(), only(&plan).method), ("n2", Method::Swap));
+    assert_ne!(only(&plan).to, only(&plan).from);
+    // The finding is older than the mend.
+    let mut world = World::of(2);
+    world.find(Code::Pool02, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert!(plan.nodes.is_empty());
+    assert!(plan.by_hand[0].why.contains("nothing is seen to be wrong"), "{plan:#?}");
+}
+
+#[test]
 fn a_host_interface_in_the_way_is_nothing_that_a_node_can_be_swapped_for() {
     let mut world = World::of(2);
     world.find(Code::Pool03, "n1", &["n1"]);
@@ -227,8 +261,55 @@ fn what_was_rendered_is_rendered_anew_without_touching_node_or_pods_that_are_rig
     let plan = planned(&world);
     let plan = only(&plan);
     assert_eq!((plan.method, &plan.to), (Method::Host, &plan.from));
-    assert_eq!(kinds(plan), ["remove-file", "tell-runtime", "replace-pods", "verify"]);
+    assert_eq!(
+        kinds(plan),
+        ["remove-file", "restart-kubelet", "replace-pods", "verify"]
+    );
     assert_eq!(plan.interrupts.pods, ["default/foreign"]);
+}
+
+#[test]
+fn pods_that_are_deleted_and_not_evicted_are_guarded_all_the_same() {
+    let mut world = World::of(2);
+    world.pod("n2", "foreign", &["10.244.7.5"]).budgets = vec!["default/web".to_owned()];
+    world.find(Code::Host03, "n2", &["n2"]);
+    let mut budget = Budget {
+        allowed: 1,
+        desired: 2,
+        healthy: 3,
+        expected: 3,
+        current: true,
+    };
+    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
+    let plan = planned(&world);
+    assert_eq!(kinds(only(&plan)), ["replace-pods", "verify"]);
+    assert_eq!(
+        (only(&plan).blocked.len(), only(&plan).interrupts.budgets.len()),
+        (0, 1)
+    );
+    budget.allowed = 0;
+    world.ground.budgets.insert("default/web".to_owned(), budget);
+    blocked_by(only(&planned(&world)), "would be deleted, which does not ask it");
+    let pod = &mut world.ground.pods[0];
+    (pod.owner, pod.budgets) = (None, Vec::new());
+    blocked_by(only(&planned(&world)), "default/foreign has no controller");
+}
+
+#[test]
+fn a_node_without_a_cidr_shows_no_ipam_and_its_finding_has_judged_it() {
+    let mut world = World::of(3);
+    world.node("n3").cidrs.clear();
+    world.view("n3").facts = None;
+    world.view("n3").classification.as_mut().unwrap().authoritative = None;
+    world.find(Code::Pool01, "n3", &["n3"]);
+    assert_eq!(only(&planned(&world)).method, Method::Assign);
+    // What needs more than that does not rest on it.
+    world.find(Code::Host03, "n3", &["n3"]);
+    assert!(planned(&world).nodes.is_empty());
+    // One whose addresses are known to be somebody else's is left to him.
+    world.ground.findings.pop();
+    world.view("n3").classification.as_mut().unwrap().authoritative = Some(false);
+    assert!(planned(&world).nodes.is_empty());
 }
 
 #[test]
@@ -324,184 +405,6 @@ fn addresses_that_are_somebody_elses_matter_are_left_to_him() {
     assert!(planned(&world).by_hand[0].why.contains("cannot be told"));
 }
 
-fn drained() -> World {
-    let mut world = World::of(3);
-    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
-    world.find(Code::Pool02, "n2", &["n2"]);
-    world
-}
-
-#[test]
-fn pods_that_would_be_lost_need_the_operators_word() {
-    let mut world = drained();
-    world.pod("n2", "bare", &[]).owner = None;
-    world.pod("n2", "scratch", &[]).scratch = true;
-    let plan = planned(&world);
-    blocked_by(only(&plan), "default/bare has no controller");
-    blocked_by(only(&plan), "default/scratch has an emptyDir");
-    let wish = Wish {
-        allowed: Allowed {
-            unmanaged: true,
-            scratch: true,
-        },
-        ..Wish::default()
-    };
-    let plan = super::plan(&world.ground, &wish);
-    assert!(only(&plan).blocked.is_empty());
-    assert_eq!(
-        only(&plan)
-            .risks
-            .iter()
-            .filter(|risk| risk.contains("default/"))
-            .count(),
-        2
-    );
-}
-
-#[test]
-fn a_pod_that_tolerates_a_cordon_may_come_back_and_that_is_said() {
-    let mut world = drained();
-    world.pod("n2", "stubborn", &[]).returns = true;
-    let plan = planned(&world);
-    assert!(only(&plan).blocked.is_empty());
-    assert!(
-        only(&plan)
-            .risks
-            .iter()
-            .any(|risk| risk.contains("default/stubborn tolerates a cordon"))
-    );
-}
-
-#[test]
-fn pods_of_daemons_and_static_pods_are_not_evicted() {
-    let mut world = drained();
-    for (name, kind) in [("daemon", "DaemonSet"), ("static", "Node")] {
-        let owner = Owner {
-            kind: kind.to_owned(),
-            name: "x".to_owned(),
-        };
-        world.pod("n2", name, &["10.99.2.7"]).owner = Some(owner);
-    }
-    let plan = planned(&world);
-    // The DaemonSet's is made anew afterwards: its address goes with the CIDR.
-    assert_eq!(only(&plan).interrupts.pods, ["default/daemon"]);
-    assert!(kinds(only(&plan)).contains(&"replace-pods"));
-}
-
-#[test]
-fn a_budget_that_can_never_be_met_is_found_before_anything_is_begun() {
-    let mut world = drained();
-    world.pod("n2", "web", &[]).budgets = vec!["default/web".to_owned()];
-    let mut budget = Budget {
-        allowed: 0,
-        desired: 2,
-        healthy: 2,
-        expected: 2,
-        current: true,
-    };
-    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
-    blocked_by(
-        only(&planned(&world)),
-        "can never allow an eviction (2 of 2 pods are healthy, 2 must be)",
-    );
-    // One that only waits for its pods is no obstacle, but a delay.
-    (budget.desired, budget.expected, budget.healthy) = (2, 3, 2);
-    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
-    let plan = planned(&world);
-    assert!(only(&plan).blocked.is_empty());
-    assert!(
-        only(&plan)
-            .risks
-            .iter()
-            .any(|risk| risk.contains("allows no eviction now"))
-    );
-    budget.current = false;
-    world.ground.budgets.insert("default/web".to_owned(), budget);
-    blocked_by(only(&planned(&world)), "not yet looked at");
-    let pod = world
-        .ground
-        .pods
-        .iter_mut()
-        .find(|pod| pod.key == "default/web")
-        .unwrap();
-    pod.budgets = vec!["default/web".to_owned(), "default/other".to_owned()];
-    blocked_by(only(&planned(&world)), "several PodDisruptionBudgets");
-}
-
-#[test]
-fn evicted_pods_need_room_elsewhere() {
-    let mut world = drained();
-    let much = Room {
-        cpu: 3000,
-        memory: 1 << 20,
-        pods: 1,
-    };
-    // 4 cores a node: each pod fits, and both together do, if nobody else is there.
-    world.pod("n2", "one", &[]).requests = much;
-    world.pod("n2", "two", &[]).requests = much;
-    assert!(only(&planned(&world)).blocked.is_empty());
-    world.pod("n1", "here", &[]).requests = much;
-    blocked_by(only(&planned(&world)), "no room for its pods");
-    world.ground.pods.retain(|pod| pod.key != "default/two");
-    assert!(only(&planned(&world)).blocked.is_empty());
-    // Two free cores here and two there hold no pod of three.
-    for name in ["n1", "n3"] {
-        world.node(name).allocatable.cpu = 2000;
-    }
-    world.ground.pods.retain(|pod| pod.key != "default/here");
-    blocked_by(only(&planned(&world)), "no other node has room for pod default/one");
-}
-
-#[test]
-fn nodes_that_are_unavailable_for_any_reason_count() {
-    let mut world = drained();
-    world.node("n3").unschedulable = true;
-    blocked_by(only(&planned(&world)), "n3 is unschedulable");
-    world.node("n3").unschedulable = false;
-    world.node("n3").ready = false;
-    blocked_by(only(&planned(&world)), "n3 is not Ready");
-    // One that waits to be mended itself is not made worse; else nobody could begin.
-    world.node("n3").cidrs.clear();
-    world.find(Code::Pool01, "n3", &["n3"]);
-    let plan = planned(&world);
-    assert!(plan.nodes.iter().all(|node| node.blocked.is_empty()), "{plan:#?}");
-}
-
-#[test]
-fn the_control_plane_comes_last_and_only_if_it_is_said() {
-    let mut world = World::of(3);
-    for name in ["n1", "n2"] {
-        world.node(name).cidrs = nets(&["10.99.2.0/24"]);
-        world.find(Code::Pool02, name, &[name]);
-    }
-    let label = "node-role.kubernetes.io/control-plane".to_owned();
-    world.node("n1").labels.insert(label, String::new());
-    let plan = planned(&world);
-    assert_eq!(plan.nodes[1].node, "n1");
-    blocked_by(&plan.nodes[1], "--include-control-plane");
-    let wish = Wish {
-        control_plane: true,
-        ..Wish::default()
-    };
-    let plan = super::plan(&world.ground, &wish);
-    assert_eq!((plan.nodes[1].node.as_str(), plan.nodes[1].blocked.len()), ("n1", 0));
-}
-
-#[test]
-fn a_node_that_cannot_be_made_anew_at_once_is_not_deleted() {
-    let mut world = drained();
-    world.node("n2").finalizers = vec!["example.com/keep".to_owned()];
-    blocked_by(only(&planned(&world)), "example.com/keep");
-    world.node("n2").finalizers.clear();
-    world.node("n2").provider = "aws:///us-east-1a/i-1".to_owned();
-    blocked_by(only(&planned(&world)), "AWS owns the instance");
-    let wish = Wish {
-        managed: true,
-        ..Wish::default()
-    };
-    assert!(only(&super::plan(&world.ground, &wish)).blocked.is_empty());
-}
-
 #[test]
 fn a_plan_may_be_for_some_nodes_only() {
     let mut world = drained();
@@ -566,12 +469,10 @@ fn a_saved_plan_is_read_as_it_was() {
     assert!(serde_saphyr::from_str::<Plan>(&text.replace("madeAt", "madeWhen")).is_err());
 }
 
-mod migrations;
-
 mod properties {
     use proptest::prelude::*;
 
-    use super::super::super::choose::{Family, NoChoice, Used, choose};
+    use super::super::super::choose::{Chooser, Family, NoChoice};
     use super::*;
 
     proptest! {
@@ -579,25 +480,32 @@ mod properties {
         #[test]
         fn the_chosen_block_is_the_last_that_nobody_has(
             used in prop::collection::vec((any::<u16>(), 17_u8..=32), 0..40),
+            times in 1_usize..4,
         ) {
             let mut world = World::of(1);
             world.ground.pool.ranges[0].range = "10.244.0.0/18".parse().unwrap();
-            let mut taken = Used::by_others(&world.ground, "n9");
             let mut all = nets(&["10.244.1.0/24", "172.30.0.1/32", "10.96.0.0/12"]);
             for (address, length) in used {
                 let address = std::net::Ipv4Addr::from((10 << 24) + (244 << 16) + u32::from(address));
                 let net = ipnet::IpNet::new(address.into(), length).unwrap().trunc();
-                taken.and(net);
-                all.push(net);
+                world.route("n1", &net.to_string(), "172.30.0.99");
+                // What is around the whole range is nobody's block.
+                if !net.contains(&world.ground.pool.ranges[0].range) {
+                    all.push(net);
+                }
             }
+            let mut chooser = Chooser::new(&world.ground);
+            for _ in 0..times {
             let blocks: Vec<ipnet::Ipv4Net> = "10.244.0.0/18".parse::<ipnet::Ipv4Net>().unwrap().subnets(24).unwrap().collect();
             let free = blocks.into_iter().rev().map(ipnet::IpNet::V4).find(|block| {
                 !all.iter().any(|net| crate::netmap::overlap(net, block))
             });
-            let chosen = choose(&world.ground, Family::V4, &[], &taken);
+            let chosen = chooser.give(Family::V4, "n9", &[]);
             match free {
                 Some(block) => prop_assert_eq!(chosen, Ok(block)),
                 None => prop_assert!(matches!(chosen, Err(NoChoice::Full { .. })), "{:?}", chosen),
+            }
+            all.extend(free);
             }
         }
     }

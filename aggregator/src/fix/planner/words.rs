@@ -28,12 +28,15 @@ pub(super) fn owner(node: &NodeGround) -> Option<&'static str> {
 
 /// Why nothing of a node's CIDRs may be planned: its addresses are not `spec.podCIDRs`' matter, or that is not known.
 /// Where it is a provider's or a CNI's, what to look at there.
-pub(super) fn not_ours(name: &str, node: &NodeGround) -> Option<String> {
+///
+/// `judged`: a finding has settled already whose matter it is, where the node itself does not show it.
+pub(super) fn not_ours(name: &str, node: &NodeGround, judged: bool) -> Option<String> {
     let Some(ipam) = node.view.as_ref().and_then(|view| view.classification.as_ref()) else {
         return Some(format!("what allocates the addresses of {name} is not known"));
     };
     match ipam.authoritative {
         Some(true) => None,
+        None if judged => None,
         Some(false) => Some(format!(
             "the addresses of {name} are not the Node's matter ({}): {}",
             ipam.why,

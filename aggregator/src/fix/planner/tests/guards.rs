@@ -1,0 +1,188 @@
+//! What must not be begun as things are, and what may be lost.
+
+use cidrift_proto::catalogue::Code;
+
+use super::super::super::drain::Allowed;
+use super::super::super::ground::{Budget, Owner, Room};
+use super::super::Wish;
+use super::world::{World, nets};
+use super::{blocked_by, kinds, only, planned};
+
+/// n2 is to be drained.
+pub(super) fn drained() -> World {
+    let mut world = World::of(3);
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.find(Code::Pool02, "n2", &["n2"]);
+    world
+}
+
+#[test]
+fn pods_that_would_be_lost_need_the_operators_word() {
+    let mut world = drained();
+    world.pod("n2", "bare", &[]).owner = None;
+    world.pod("n2", "scratch", &[]).scratch = true;
+    let plan = planned(&world);
+    blocked_by(only(&plan), "default/bare has no controller");
+    blocked_by(only(&plan), "default/scratch has an emptyDir");
+    let wish = Wish {
+        allowed: Allowed {
+            unmanaged: true,
+            scratch: true,
+        },
+        ..Wish::default()
+    };
+    let plan = super::super::plan(&world.ground, &wish);
+    assert!(only(&plan).blocked.is_empty());
+    assert_eq!(
+        only(&plan)
+            .risks
+            .iter()
+            .filter(|risk| risk.contains("default/"))
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn a_pod_that_tolerates_a_cordon_may_come_back_and_that_is_said() {
+    let mut world = drained();
+    world.pod("n2", "stubborn", &[]).returns = true;
+    let plan = planned(&world);
+    assert!(only(&plan).blocked.is_empty());
+    assert!(
+        only(&plan)
+            .risks
+            .iter()
+            .any(|risk| risk.contains("default/stubborn tolerates a cordon"))
+    );
+}
+
+#[test]
+fn pods_of_daemons_and_static_pods_are_not_evicted() {
+    let mut world = drained();
+    for (name, kind) in [("daemon", "DaemonSet"), ("static", "Node")] {
+        let owner = Owner {
+            kind: kind.to_owned(),
+            name: "x".to_owned(),
+        };
+        world.pod("n2", name, &["10.99.2.7"]).owner = Some(owner);
+    }
+    let plan = planned(&world);
+    // The DaemonSet's is made anew afterwards: its address goes with the CIDR.
+    assert_eq!(only(&plan).interrupts.pods, ["default/daemon"]);
+    assert!(kinds(only(&plan)).contains(&"replace-pods"));
+}
+
+#[test]
+fn a_budget_that_can_never_be_met_is_found_before_anything_is_begun() {
+    let mut world = drained();
+    world.pod("n2", "web", &[]).budgets = vec!["default/web".to_owned()];
+    let mut budget = Budget {
+        allowed: 0,
+        desired: 2,
+        healthy: 2,
+        expected: 2,
+        current: true,
+    };
+    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
+    blocked_by(
+        only(&planned(&world)),
+        "can never allow an eviction (2 of 2 pods are healthy, 2 must be)",
+    );
+    // One that only waits for its pods is no obstacle, but a delay.
+    (budget.desired, budget.expected, budget.healthy) = (2, 3, 2);
+    world.ground.budgets.insert("default/web".to_owned(), budget.clone());
+    let plan = planned(&world);
+    assert!(only(&plan).blocked.is_empty());
+    assert!(
+        only(&plan)
+            .risks
+            .iter()
+            .any(|risk| risk.contains("allows no eviction now"))
+    );
+    budget.current = false;
+    world.ground.budgets.insert("default/web".to_owned(), budget);
+    blocked_by(only(&planned(&world)), "not yet looked at");
+    let pod = world
+        .ground
+        .pods
+        .iter_mut()
+        .find(|pod| pod.key == "default/web")
+        .unwrap();
+    pod.budgets = vec!["default/web".to_owned(), "default/other".to_owned()];
+    blocked_by(only(&planned(&world)), "several PodDisruptionBudgets");
+}
+
+#[test]
+fn evicted_pods_need_room_elsewhere() {
+    let mut world = drained();
+    let much = Room {
+        cpu: 3000,
+        memory: 1 << 20,
+        pods: 1,
+    };
+    // 4 cores a node: each pod fits, and both together do, if nobody else is there.
+    world.pod("n2", "one", &[]).requests = much;
+    world.pod("n2", "two", &[]).requests = much;
+    assert!(only(&planned(&world)).blocked.is_empty());
+    world.pod("n1", "here", &[]).requests = much;
+    blocked_by(only(&planned(&world)), "no room for its pods");
+    world.ground.pods.retain(|pod| pod.key != "default/two");
+    assert!(only(&planned(&world)).blocked.is_empty());
+    // Two free cores here and two there hold no pod of three.
+    for name in ["n1", "n3"] {
+        world.node(name).allocatable.cpu = 2000;
+    }
+    world.ground.pods.retain(|pod| pod.key != "default/here");
+    blocked_by(only(&planned(&world)), "no other node has room for pod default/one");
+}
+
+#[test]
+fn nodes_that_are_unavailable_for_any_reason_count() {
+    let mut world = drained();
+    world.node("n3").unschedulable = true;
+    blocked_by(only(&planned(&world)), "n3 is unschedulable");
+    world.node("n3").unschedulable = false;
+    world.node("n3").ready = false;
+    blocked_by(only(&planned(&world)), "n3 is not Ready");
+    // One that waits to be mended itself is not made worse; else nobody could begin.
+    world.node("n3").cidrs.clear();
+    world.find(Code::Pool01, "n3", &["n3"]);
+    let plan = planned(&world);
+    assert!(plan.nodes.iter().all(|node| node.blocked.is_empty()), "{plan:#?}");
+}
+
+#[test]
+fn the_control_plane_comes_last_and_only_if_it_is_said() {
+    let mut world = World::of(3);
+    for name in ["n1", "n2"] {
+        world.node(name).cidrs = nets(&["10.99.2.0/24"]);
+        world.find(Code::Pool02, name, &[name]);
+    }
+    let label = "node-role.kubernetes.io/control-plane".to_owned();
+    world.node("n1").labels.insert(label, String::new());
+    let plan = planned(&world);
+    assert_eq!(plan.nodes[1].node, "n1");
+    blocked_by(&plan.nodes[1], "--include-control-plane");
+    let wish = Wish {
+        control_plane: true,
+        ..Wish::default()
+    };
+    let plan = super::super::plan(&world.ground, &wish);
+    assert_eq!((plan.nodes[1].node.as_str(), plan.nodes[1].blocked.len()), ("n1", 0));
+}
+
+#[test]
+fn a_node_that_cannot_be_made_anew_at_once_is_not_deleted() {
+    let mut world = drained();
+    world.node("n2").finalizers = vec!["example.com/keep".to_owned()];
+    blocked_by(only(&planned(&world)), "example.com/keep");
+    world.node("n2").finalizers.clear();
+    world.node("n2").provider = "aws:///us-east-1a/i-1".to_owned();
+    blocked_by(only(&planned(&world)), "AWS owns the instance");
+    let wish = Wish {
+        managed: true,
+        ..Wish::default()
+    };
+    assert!(only(&super::super::plan(&world.ground, &wish)).blocked.is_empty());
+}
