@@ -121,7 +121,11 @@ impl<'a> Chooser<'a> {
             if net.prefix_len() == 0 || matches!(entry.landing, Landing::NoRoute) || self.around(&net) {
                 continue;
             }
-            let own = matches!(entry.landing, Landing::Onlink { .. } | Landing::Local { .. });
+            // To its own pods, or to the bridge's own address.
+            let own = matches!(
+                entry.landing,
+                Landing::Onlink { .. } | Landing::Local { .. } | Landing::Host { .. }
+            );
             self.hold(net, own.then_some(name));
         }
     }

@@ -139,6 +139,18 @@ fn a_node_outside_of_the_pool_is_mended_by_what_the_plan_says() {
     eprintln!("{text}");
     assert!(text.contains("1. n2: swap, 10.200.2.0/24 -> 10.244.255.0/24"), "{text}");
 
+    // Another range: one around everything, and one that holds nobody.
+    let around = deployed.ask(&["migrate", "10.192.0.0/10"]).unwrap();
+    assert_eq!(
+        (&around["contains_old"], &around["nodes"]),
+        (&json!(true), &json!([])),
+        "{around:#}"
+    );
+    let other = deployed.ask(&["migrate", "10.250.0.0/16"]).unwrap();
+    let rows = other["nodes"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["node"].as_str()).collect();
+    assert_eq!((names.len(), &other["conflicts"]), (2, &json!([])), "{other:#}");
+
     let steps = node["steps"].as_array().unwrap();
     for step in steps {
         typist.step(step);
@@ -189,5 +201,45 @@ fn a_node_outside_of_the_pool_is_mended_by_what_the_plan_says() {
     assert!(gone.is_ok(), "{last:#?}");
     let again = plan(&deployed, &["n2"]);
     assert_eq!(again["nodes"], json!([]), "{again:#}");
+    a_node_without_a_cidr_is_given_one(&cluster, &deployed, &typist);
     deployed.remove().unwrap();
+}
+
+/// Nobody allocates: the controller manager is down while the Node is made anew without a CIDR.
+fn a_node_without_a_cidr_is_given_one(cluster: &Cluster, deployed: &Deployed, typist: &Typist<'_>) {
+    cluster.kcm().stop().unwrap();
+    typist.type_line(
+        "kubectl get node n2 -o json | jq 'del(.status, .metadata.uid, .metadata.resourceVersion, .metadata.creationTimestamp, \
+         .metadata.managedFields, .spec.podCIDR, .spec.podCIDRs)' > bare.json && kubectl delete node n2 && \
+         kubectl create -f bare.json",
+    );
+    deployed.wait_open(cluster, &["POOL01/n2"], false, PATIENCE).unwrap();
+    let planned = plan(deployed, &["n2"]);
+    let node = &planned["nodes"][0];
+    assert_eq!(
+        (&node["method"], &node["blocked"]),
+        (&json!("assign"), &Value::Null),
+        "{planned:#}"
+    );
+    // What the host hands out of already.
+    assert_eq!(node["to"], json!(["10.244.255.0/24"]), "{planned:#}");
+    for step in node["steps"].as_array().unwrap() {
+        typist.step(step);
+    }
+    let uid = |node: &k8s_openapi::api::core::v1::Node| node.metadata.uid.clone();
+    let after = cluster.api().node("n2").unwrap().unwrap();
+    assert_eq!(pod_cidrs(&after), [net("10.244.255.0/24")]);
+    assert_eq!(uid(&after).as_deref(), node["uid"].as_str(), "the same Node");
+    let gone = cluster.api().wait("POOL01/n2 is gone", PATIENCE, || {
+        let open = deployed.findings()?;
+        Ok((!open.iter().any(|finding| id(finding) == "POOL01/n2")).then_some(()))
+    });
+    gone.unwrap();
+    // The controller manager takes it as it is.
+    cluster.kcm().start_again().unwrap();
+    cluster.api().wait_ready("n2", true, PATIENCE).unwrap();
+    assert_eq!(
+        pod_cidrs(&cluster.api().node("n2").unwrap().unwrap()),
+        [net("10.244.255.0/24")]
+    );
 }

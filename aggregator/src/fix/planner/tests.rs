@@ -6,6 +6,7 @@ mod world;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::FindingState;
+use cidrift_proto::landing::Landing;
 
 use self::guards::drained;
 use self::world::{World, nets};
@@ -98,6 +99,16 @@ fn what_the_host_hands_out_of_already_is_taken_where_it_is_free() {
     let mut world = World::of(3);
     outside(&mut world, "n2", "10.99.2.0/24");
     world.configured("n2", "10.244.77.0/24", None);
+    // As a host with pods shows it: the bridge, what leads to it, its own address, a pod.
+    world.bridge("n2", "10.244.77.1/24");
+    let device = || "cni0".to_owned();
+    let local = Landing::Local {
+        device: device(),
+        carrier: true,
+    };
+    world.lands("n2", "10.244.77.0/24", local);
+    world.lands("n2", "10.244.77.1/32", Landing::Host { device: device() });
+    world.pod("n2", "web", &["10.244.77.5"]);
     let plan = planned(&world);
     assert_eq!(only(&plan).to, nets(&["10.244.77.0/24"]));
     assert!(!kinds(only(&plan)).contains(&"by-hand"));

@@ -143,14 +143,19 @@ impl World {
     }
 
     pub(super) fn route(&mut self, node: &str, prefix: &str, to: &str) {
+        let landing = Landing::Underlay {
+            address: to.parse().unwrap(),
+            via: Via::Gateway {
+                device: "eth0".to_owned(),
+            },
+        };
+        self.lands(node, prefix, landing);
+    }
+
+    pub(super) fn lands(&mut self, node: &str, prefix: &str, landing: Landing) {
         self.view(node).entries.push(ForwardingEntry {
             prefix: prefix.parse().unwrap(),
-            landing: Landing::Underlay {
-                address: to.parse().unwrap(),
-                via: Via::Gateway {
-                    device: "eth0".to_owned(),
-                },
-            },
+            landing,
             route: None,
             changed_at: NOW,
         });
