@@ -221,7 +221,7 @@ fn unseen(ground: &Ground, migration: &mut Migration) {
     let silent: Vec<&str> = silent.collect();
     match silent.as_slice() {
         [] => {}
-        [few @ ..] if few.len() <= NAMED => migration.unseen.push(format!("interfaces of {}", few.join(", "))),
+        few if few.len() <= NAMED => migration.unseen.push(format!("interfaces of {}", few.join(", "))),
         [first, rest @ ..] => {
             let text = format!("interfaces of {first} and {} more nodes", rest.len());
             migration.unseen.push(text);
