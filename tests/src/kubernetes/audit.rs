@@ -23,10 +23,13 @@ pub struct Asked {
 
 /// Reads the audit log. Watches are noted when they begin (stage ResponseStarted) and when they end.
 ///
+/// `pod`: only what a pod of this name asked, by the token that it was given. Others of the same account may have been here
+/// before, and lost their rights before they ended when they were removed.
+///
 /// # Errors
 ///
 /// The log cannot be read.
-pub fn asked(cluster: &Cluster, user: &str) -> Result<Asked> {
+pub fn asked(cluster: &Cluster, user: &str, pod: Option<&str>) -> Result<Asked> {
     let path = &cluster.plane().audit_log;
     let text = std::fs::read_to_string(path).map_err(io(format!("read {}", path.display())))?;
     let mut asked = Asked::default();
@@ -36,6 +39,10 @@ pub fn asked(cluster: &Cluster, user: &str) -> Result<Asked> {
             continue;
         };
         if entry["user"]["username"] != user {
+            continue;
+        }
+        let of = &entry["user"]["extra"]["authentication.kubernetes.io/pod-name"][0];
+        if pod.is_some_and(|pod| of != pod) {
             continue;
         }
         asked.entries += 1;

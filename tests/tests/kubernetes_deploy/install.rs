@@ -44,9 +44,18 @@ fn no_use((group, resource, verb): &Right) -> bool {
 /// that it was granted and that the bench has.
 fn rights(stage: &Stage) {
     let user = |name: &str| format!("system:serviceaccount:{NAMESPACE}:{name}");
-    let agent = audit::asked(stage.cluster(), &user("cidrift-agent")).unwrap();
+    let agent = audit::asked(stage.cluster(), &user("cidrift-agent"), None).unwrap();
     assert_eq!(agent.entries, 0, "{agent:?}");
-    let aggregator = audit::asked(stage.cluster(), &user("cidrift-aggregator")).unwrap();
+    let pod = stage.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "get",
+        "pods",
+        "-l=app.kubernetes.io/name=cidrift-aggregator",
+        "-o=jsonpath={.items[*].metadata.name}",
+    ]);
+    let aggregator = audit::asked(stage.cluster(), &user("cidrift-aggregator"), Some(pod.trim())).unwrap();
+    assert!(aggregator.entries > 0, "nothing of pod {pod:?} is in the audit log");
     assert!(aggregator.refused.is_empty(), "{:#?}", aggregator.refused);
     let granted = granted(stage);
     let unused: Vec<&Right> = granted

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cidrift_lab::binaries::{self, Binaries};
 use cidrift_lab::image;
-use cidrift_lab::kubernetes::deployed::import;
+use cidrift_lab::kubernetes::deployed::{NAMESPACE, import};
 use cidrift_lab::kubernetes::{Cluster, Deployed, Scenario, Wanted, shared};
 use serde_json::Value;
 
@@ -64,16 +64,24 @@ impl Stage {
         };
         // Held while waiting for the turn: else each would start its own.
         let cluster = shared(&CLUSTER, scenario);
-        // A test that failed leaves its installation; the next one's apply replaces it.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         import(cluster.nodes(), &programs, image::CURRENT).unwrap_or_else(|error| panic!("{error}"));
         let deployed = Deployed::new(&cluster, &programs, &say);
-        Self {
+        let stage = Self {
             deployed: deployed.unwrap_or_else(|error| panic!("{error}")),
             programs,
             cluster,
             _turn: turn,
+        };
+        // A test that failed leaves its installation, whose agents would go on believing its authority for a while.
+        if !stage
+            .kubectl(&["get", "namespace", NAMESPACE, "--ignore-not-found"])
+            .is_empty()
+        {
+            stage.change(&wanted()).unwrap_or_else(|error| panic!("{error}"));
+            stage.remove().unwrap_or_else(|error| panic!("{error}"));
         }
+        stage
     }
 
     /// Applies it, and waits until its pods are ready.

@@ -329,7 +329,7 @@ fn with_the_role_of_the_readme_nothing_is_refused_and_the_components_own_words_a
     );
     assert_eq!(&*pod.uid, uid);
 
-    let asked = audit::asked(&cluster, "aggregator").unwrap();
+    let asked = audit::asked(&cluster, "aggregator", None).unwrap();
     assert!(asked.refused.is_empty(), "{:#?}", asked.refused);
     // Where the first of Calico's groups is served, the other is not asked for.
     let mut rights = role::rights();
