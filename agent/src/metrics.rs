@@ -55,7 +55,7 @@ pub struct Metrics {
 struct SetUp {
     ended: Family<Way, Gauge>,
     seconds: Family<Way, Gauge<f64, AtomicU64>>,
-    waiting: Gauge,
+    waiting: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 /// What devices counted since this agent started, by what they are to pod traffic: never by name, pods' ports have new
@@ -166,10 +166,11 @@ impl Default for Metrics {
                     "How long sandboxes took that were made within the last while",
                     Family::default(),
                 ),
-                waiting: gauge(
+                waiting: add(
                     r,
                     "sandboxes_waiting",
                     "Sandboxes that were asked for a while ago and have neither come nor failed",
+                    Family::default(),
                 ),
             },
             registry,
@@ -294,12 +295,15 @@ impl Metrics {
         }
     }
 
-    /// Shows how sandboxes are set up; `None`: that is not known, and nothing is shown.
+    /// Shows how sandboxes are set up; `None`: that is not known, and no series of it is shown.
     pub(crate) fn setups(&self, setups: Option<&Setups>) {
         self.setups.ended.clear();
         self.setups.seconds.clear();
-        let waiting = setups.map_or(0, |setups| setups.waiting);
-        self.setups.waiting.set(waiting.into());
+        self.setups.waiting.clear();
+        if let Some(setups) = setups {
+            let row = [("since", "30s")];
+            self.setups.waiting.get_or_create(&row).set(setups.waiting.into());
+        }
         for span in setups.into_iter().flat_map(|setups| &setups.spans) {
             // Two spans, and so two values of the label.
             let window = if span.seconds <= 600 { "10m" } else { "1h" };
@@ -380,12 +384,16 @@ mod tests {
             "cidrift_agent_sandboxes{window=\"10m\",result=\"made\"} 12",
             "cidrift_agent_sandboxes{window=\"1h\",result=\"failed\"} 9",
             "cidrift_agent_sandbox_seconds{window=\"1h\",quantile=\"1\"} 41.5",
-            "cidrift_agent_sandboxes_waiting 2",
+            "cidrift_agent_sandboxes_waiting{since=\"30s\"} 2",
         ] {
             assert!(text.lines().any(|line| line == wanted), "{wanted} is not in {text}");
         }
         assert!(!text.contains("quantile=\"0.5\""));
         metrics.setups(None);
-        assert!(!metrics.text().contains("window="));
+        let text = metrics.text();
+        assert!(
+            !text.contains("window=") && !text.contains("sandboxes_waiting{"),
+            "{text}"
+        );
     }
 }

@@ -408,6 +408,11 @@ fn mend(case: &Case<'_>, device: Option<&Link>, entry: &ForwardingEntry, part: I
         }
         (Some((link, source)), route) if route.is_none_or(|route| !part.contains(&route.prefix)) => match main {
             None => back(link, "add", source),
+            Some(main) if leads_to(main, link) && !link.carrier => format!(
+                "table main has the route to {0}, which has no carrier and is passed over \
+                 (sysctl ignore_routes_with_linkdown of {0} or of all): a pod on it brings the carrier",
+                link.name
+            ),
             // It is there, and would be added in vain ("File exists").
             Some(main) if leads_to(main, link) => format!(
                 "table main has the route to {} already, but something decides before it: ip rule shows what leads elsewhere; \

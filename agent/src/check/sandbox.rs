@@ -108,14 +108,13 @@ fn success(input: &Input<'_>, failures: &Failures, first: Timestamp) -> Option<S
 /// the same. By the runtime's log where that tells it, else by what programs count; never a finding by itself.
 fn setups(input: &Input<'_>) -> Vec<Evidence> {
     let observed = &input.host.setups;
-    if let Some(logged) = facts::logged(observed)
-        && let Some(span) = logged.lately()
-    {
-        let mut text = span.words();
-        if let Some(waits) = logged.waits() {
-            text += &format!("; {waits}");
+    if let Some(logged) = facts::logged(observed) {
+        // A runtime that hangs ends nothing: that some wait is then all that there is.
+        let ended = logged.lately().map(|span| span.words());
+        let texts: Vec<String> = ended.into_iter().chain(logged.waits()).collect();
+        if !texts.is_empty() {
+            return vec![input.observed_evidence(observed, texts.join("; "))];
         }
-        return vec![input.observed_evidence(observed, text)];
     }
     let counted = facts::setups(input.host)
         .map(|setups| setups.counted)

@@ -33,6 +33,10 @@ fn render_anew(stage: &Stage, cidr: &str) {
     let rendered = || Ok(conflist(stage).contains(cidr).then_some(()));
     stage.api().wait(&what, PATIENCE, rendered).unwrap();
     stage.api().wait_ready("n1", true, PATIENCE).unwrap();
+    // It takes the pods that run already only now; a Node that is made anew before that has no capacity yet, and it
+    // would reject all of them.
+    let taken = "\"SyncLoop ADD\" source=\"api\"";
+    node.kubelet.wait_log(taken, PATIENCE).unwrap();
 }
 
 /// The Node's CIDR, the file's and the bridge's, each from its own witness.

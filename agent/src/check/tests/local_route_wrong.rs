@@ -132,6 +132,15 @@ fn a_route_that_table_main_has_already_is_not_to_be_added_once_more() {
         "On the node: table main has the route to cni0 already, but something decides before it: ip rule shows what leads elsewhere; \
          mend that (HOST10)."
     );
+    // Nothing decides before it: the kernel passes over what leads to a dead device.
+    let mut dark = host.clone();
+    let bridge = dark.kernel.links.values_mut().find(|link| link.name == "cni0").unwrap();
+    bridge.carrier = false;
+    let remedy = &dark.judge().claims[0].remedy;
+    assert!(
+        remedy.contains("cni0, which has no carrier and is passed over"),
+        "{remedy}"
+    );
     // Main has another one, which an addition would meet ("File exists").
     host.kernel.routes = Default::default();
     add_link(&mut host.kernel, 77, "old0", "bridge", &[]);

@@ -240,6 +240,18 @@ fn how_sandboxes_fare_is_evidence_of_the_failures_and_no_finding_by_itself() {
           failed; 1 that was asked for at 2026-09-21T14:14:50Z has neither come nor failed"
         ]
     );
+    // A runtime that hangs ends nothing.
+    told.setups = Observed::seen(
+        at(199),
+        "/var/log/containerd.log",
+        Setups {
+            spans: Vec::new(),
+            ..setups().get().cloned().unwrap()
+        },
+    );
+    let waits = "1 that was asked for at 2026-09-21T14:14:50Z has neither come nor failed";
+    let told_of = |told: &Told| told.judge().claims[0].evidence.iter().any(|row| row.text == waits);
+    assert!(told_of(&told), "{:?}", told.judge().claims[0].evidence);
     told.setups = Observed::not_yet();
     assert_eq!(
         evidence(&told),

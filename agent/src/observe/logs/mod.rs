@@ -264,6 +264,9 @@ impl LogReader {
                 let window = now.saturating_sub(WINDOW).unwrap_or(Timestamp::MIN);
                 self.tally.begins(from.max(window).min(now));
                 if runtime {
+                    // Of the journal only kubelet's own lines are older than the window.
+                    let journal = matches!(followed.key, Key::Journal(_));
+                    let from = if journal { from.max(window) } else { from };
                     self.setups.begins(from.min(now));
                 }
             }
@@ -423,6 +426,8 @@ impl Sink for Reading<'_> {
         }
         if self.runtime {
             self.setups.gap();
+            // What came before it is no beginning any more.
+            self.from = None;
         }
     }
 }

@@ -1,7 +1,8 @@
 //! How long sandboxes took: the line that says that one is asked for, and the line that says how it ended.
 //!
-//! Lines may be read twice (a log whose process started anew is read from its beginning), in any order of two logs,
-//! and be lost: a pair is only what belongs together by the runtime's own marks, and all of it is bounded.
+//! Lines may be read twice (a log whose process started anew is read from its beginning) and be lost: a pair is only what
+//! belongs together by the runtime's own marks, and all of it is bounded. CRI-O leaves failures to kubelet's log: where that
+//! is read earlier than CRI-O's own, or not at all, they are not counted, and only the last try of a pod is said to wait.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -122,7 +123,7 @@ impl SetupTally {
         if self.ended.len() > ENDS
             && let Some(((oldest, _), _)) = self.ended.pop_first()
         {
-            self.since = self.since.max(Some(oldest));
+            self.since = self.since.map(|since| since.max(oldest));
         }
     }
 
@@ -140,15 +141,26 @@ impl SetupTally {
             all.filter(move |((at, _), _)| now.duration_since(*at) <= length)
                 .map(|(_, ended)| *ended)
         };
+        // kubelet asks again for a pod only once it was answered, or has given up: an earlier try has ended, unheard.
+        let again = |one: &&UnderWay| {
+            let later = |other: &UnderWay| {
+                other.at > one.at && other.attempt.by == one.attempt.by && other.attempt.pod == one.attempt.pod
+            };
+            self.under_way.iter().any(later)
+        };
         let waiting: Vec<Timestamp> = self
             .under_way
             .iter()
+            .filter(|one| !again(one))
             .map(|one| one.at)
             .filter(|at| now.duration_since(*at) >= WAITING)
             .collect();
         let tells = !self.under_way.is_empty() || self.ended.values().any(|ended| ended.took.is_some());
         tells.then(|| Setups {
-            since: self.since.max(now.saturating_sub(KEPT).ok()),
+            // Since when it is read is not known after a gap.
+            since: self
+                .since
+                .map(|since| now.saturating_sub(KEPT).map_or(since, |kept| since.max(kept))),
             spans: SPANS.map(|length| span(length, within(length))).to_vec(),
             waiting: u32::try_from(waiting.len()).unwrap_or(u32::MAX),
             waiting_since: waiting.iter().min().copied(),
@@ -208,6 +220,32 @@ mod tests {
             "the last ten minutes"
         );
         assert_eq!((later.spans[1].made, later.spans[1].failed), (1, 1));
+    }
+
+    #[test]
+    fn after_a_gap_nobody_says_since_when_it_is_read() {
+        let mut tally = SetupTally::default();
+        tally.begins(at(-100));
+        tally.gap();
+        tally.started(at(0), containerd("a"));
+        tally.made(at(2), &containerd("a"));
+        assert_eq!(tally.setups(at(5)).unwrap().since, None);
+        // More than are kept of: the oldest one is no beginning either.
+        for second in 0..=i64::try_from(ENDS).unwrap() {
+            tally.made(at(second), &containerd("b"));
+        }
+        assert_eq!(tally.setups(at(5000)).unwrap().since, None);
+    }
+
+    #[test]
+    fn of_a_pods_tries_whose_ends_are_not_heard_only_the_last_one_waits() {
+        let mut tally = SetupTally::default();
+        for (second, mark) in [(0, "id-1"), (60, "id-2"), (120, "id-3")] {
+            tally.started(at(second), attempt(Teller::Crio, "a", mark));
+        }
+        tally.started(at(30), attempt(Teller::Crio, "b", "id-4"));
+        let setups = tally.setups(at(170)).unwrap();
+        assert_eq!((setups.waiting, setups.waiting_since), (2, Some(at(30))));
     }
 
     #[test]

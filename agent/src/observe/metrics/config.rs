@@ -104,7 +104,7 @@ pub(super) fn crio(root: &HostRoot, process: &Process) -> Result<Served, Missing
     if enabled != Some(true) {
         return Err(Missing::Absent("CRI-O's metrics are not enabled".to_owned()));
     }
-    if told(process, "metrics-cert").is_some() || says.secured {
+    if told(process, "metrics-cert").is_some_and(|path| !path.is_empty()) || says.secured {
         let why = "CRI-O serves its metrics by HTTPS only, which is not asked";
         return Err(Missing::Absent(why.to_owned()));
     }

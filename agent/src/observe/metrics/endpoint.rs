@@ -2,7 +2,7 @@
 //!
 //! Only what is this host's own is asked: a loopback address, or one that a device of this network namespace has.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::config;
 use crate::observe::root::HostRoot;
@@ -85,9 +85,8 @@ impl Served {
         let absent = |why: String| Err(Missing::Absent(why));
         let ip = match (self.host.as_str(), self.host.parse::<IpAddr>()) {
             ("" | "localhost", _) => Ipv4Addr::LOCALHOST.into(),
-            (_, Ok(IpAddr::V4(ip))) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            // It takes IPv4 as well, as Go listens; where there is no IPv6 there is no `::`.
-            (_, Ok(IpAddr::V6(ip))) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            // `::` takes IPv4 as well, as Go listens; and ::1 may not be there (disable_ipv6).
+            (_, Ok(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             (_, Ok(ip)) if ip.is_loopback() || own.contains(&ip) => ip,
             (host, Ok(_)) => {
                 return absent(format!(
@@ -190,7 +189,10 @@ mod tests {
                 "127.0.0.1:1338/v1/metrics",
             ),
             (&[(main, "[metrics]\naddress = ':1338'")], "127.0.0.1:1338/v1/metrics"),
-            (&[(main, "[metrics]\naddress = '[::]:1338'")], "[::1]:1338/v1/metrics"),
+            (
+                &[(main, "[metrics]\naddress = '[::]:1338'")],
+                "127.0.0.1:1338/v1/metrics",
+            ),
             (
                 &[(main, "[metrics]\naddress = '172.30.0.11:1338'")],
                 "172.30.0.11:1338/v1/metrics",

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use futures::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::endpoint::{Endpoint, Target, endpoints};
 use self::http::Failure;
@@ -23,8 +23,11 @@ use crate::view::Observed;
 use crate::view::host::{Missing, Process, Program};
 use crate::view::setup::{Counted, Operations, SPANS};
 
-/// Looks from one reading to the next: with one in 10 s, a minute.
-const EVERY: u32 = 6;
+/// From one reading to the next it takes a minute; looks come every 10 s, and earlier where the CNI's configuration changes.
+const EVERY: SignedDuration = SignedDuration::from_secs(55);
+
+/// A reading is due some seconds before or after its minute: the one that is ten minutes old counts all the same.
+const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// Readings of one program that are kept: as many as there are in the span that growth is told of, and one before.
 const READINGS: usize = 11;
@@ -40,7 +43,7 @@ const MOST: usize = 4;
 #[derive(Debug)]
 pub struct MetricsReader {
     root: HostRoot,
-    looks: u32,
+    read_at: Option<Timestamp>,
     followed: Vec<Followed>,
 }
 
@@ -59,18 +62,22 @@ impl MetricsReader {
     pub fn new(root: HostRoot) -> Self {
         Self {
             root,
-            looks: 0,
+            read_at: None,
             followed: Vec::new(),
         }
     }
 
     /// The last readings, made now where they are due. A program that is not to be seen has none.
     pub async fn look(&mut self, processes: &Observed<Vec<Process>>, now: Timestamp) -> Vec<Observed<Operations>> {
-        let due = self.looks.is_multiple_of(EVERY);
-        self.looks = self.looks.wrapping_add(1);
-        if due {
-            let list = processes.get().map(Vec::as_slice).unwrap_or_default();
-            let mut wanted = endpoints(&self.root, list, &own_addresses());
+        // A clock that was set back makes it due.
+        let fresh = |at: Timestamp| (SignedDuration::ZERO..EVERY).contains(&now.duration_since(at));
+        if !self.read_at.is_some_and(fresh) {
+            self.read_at = Some(now);
+            let list = processes.get().cloned().unwrap_or_default();
+            let root = self.root.clone();
+            // Files are read: that may wait for a slow disk, and nothing else may.
+            let asked = tokio::task::spawn_blocking(move || endpoints(&root, &list, &own_addresses()));
+            let mut wanted = asked.await.unwrap_or_default();
             wanted.truncate(MOST);
             self.follow(wanted);
             join_all(self.followed.iter_mut().map(|one| one.read(now))).await;
@@ -118,7 +125,7 @@ impl Followed {
 
     fn operations(&mut self, program: Program, counted: Counted, now: Timestamp) -> Operations {
         // What lies ahead was read before the clock was set back.
-        let lately = |at: Timestamp| at < now && now.duration_since(at) <= SPANS[0];
+        let lately = |at: Timestamp| at < now && now.duration_since(at) <= SPANS[0] + SLACK;
         self.readings.retain(|(at, _)| lately(*at));
         self.readings.push_back((now, counted.clone()));
         if self.readings.len() > READINGS {
@@ -140,13 +147,13 @@ impl Followed {
 async fn ask(program: Program, target: &Target) -> Result<Counted, Missing> {
     let mut sum = Sum::new(program);
     let read = http::get(target.address, target.path, &mut |line| sum.line(line)).await;
-    let counted = read.and_then(|()| Ok(sum.end()?));
-    counted.map_err(|failure| match failure {
-        // It was told to serve there later than it started, or somebody else has the port.
+    let counted = read.and_then(|()| Ok(sum.end()?)).map_err(|failure| match failure {
+        // It was told to serve there later than it started.
         Failure::Closed => Missing::Absent(failure.to_string()),
         _ if !target.named => Missing::Absent(format!("at the default port {failure}")),
         _ => Missing::Unreadable(failure.to_string()),
-    })
+    })?;
+    counted.ok_or_else(|| Missing::Absent("it does not count calls".to_owned()))
 }
 
 /// "containerd's metrics at 127.0.0.1:1338".

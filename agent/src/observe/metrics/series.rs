@@ -26,8 +26,8 @@ enum Part {
 /// The series of one program.
 struct Known {
     of: Counting,
-    /// A label that tells operations apart, under any of these names, and the operation; `None`: all are summed up.
-    operation: Option<(&'static [&'static str], &'static str)>,
+    /// A label that tells operations apart, under any of these names, and the operation.
+    operation: (&'static [&'static str], &'static str),
     series: &'static [(&'static str, Part)],
 }
 
@@ -35,7 +35,7 @@ struct Known {
 /// Its calls are those of the network plugin; it does not count calls for a sandbox.
 const CONTAINERD: Known = Known {
     of: Counting::Networks,
-    operation: Some((&["operation_type"], "set_up_pod")),
+    operation: (&["operation_type"], "set_up_pod"),
     series: &[
         ("containerd_cri_network_plugin_operations_total_total", Part::Calls),
         (
@@ -53,11 +53,11 @@ const CONTAINERD: Known = Known {
     ],
 };
 
-/// CRI-O (server/metrics): since 1.26 or so with the subsystem `container_runtime_crio`, before with `crio`, and until
-/// 1.23 in microseconds and without `_total`.
+/// CRI-O (server/metrics/collectors): the subsystem is `container_runtime` and names begin with `crio_`; older ones are in
+/// microseconds and without `_total`. Only its tutorial leaves the subsystem out.
 const CRIO: Known = Known {
     of: Counting::Sandboxes,
-    operation: Some((&["operation", "operation_type"], "RunPodSandbox")),
+    operation: (&["operation", "operation_type"], "RunPodSandbox"),
     series: &[
         ("container_runtime_crio_operations_total", Part::Calls),
         ("container_runtime_crio_operations_errors_total", Part::Failed),
@@ -65,25 +65,30 @@ const CRIO: Known = Known {
             "container_runtime_crio_operations_latency_seconds_total_sum",
             Part::Seconds,
         ),
-        ("crio_operations_total", Part::Calls),
-        ("crio_operations_errors_total", Part::Failed),
-        ("crio_operations_latency_seconds_total_sum", Part::Seconds),
-        ("crio_operations", Part::Calls),
-        ("crio_operations_errors", Part::Failed),
-        ("crio_operations_latency_microseconds_sum", Part::Micros),
-        ("crio_operations_latency_microseconds_total_sum", Part::Micros),
+        ("container_runtime_crio_operations", Part::Calls),
+        ("container_runtime_crio_operations_errors", Part::Failed),
+        (
+            "container_runtime_crio_operations_latency_microseconds_total_sum",
+            Part::Micros,
+        ),
+        (
+            "container_runtime_crio_operations_latency_microseconds_sum",
+            Part::Micros,
+        ),
     ],
 };
 
-/// kubelet (pkg/kubelet/metrics), a series for each runtime handler; what failed is timed as well.
+/// kubelet (pkg/kubelet/metrics): its calls to the runtime; what failed is counted and timed as well. It has a series of
+/// its own for sandboxes (`run_podsandbox_duration_seconds`), whose times are of microseconds in releases that took the
+/// time before the call: they are in no use here.
 const KUBELET: Known = Known {
     of: Counting::Sandboxes,
-    operation: None,
+    operation: (&["operation_type"], "run_podsandbox"),
     series: &[
-        ("kubelet_run_podsandbox_duration_seconds_count", Part::Calls),
-        ("kubelet_run_podsandbox_errors_total", Part::Failed),
-        ("kubelet_run_podsandbox_duration_seconds_sum", Part::Seconds),
-        ("kubelet_run_podsandbox_duration_seconds_bucket", Part::Within),
+        ("kubelet_runtime_operations_total", Part::Calls),
+        ("kubelet_runtime_operations_errors_total", Part::Failed),
+        ("kubelet_runtime_operations_duration_seconds_sum", Part::Seconds),
+        ("kubelet_runtime_operations_duration_seconds_bucket", Part::Within),
     ],
 };
 
@@ -105,6 +110,8 @@ pub(super) fn counting(program: Program) -> Counting {
 pub(super) struct Sum {
     known: Option<&'static Known>,
     checked: u32,
+    /// It counts calls of some kind.
+    counts: bool,
     counted: Counted,
     within: BTreeMap<u64, u64>,
 }
@@ -115,6 +122,7 @@ impl Sum {
         Self {
             known: known(program),
             checked: 0,
+            counts: false,
             counted: Counted::default(),
             within: BTreeMap::new(),
         }
@@ -135,17 +143,16 @@ impl Sum {
         };
         self.checked = self.checked.saturating_add(1);
         if let (Some((_, part)), Some(known)) = (part, self.known) {
+            self.counts |= *part == Part::Calls;
             self.add(known, *part, &sample);
         }
         Ok(())
     }
 
     fn add(&mut self, known: &Known, part: Part, sample: &Sample<'_>) {
-        let wanted = known.operation.is_none_or(|(labels, operation)| {
-            let mut named = labels.iter().filter_map(|label| sample.label(label));
-            named.any(|name| name == operation)
-        });
-        if !wanted {
+        let (labels, operation) = known.operation;
+        let mut named = labels.iter().filter_map(|label| sample.label(label));
+        if !named.any(|name| name == operation) {
             return;
         }
         let counted = &mut self.counted;
@@ -169,16 +176,21 @@ impl Sum {
         }
     }
 
-    /// What it came to. `Err`: not one line was a metric.
-    pub(super) fn end(mut self) -> Result<Counted, NotMetrics> {
+    /// What it came to; `None`: it counts other things than calls. containerd shows what it counts from the first call on,
+    /// and the others cannot have made none: kubelet asks for their version when it starts. `Err`: not one line was a metric.
+    pub(super) fn end(mut self) -> Result<Option<Counted>, NotMetrics> {
         if self.checked == 0 {
             return Err(NotMetrics);
+        }
+        let from_the_first = self.known.is_some_and(|known| known.of == Counting::Networks);
+        if !self.counts && !from_the_first {
+            return Ok(None);
         }
         // Without its last edge a histogram does not say what lies beyond.
         if self.within.contains_key(&u64::MAX) {
             self.counted.within = self.within.into_iter().collect();
         }
-        Ok(self.counted)
+        Ok(Some(self.counted))
     }
 }
 
@@ -202,10 +214,11 @@ mod tests {
     const CONTAINERD_1_6: &str = include_str!("fixtures/containerd-1.6.20.txt");
     const CONTAINERD_2_4: &str = include_str!("fixtures/containerd-2.4.2.txt");
 
+    /// One that counts calls.
     fn sum(program: Program, text: &str) -> Result<Counted, NotMetrics> {
         let mut sum = Sum::new(program);
         text.lines().try_for_each(|line| sum.line(line))?;
-        sum.end()
+        Ok(sum.end()?.unwrap())
     }
 
     #[test]
@@ -234,25 +247,36 @@ mod tests {
         let counted = sum(Program::Crio, text).unwrap();
         assert_eq!((counted.calls, counted.failed, counted.micros), (6, 2, 763_092));
         assert_eq!(counted.slowest(), None);
-        let text = "crio_operations{operation_type=\"RunPodSandbox\"} 4\n\
-            crio_operations_errors{operation_type=\"RunPodSandbox\"} 1\n\
-            crio_operations_latency_microseconds_sum{operation_type=\"RunPodSandbox\"} 800\n";
+        let text = "container_runtime_crio_operations{operation_type=\"RunPodSandbox\"} 4\n\
+            container_runtime_crio_operations_errors{operation_type=\"RunPodSandbox\"} 1\n\
+            container_runtime_crio_operations_latency_microseconds_total_sum{operation_type=\"RunPodSandbox\"} 800\n";
         let counted = sum(Program::Crio, text).unwrap();
         assert_eq!((counted.calls, counted.failed, counted.micros), (4, 1, 800));
     }
 
+    #[test]
+    fn one_that_does_not_count_calls_has_not_made_none() {
+        let read = |text: &str| {
+            let mut sum = Sum::new(Program::Crio);
+            text.lines().for_each(|line| sum.line(line).unwrap());
+            sum.end().unwrap()
+        };
+        assert_eq!(read("container_runtime_crio_image_pulls_layer_size_count 3\n"), None);
+        let other = "container_runtime_crio_operations_total{operation=\"Version\"} 6\n";
+        assert_eq!(read(other), Some(Counted::default()));
+    }
+
     /// As pkg/kubelet/metrics defines them.
     #[test]
-    fn kubelet_counts_the_sandboxes_of_all_runtime_handlers() {
-        let text = "kubelet_run_podsandbox_duration_seconds_bucket{runtime_handler=\"\",le=\"0.25\"} 1\n\
-            kubelet_run_podsandbox_duration_seconds_bucket{runtime_handler=\"\",le=\"+Inf\"} 3\n\
-            kubelet_run_podsandbox_duration_seconds_sum{runtime_handler=\"\"} 41.5\n\
-            kubelet_run_podsandbox_duration_seconds_count{runtime_handler=\"\"} 3\n\
-            kubelet_run_podsandbox_duration_seconds_bucket{runtime_handler=\"kata\",le=\"0.25\"} 0\n\
-            kubelet_run_podsandbox_duration_seconds_bucket{runtime_handler=\"kata\",le=\"+Inf\"} 1\n\
-            kubelet_run_podsandbox_duration_seconds_sum{runtime_handler=\"kata\"} 2\n\
-            kubelet_run_podsandbox_duration_seconds_count{runtime_handler=\"kata\"} 1\n\
-            kubelet_run_podsandbox_errors_total{runtime_handler=\"\"} 2\n\
+    fn kubelet_counts_its_calls_to_the_runtime() {
+        let text = "kubelet_runtime_operations_duration_seconds_bucket{operation_type=\"run_podsandbox\",le=\"0.25\"} 1\n\
+            kubelet_runtime_operations_duration_seconds_bucket{operation_type=\"run_podsandbox\",le=\"+Inf\"} 4\n\
+            kubelet_runtime_operations_duration_seconds_sum{operation_type=\"run_podsandbox\"} 43.5\n\
+            kubelet_runtime_operations_duration_seconds_sum{operation_type=\"version\"} 7\n\
+            kubelet_runtime_operations_errors_total{operation_type=\"run_podsandbox\"} 2\n\
+            kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"} 4\n\
+            kubelet_runtime_operations_total{operation_type=\"version\"} 90\n\
+            kubelet_run_podsandbox_duration_seconds_sum{runtime_handler=\"\"} 0.000002\n\
             kubelet_running_pods 7\n";
         let counted = sum(Program::Kubelet, text).unwrap();
         assert_eq!((counted.calls, counted.failed, counted.micros), (4, 2, 43_500_000));
@@ -287,14 +311,16 @@ mod tests {
                 let _ = sum.line(&format!("{}{labels} {value}", CONTAINERD.series[series].0));
             }
             prop_assert!(sum.within.len() <= EDGES);
-            if let Ok(counted) = sum.end() {
+            if let Ok(Some(counted)) = sum.end() {
                 let _ = (counted.slowest(), counted.mean());
             }
         }
 
         #[test]
-        fn any_text_is_too(text in "(kubelet_run_podsandbox_errors_total|[a-z]{0,3}|\\{|\\}|\"|le=| |\n|[0-9]{1,25}|NaN){0,60}") {
-            let _ = sum(Program::Kubelet, &text);
+        fn any_text_is_too(text in "(kubelet_runtime_operations_total|[a-z]{0,3}|\\{|\\}|\"|le=| |\n|[0-9]{1,25}|NaN){0,60}") {
+            let mut sum = Sum::new(Program::Kubelet);
+            let _ = text.lines().try_for_each(|line| sum.line(line));
+            let _ = sum.end();
         }
     }
 }

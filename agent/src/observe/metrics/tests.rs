@@ -36,10 +36,10 @@ impl Served {
 
     fn says(&self, calls: u64, failed: u64) {
         *self.answer.lock().unwrap() = format!(
-            "kubelet_run_podsandbox_duration_seconds_bucket{{runtime_handler=\"\",le=\"+Inf\"}} {calls}\n\
-             kubelet_run_podsandbox_duration_seconds_sum{{runtime_handler=\"\"}} {calls}\n\
-             kubelet_run_podsandbox_duration_seconds_count{{runtime_handler=\"\"}} {calls}\n\
-             kubelet_run_podsandbox_errors_total{{runtime_handler=\"\"}} {failed}\n"
+            "kubelet_runtime_operations_duration_seconds_bucket{{operation_type=\"run_podsandbox\",le=\"+Inf\"}} {calls}\n\
+             kubelet_runtime_operations_duration_seconds_sum{{operation_type=\"run_podsandbox\"}} {calls}\n\
+             kubelet_runtime_operations_total{{operation_type=\"run_podsandbox\"}} {calls}\n\
+             kubelet_runtime_operations_errors_total{{operation_type=\"run_podsandbox\"}} {failed}\n"
         );
     }
 
