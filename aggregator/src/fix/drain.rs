@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::ground::{Ground, PodGround, Room};
 
 /// What a drain of one node means.
@@ -20,7 +22,8 @@ pub struct Drain {
 }
 
 /// What the operator allows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Allowed {
     /// `--force`: pods without a controller, which nobody makes anew.
     pub unmanaged: bool,

@@ -114,14 +114,23 @@ pub enum Does {
     RemoveFile {
         /// Its path on the host.
         path: String,
+        /// What is stale in it: a file that does not say so any more stays.
+        containing: String,
     },
     /// A network device of the host goes.
     RemoveLink {
         /// Its name.
         name: String,
+        /// Its addresses that are foreign: one that has none of them any more stays.
+        addresses: Vec<IpNet>,
     },
-    /// The kubelet starts anew, and tells the runtime the Node's CIDRs.
-    RestartKubelet,
+    /// The runtime is told the Node's CIDRs, as a kubelet's start does, and renders its configuration anew.
+    Render {
+        /// The file that it renders, on the host.
+        path: String,
+        /// The runtime's socket on the host.
+        socket: String,
+    },
     /// The Node is deleted and made again.
     Recreate,
     /// A Node without CIDRs gets them.

@@ -13,8 +13,9 @@ use super::args::{Args, Command};
 use super::client::{AskError, Client};
 use super::outcome::Outcome;
 use super::output::{Output, PrintError};
-use super::{plan, render, watch};
+use super::{fix, plan, render, watch};
 use crate::fix::gather::GatherError;
+use crate::fix::run::LeaseError;
 use crate::kubectl::render::{AgentsOfVersion, agents_by_version};
 use crate::query::answer::{NodeAnswer, StatusAnswer};
 use crate::summary::{Health, NodeSummary};
@@ -34,6 +35,12 @@ pub(super) enum Failure {
     NoSuchNode(String),
     #[error(transparent)]
     Gather(#[from] GatherError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error("the plan in {0} cannot be read: {1}")]
+    Plan(String, String),
+    #[error("the plan's ground has moved: {0}: plan again")]
+    Moved(String),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
 }
@@ -107,6 +114,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         Command::Explain { code } => return explain(output, code.as_deref()),
         Command::Version { client: true } => return version(output, None, None),
         Command::Plan(wanted) => return plan::run(args, wanted, output).await,
+        Command::Fix(wanted) => return fix::run(args, wanted, output).await,
         Command::Migrate(wanted) => return plan::migrate(args, wanted, output).await,
         _ => {}
     }
@@ -152,6 +160,7 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         }
         Command::Explain { code } => explain(output, code.as_deref()),
         Command::Plan(wanted) => plan::run(args, wanted, output).await,
+        Command::Fix(wanted) => fix::run(args, wanted, output).await,
         Command::Migrate(wanted) => plan::migrate(args, wanted, output).await,
     }
 }

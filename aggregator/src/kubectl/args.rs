@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
+use crate::fix::run::Window;
+
 /// Shown at the end of `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -15,6 +17,7 @@ Exit codes:
   2  the aggregator could not be asked, or the command line is wrong
   3  neither: not all could be seen, or something is pending (status, node, findings, path)
 nodes, pool, plan, migrate, explain and version judge nothing: 0 when answered, 2 when not.
+fix ends with 0 when all is mended or was only shown, with 1 when it stopped or a node failed, with 2 when it did not begin.
 findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
 Findings that are pending, and those of severity info, do not make 1.";
 
@@ -110,6 +113,8 @@ pub(super) enum Command {
     Pool,
     /// What would mend what is open: steps in order, whom they interrupt, how they are verified. Changes nothing.
     Plan(PlanArgs),
+    /// Carries a plan out, one node at a time. Shows it and changes nothing without --yes.
+    Fix(FixArgs),
     /// What another --cluster-cidr would mean: sizes, conflicts, the order of the nodes. Changes nothing.
     Migrate(MigrateArgs),
     /// The page of a finding's code: meaning, causes, checks, remedy. Needs no aggregator.
@@ -131,6 +136,13 @@ pub(super) struct PlanArgs {
     /// Only these nodes. [default: all that need something]
     #[arg(value_name = "NODE")]
     pub(super) nodes: Vec<String>,
+    #[command(flatten)]
+    pub(super) allow: AllowArgs,
+}
+
+/// What a plan may do.
+#[derive(Debug, clap::Args)]
+pub(super) struct AllowArgs {
     /// Pods without a controller may go, which nobody makes anew.
     #[arg(long)]
     pub(super) force: bool,
@@ -143,6 +155,55 @@ pub(super) struct PlanArgs {
     /// Nodes may be deleted whose instances a cloud provider owns: it is known not to end them.
     #[arg(long)]
     pub(super) allow_managed: bool,
+}
+
+/// What to carry out, and how.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["nodes", "filename", "all", "resume", "abort"])))]
+pub(super) struct FixArgs {
+    /// These nodes, planned now.
+    #[arg(value_name = "NODE", conflicts_with_all = ["filename", "all", "resume", "abort"])]
+    pub(super) nodes: Vec<String>,
+    /// A saved plan (plan -o yaml); "-" is standard input. It must still be what would be planned now.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["all", "resume", "abort"])]
+    pub(super) filename: Option<PathBuf>,
+    /// Every node that needs something.
+    #[arg(long, conflicts_with_all = ["resume", "abort"])]
+    pub(super) all: bool,
+    /// Goes on with the fix that stopped, or whose program died; from any machine.
+    #[arg(long, conflicts_with = "abort")]
+    pub(super) resume: bool,
+    /// Takes the fix that stopped back, as far as that goes: cordon, and a Node that was deleted.
+    #[arg(long)]
+    pub(super) abort: bool,
+    /// Acts; without it everything is only shown.
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) allow: AllowArgs,
+    /// How long a drain may take.
+    #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub(super) drain_timeout: Duration,
+    /// How long a node may take to come back, or a pod to start.
+    #[arg(long, default_value = "2m", value_parser = duration, value_name = "TIME")]
+    pub(super) node_timeout: Duration,
+    /// How long it may take until everything that shows that it worked is seen.
+    // An aggregator that was drained away itself is found by all agents within two minutes, even without kube-proxy.
+    #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
+    pub(super) verify_timeout: Duration,
+    /// Restarts the kubelet of {node} where the runtime has to be told its CIDR; such as "ssh {node} sudo systemctl restart
+    /// kubelet". [default: a pod on the node tells it, as the kubelet would]
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) restart_command: Option<String>,
+    /// Runs once {node} has {cidrs}, before that is verified: for routes that nobody else makes.
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) after_command: Option<String>,
+    /// Begins nodes only within this time of day, of this machine: "22:00-06:00".
+    #[arg(long, value_name = "FROM-TO")]
+    pub(super) window: Option<Window>,
+    /// Nodes that may be unavailable at a time: more than one is refused, whatever makes them so.
+    #[arg(long, default_value_t = 1, value_parser = one, value_name = "N")]
+    pub(super) max_unavailable: u32,
 }
 
 /// The new range, and what is allowed.
@@ -167,6 +228,16 @@ pub(super) struct MigrateArgs {
     /// What is in emptyDirs of drained pods may be lost.
     #[arg(long)]
     pub(super) delete_emptydir_data: bool,
+}
+
+/// Two nodes that are taken away at the same time may be all that some budget or quorum has.
+fn one(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(1) => Ok(1),
+        Ok(0) => Err("a node cannot be mended without being unavailable".to_owned()),
+        Ok(_) => Err("steps that take a node away are done one node at a time: only 1 is taken".to_owned()),
+        Err(_) => Err("it is no number".to_owned()),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -6,6 +6,8 @@ mod args;
 mod client;
 mod cluster;
 mod connect;
+mod eyes;
+mod fix;
 mod outcome;
 mod output;
 mod plan;

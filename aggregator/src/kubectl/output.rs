@@ -101,6 +101,14 @@ impl<W: Write> Output<W> {
         self.write(&text)
     }
 
+    /// A line that is for people alone; nothing where it is empty.
+    pub(super) fn say(&mut self, text: &str) -> Result<(), PrintError> {
+        if self.format.is_machine() || text.is_empty() {
+            return Ok(());
+        }
+        self.write(&format!("{text}\n"))
+    }
+
     fn write(&mut self, text: &str) -> Result<(), PrintError> {
         self.to.write_all(text.as_bytes())?;
         Ok(self.to.flush()?)

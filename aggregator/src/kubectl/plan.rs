@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::app::Failure;
-use super::args::{Args, MigrateArgs, PlanArgs};
+use super::args::{AllowArgs, Args, MigrateArgs, PlanArgs};
 use super::client::{AskError, Client};
 use super::cluster::Cluster;
 use super::outcome::Outcome;
@@ -25,12 +25,8 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &PlanArgs, output: &mut O
     let client = Client::connect(args).await?;
     let cluster = Cluster::open(args).await?;
     let ground = ground(&client, &cluster).await?;
-    for name in &wanted.nodes {
-        if !ground.nodes.contains_key(name) {
-            return Err(Failure::NoSuchNode(name.clone()));
-        }
-    }
-    let plan = plan(&ground, &wish(wanted));
+    named(&ground, &wanted.nodes)?;
+    let plan = plan(&ground, &wish(&wanted.nodes, &wanted.allow));
     output.answer(&plan, |look| render::plan(&plan, look))?;
     Ok(Outcome::Fine)
 }
@@ -59,21 +55,27 @@ pub(super) async fn migrate<W: Write>(
     Ok(Outcome::Fine)
 }
 
-fn wish(wanted: &PlanArgs) -> Wish {
+/// Whether there are all of these.
+pub(super) fn named(ground: &Ground, nodes: &[String]) -> Result<(), Failure> {
+    let missing = nodes.iter().find(|name| !ground.nodes.contains_key(*name));
+    missing.map_or(Ok(()), |name| Err(Failure::NoSuchNode(name.clone())))
+}
+
+pub(super) fn wish(nodes: &[String], allow: &AllowArgs) -> Wish {
     Wish {
-        nodes: wanted.nodes.iter().cloned().collect(),
+        nodes: nodes.iter().cloned().collect(),
         allowed: Allowed {
-            unmanaged: wanted.force,
-            scratch: wanted.delete_emptydir_data,
+            unmanaged: allow.force,
+            scratch: allow.delete_emptydir_data,
         },
-        control_plane: wanted.include_control_plane,
-        managed: wanted.allow_managed,
+        control_plane: allow.include_control_plane,
+        managed: allow.allow_managed,
     }
 }
 
 /// What the aggregator and the API server say now. Findings are asked for last: what turned wrong meanwhile is rather seen
 /// than missed.
-async fn ground(client: &Client, cluster: &Cluster) -> Result<Ground, Failure> {
+pub(super) async fn ground(client: &Client, cluster: &Cluster) -> Result<Ground, Failure> {
     let objects = gather::objects(cluster.client()).await?;
     let names = client.nodes().await?;
     let views = stream::iter(names.iter().map(|node| client.node(&node.name)))

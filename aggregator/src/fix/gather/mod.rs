@@ -9,7 +9,7 @@ mod tests;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-pub use self::objects::{Answers, Objects, assemble};
+pub use self::objects::{Answers, Objects, assemble, pod};
 use crate::control_plane::chain;
 
 /// Objects asked for at a time, as kubectl does: 450,000 pods are no single answer.

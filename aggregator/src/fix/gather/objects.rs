@@ -70,7 +70,7 @@ pub fn assemble(at: Timestamp, objects: &Objects, answers: Answers) -> Result<Gr
     Ok(Ground {
         at,
         nodes,
-        pods: living.map(|object| pod(object, &selectors)).collect(),
+        pods: living.map(|object| selected(object, &selectors)).collect(),
         budgets: objects.budgets.iter().map(budget).collect(),
         findings: answers.findings,
         pool: answers.pool,
@@ -135,7 +135,12 @@ fn selector(object: &PodDisruptionBudget) -> Result<Selects, GatherError> {
     }
 }
 
-fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
+/// A pod, without the budgets that select it.
+pub fn pod(object: &Pod) -> PodGround {
+    selected(object, &[])
+}
+
+fn selected(object: &Pod, selectors: &[Selects]) -> PodGround {
     let spec = object.spec.clone().unwrap_or_default();
     let namespace = object.namespace().unwrap_or_default();
     let owners = object.owner_references().iter();
@@ -146,7 +151,7 @@ fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
             name: owner.name.clone(),
         });
     let mirror = object.annotations().contains_key("kubernetes.io/config.mirror");
-    let selected = selectors.iter().filter(|(of, _, selector)| {
+    let budgets = selectors.iter().filter(|(of, _, selector)| {
         *of == namespace
             && selector
                 .as_ref()
@@ -168,7 +173,7 @@ fn pod(object: &Pod, selectors: &[Selects]) -> PodGround {
         scratch: volumes.iter().any(|volume| volume.empty_dir.is_some()),
         addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
         requests: requests(&spec),
-        budgets: selected.map(|(of, name, _)| format!("{of}/{name}")).collect(),
+        budgets: budgets.map(|(of, name, _)| format!("{of}/{name}")).collect(),
         returns: returns(&spec),
         daemon: daemon(object, &spec),
         node: spec.node_name,

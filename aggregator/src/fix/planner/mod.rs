@@ -14,15 +14,18 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use cidrift_proto::finding::{Finding, FindingState, Severity};
+use serde::{Deserialize, Serialize};
 
 use self::need::Need;
+pub(super) use self::need::foreign;
 use super::choose::Chooser;
 use super::drain::{Allowed, Drains};
 use super::ground::Ground;
 use super::plan::{API_VERSION, ByHand, NodePlan, Plan};
 
 /// What the operator wants planned.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Wish {
     /// Only these nodes; empty: all.
     pub nodes: BTreeSet<String>,

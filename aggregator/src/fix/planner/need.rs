@@ -169,7 +169,7 @@ fn bridge(ground: &Ground, node: &str) -> Result<What, String> {
 }
 
 /// An address or range of a family that the Node has, outside of what it has.
-pub(super) fn foreign(net: &IpNet, cidrs: &[IpNet]) -> bool {
+pub(in crate::fix) fn foreign(net: &IpNet, cidrs: &[IpNet]) -> bool {
     let link_local = match net.addr() {
         std::net::IpAddr::V4(v4) => v4.is_link_local(),
         std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::LinkRole;
+use cidrift_proto::facts::{HostFacts, LinkRole};
 use ipnet::IpNet;
 
 use super::super::choose::{Chooser, Family};
@@ -15,6 +15,9 @@ use super::need::{Need, What, daemon_pod, foreign};
 use super::words::owner;
 use crate::cluster::ReportState;
 use crate::correlate::words::list;
+
+/// Where containerd listens, unless a host says otherwise.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// The plan of a node; `Err`: there is none, and why.
 pub(super) fn plan(
@@ -215,19 +218,14 @@ impl Planner<'_> {
 
     fn swap(&mut self) {
         self.cordon_and_drain();
-        let facts = self.node.view.as_ref().and_then(|view| view.facts.as_ref());
-        if let Some(facts) = facts {
+        if let Some(facts) = self.node.view.as_ref().and_then(|view| view.facts.as_ref()) {
             let chosen = facts.cni.chosen.as_ref();
             let stale = chosen.filter(|config| config.subnets.iter().any(|net| foreign(net, self.to)));
             if let Some(config) = stale {
                 match &config.generated_by {
                     // Between drain and new Node: once the kubelet tells the new CIDR, the runtime renders only what is missing.
                     Some(by) if by.starts_with("containerd template") => {
-                        let path = &config.path;
-                        self.step(
-                            Does::RemoveFile { path: path.clone() },
-                            format!("on {}: rm {path}", self.name),
-                        );
+                        self.remove_file(&config.path);
                     }
                     _ if daemon_pod(self.ground, self.name).is_some() => {}
                     _ => {
@@ -299,22 +297,44 @@ impl Planner<'_> {
 
     fn render(&mut self, path: &str) {
         let name = self.name;
+        self.remove_file(path);
+        let runtime = self.facts().and_then(|facts| facts.runtime.as_ref());
+        let socket = runtime.map(|runtime| runtime.socket.clone());
         self.step(
-            Does::RemoveFile { path: path.to_owned() },
-            format!("on {name}: rm {path}"),
-        );
-        self.step(
-            Does::RestartKubelet,
+            Does::Render {
+                path: path.to_owned(),
+                socket: socket.unwrap_or_else(|| CONTAINERD.to_owned()),
+            },
             format!("on {name}: systemctl restart kubelet   # it tells containerd the Node's CIDR, once"),
         );
     }
 
-    fn remove_link(&mut self, link: &str) {
+    /// What the runtime rendered, as long as it says what is stale.
+    fn remove_file(&mut self, path: &str) {
+        let chosen = self.facts().and_then(|facts| facts.cni.chosen.as_ref());
+        let stale = chosen.and_then(|config| config.subnets.iter().find(|net| foreign(net, self.to)));
+        let containing = stale.map(ToString::to_string).unwrap_or_default();
+        let path = path.to_owned();
+        let text = format!("on {}: rm {path}", self.name);
+        self.step(Does::RemoveFile { path, containing }, text);
+    }
+
+    fn remove_link(&mut self, name: &str) {
+        let link = self
+            .facts()
+            .and_then(|facts| facts.links.iter().find(|link| link.name == name));
+        let addresses = link.into_iter().flat_map(|link| &link.addresses);
+        let addresses = addresses.filter(|net| foreign(net, self.to)).copied().collect();
         let text = format!(
-            "on {}: ip link delete {link}   # the next pod's CNI makes it anew",
+            "on {}: ip link delete {name}   # the next pod's CNI makes it anew",
             self.name
         );
-        self.step(Does::RemoveLink { name: link.to_owned() }, text);
+        let name = name.to_owned();
+        self.step(Does::RemoveLink { name, addresses }, text);
+    }
+
+    fn facts(&self) -> Option<&HostFacts> {
+        self.node.view.as_ref().and_then(|view| view.facts.as_ref())
     }
 
     fn restart_daemon(&mut self) {
@@ -417,8 +437,8 @@ fn risks(name: &str, node: &NodeGround, method: Method) -> Vec<String> {
     )];
     if !node.drivers.is_empty() {
         risks.push(format!(
-            "CSINode {name} belongs to the old Node and goes with it; drivers {} must register again (their pods on {name} are \
-             made anew), else volumes cannot be attached",
+            "CSINode {name} belongs to the old Node, and goes with it where these commands are typed (fix gives it to the new one): \
+             drivers {} must then register again (their pods on {name} are made anew), else volumes cannot be attached",
             node.drivers.join(", ")
         ));
     }

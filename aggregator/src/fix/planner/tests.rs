@@ -2,17 +2,16 @@
 
 mod guards;
 mod migrations;
-mod world;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::FindingState;
 use cidrift_proto::landing::Landing;
 
 use self::guards::drained;
-use self::world::{World, nets};
 use super::super::ground::Budget;
 use super::super::plan::{Does, Method, NodePlan, Plan};
 use super::{Wish, plan};
+use crate::fix::fixture::{World, nets};
 
 fn planned(world: &World) -> Plan {
     plan(&world.ground, &Wish::default())
@@ -29,7 +28,7 @@ fn kinds(plan: &NodePlan) -> Vec<&'static str> {
         Does::Drain => "drain",
         Does::RemoveFile { .. } => "remove-file",
         Does::RemoveLink { .. } => "remove-link",
-        Does::RestartKubelet => "restart-kubelet",
+        Does::Render { .. } => "render",
         Does::Recreate => "recreate",
         Does::Assign => "assign",
         Does::Adopt => "adopt",
@@ -272,10 +271,7 @@ fn what_was_rendered_is_rendered_anew_without_touching_node_or_pods_that_are_rig
     let plan = planned(&world);
     let plan = only(&plan);
     assert_eq!((plan.method, &plan.to), (Method::Host, &plan.from));
-    assert_eq!(
-        kinds(plan),
-        ["remove-file", "restart-kubelet", "replace-pods", "verify"]
-    );
+    assert_eq!(kinds(plan), ["remove-file", "render", "replace-pods", "verify"]);
     assert_eq!(plan.interrupts.pods, ["default/foreign"]);
 }
 

@@ -3,6 +3,7 @@
 mod age;
 mod explain;
 mod findings;
+mod fix;
 mod matrix;
 mod migration;
 mod node;
@@ -19,6 +20,7 @@ mod version;
 pub use age::age;
 pub use explain::{catalogue, page};
 pub use findings::{event, finding, findings};
+pub use fix::{ended, progress, record};
 pub use matrix::MATRIX;
 pub use migration::migration;
 pub use node::node;

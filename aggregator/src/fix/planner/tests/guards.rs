@@ -5,8 +5,8 @@ use cidrift_proto::catalogue::Code;
 use super::super::super::drain::Allowed;
 use super::super::super::ground::{Budget, Owner, Room};
 use super::super::Wish;
-use super::world::{World, nets};
 use super::{blocked_by, kinds, only, planned};
+use crate::fix::fixture::{World, nets};
 
 /// n2 is to be drained.
 pub(super) fn drained() -> World {

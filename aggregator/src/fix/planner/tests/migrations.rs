@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{World, nets};
 use crate::fix::drain::Allowed;
+use crate::fix::fixture::{World, nets};
 use crate::fix::migrate::{Migration, Target, what_if};
 
 fn to(world: &World, ranges: &[&str], mask_v4: Option<u8>) -> Migration {

@@ -9,23 +9,23 @@ use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::super::super::ground::{Ground, NodeGround, Owner, PodGround, Room};
+use super::ground::{Ground, NodeGround, Owner, PodGround, Room};
 use crate::cluster::ReportState;
 use crate::query::answer::NodeAnswer;
 use crate::summary::{Health, IpamReport, NodeSummary, PoolRange, PoolReport, Tally};
 
 const NOW: Timestamp = Timestamp::constant(1_772_366_400, 0);
 
-pub(super) fn nets(texts: &[&str]) -> Vec<IpNet> {
+pub(crate) fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-pub(super) struct World {
-    pub(super) ground: Ground,
+pub(crate) struct World {
+    pub(crate) ground: Ground,
 }
 
 impl World {
-    pub(super) fn of(nodes: u8) -> Self {
+    pub(crate) fn of(nodes: u8) -> Self {
         let nodes = (1..=nodes).map(|n| (format!("n{n}"), node(n)));
         Self {
             ground: Ground {
@@ -47,11 +47,11 @@ impl World {
         }
     }
 
-    pub(super) fn node(&mut self, name: &str) -> &mut NodeGround {
+    pub(crate) fn node(&mut self, name: &str) -> &mut NodeGround {
         self.ground.nodes.get_mut(name).unwrap()
     }
 
-    pub(super) fn view(&mut self, name: &str) -> &mut NodeAnswer {
+    pub(crate) fn view(&mut self, name: &str) -> &mut NodeAnswer {
         self.node(name).view.as_mut().unwrap()
     }
 
@@ -59,11 +59,11 @@ impl World {
         self.view(name).facts.as_mut().unwrap()
     }
 
-    pub(super) fn second_range(&mut self, net: &str, mask: u8) {
+    pub(crate) fn second_range(&mut self, net: &str, mask: u8) {
         self.ground.pool.ranges.push(range(net, mask));
     }
 
-    pub(super) fn find(&mut self, code: Code, subject: &str, nodes: &[&str]) -> &mut Finding {
+    pub(crate) fn find(&mut self, code: Code, subject: &str, nodes: &[&str]) -> &mut Finding {
         let claim = Claim {
             code,
             subject: subject.to_owned(),
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// A pod of a ReplicaSet in the pods' network.
-    pub(super) fn pod(&mut self, node: &str, name: &str, addresses: &[&str]) -> &mut PodGround {
+    pub(crate) fn pod(&mut self, node: &str, name: &str, addresses: &[&str]) -> &mut PodGround {
         self.ground.pods.push(PodGround {
             key: format!("default/{name}"),
             node: Some(node.to_owned()),
@@ -114,7 +114,7 @@ impl World {
         self.ground.pods.last_mut().unwrap()
     }
 
-    pub(super) fn daemon(&mut self, node: &str, kind: &str) {
+    pub(crate) fn daemon(&mut self, node: &str, kind: &str) {
         self.ground.pods.push(PodGround {
             key: format!("kube-system/{kind}-{node}"),
             node: Some(node.to_owned()),
@@ -128,21 +128,21 @@ impl World {
         });
     }
 
-    pub(super) fn configured(&mut self, node: &str, range: &str, by: Option<&str>) {
+    pub(crate) fn configured(&mut self, node: &str, range: &str, by: Option<&str>) {
         self.facts(node).cni.chosen = Some(config(range, by));
     }
 
-    pub(super) fn bridge(&mut self, node: &str, address: &str) {
+    pub(crate) fn bridge(&mut self, node: &str, address: &str) {
         let links = &mut self.facts(node).links;
         links.retain(|link| link.role != LinkRole::Bridge);
         links.push(link("cni0", LinkRole::Bridge, address));
     }
 
-    pub(super) fn link(&mut self, node: &str, name: &str, address: &str) {
+    pub(crate) fn link(&mut self, node: &str, name: &str, address: &str) {
         self.facts(node).links.push(link(name, LinkRole::Other, address));
     }
 
-    pub(super) fn route(&mut self, node: &str, prefix: &str, to: &str) {
+    pub(crate) fn route(&mut self, node: &str, prefix: &str, to: &str) {
         let landing = Landing::Underlay {
             address: to.parse().unwrap(),
             via: Via::Gateway {
@@ -152,7 +152,7 @@ impl World {
         self.lands(node, prefix, landing);
     }
 
-    pub(super) fn lands(&mut self, node: &str, prefix: &str, landing: Landing) {
+    pub(crate) fn lands(&mut self, node: &str, prefix: &str, landing: Landing) {
         self.view(node).entries.push(ForwardingEntry {
             prefix: prefix.parse().unwrap(),
             landing,

@@ -1,0 +1,91 @@
+//! Taking back what can be taken back.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use super::errand::LABEL;
+use super::halt::{Halt, call, code};
+use super::{Eyes, MARK, Over, Runner, made, state};
+
+impl<E: Eyes> Runner<'_, E> {
+    /// The node that is worked on as it was before, as far as that goes; the rest of the queue is forgotten.
+    pub(super) async fn back(&mut self, _: &CancellationToken) -> Result<(), Halt> {
+        if let Some(work) = self.record.work.clone() {
+            let name = work.plan.node.clone();
+            self.errands().await?;
+            self.restore(&name).await?;
+            let rest = self.at_rest(&name).await?;
+            self.tell(rest);
+            self.record.work = None;
+            self.record.over.push(Over {
+                node: name,
+                failed: Some("taken back".to_owned()),
+            });
+        }
+        self.record.queue.clear();
+        Ok(())
+    }
+
+    /// Node and cordon.
+    async fn restore(&self, name: &str) -> Result<(), Halt> {
+        let work = self.work()?;
+        let id = &self.record.id;
+        let api = self.nodes();
+        match self.there(name).await? {
+            None if work.deleting => {
+                let old = made::back(&work.saved, work.cordoned);
+                match call(async || api.create(&PostParams::default(), &old).await).await {
+                    Ok(_) => self.tell("the Node that was deleted is made again from its saved copy"),
+                    Err(error) if code(&error) == Some(409) => {}
+                    Err(error) => return Err(Halt::api(&format!("create Node {name}"), &error)),
+                }
+            }
+            None => self.tell("somebody deleted its Node: that is not this fix's to bring back"),
+            Some(node) if !state::marked(&node, id) => {
+                self.tell("its Node does not carry the mark of this fix: it stays")
+            }
+            // Its pods have addresses of the new CIDRs by now, or none: giving it the old ones is another swap.
+            Some(node) if node.metadata.uid.as_deref() != Some(work.plan.uid.as_str()) => {
+                self.tell(format!(
+                    "its Node was made anew: it keeps its new CIDRs and the cordon; look at it (kubectl cidrift node {name}), \
+                     then kubectl uncordon {name}"
+                ));
+                let change = serde_json::json!({"metadata": {"annotations": {MARK: null}}});
+                let patch = kube::api::Patch::Merge(change);
+                let patched = call(async || api.patch(name, &kube::api::PatchParams::default(), &patch).await).await;
+                patched.map_err(|error| Halt::api(&format!("patch Node {name}"), &error))?;
+            }
+            Some(node) => {
+                let change = serde_json::json!({
+                    "metadata": {"uid": node.metadata.uid, "annotations": {MARK: null}}, "spec": {"unschedulable": null},
+                });
+                let patch = kube::api::Patch::Merge(change);
+                let patched = call(async || api.patch(name, &kube::api::PatchParams::default(), &patch).await).await;
+                patched.map_err(|error| Halt::api(&format!("uncordon {name}"), &error))?;
+                self.tell("uncordoned");
+            }
+        }
+        Ok(())
+    }
+
+    /// Pods of this fix that nobody waits for any more.
+    async fn errands(&self) -> Result<(), Halt> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={LABEL}"));
+        let listed = call(async || api.list(&ours).await).await;
+        let listed = listed.map_err(|error| Halt::api("list pods of errands", &error))?;
+        for pod in &listed.items {
+            if pod.annotations().get(MARK) == Some(&self.record.id) {
+                let name = pod.name_any();
+                match call(async || api.delete(&name, &DeleteParams::default().grace_period(0)).await).await {
+                    Ok(_) => {}
+                    Err(error) if code(&error) == Some(404) => {}
+                    Err(error) => return Err(Halt::api(&format!("delete pod {name}"), &error)),
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! The Lease that only one fix of a cluster can hold, and its record on it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::Mutex;
+
+use super::halt::{Halt, call, code};
+use super::holder::Holder;
+use super::record::Record;
+
+/// Its name, in cidrift's namespace.
+pub const LEASE: &str = "cidrift-fix";
+
+/// Holds the [`Record`].
+const RECORD: &str = "cidrift.dev/fix";
+
+/// Holds the [`Holder`].
+const HOLDER: &str = "cidrift.dev/fix-holder";
+
+/// Who does not renew it for this long has lost it.
+const DURATION: Duration = Duration::from_secs(30);
+
+/// From one renewal to the next.
+const EVERY: Duration = Duration::from_secs(7);
+
+/// What it is wanted for.
+#[derive(Debug, Clone)]
+pub enum Want {
+    /// A new fix.
+    New(Box<Record>),
+    /// The one that its record tells of: to go on with it, or to take it back.
+    Go,
+}
+
+/// Why it cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The API server does not give or take it.
+    #[error("{0}")]
+    Api(Halt),
+    /// Somebody renews it.
+    #[error("a fix is under way: {0} renews Lease {LEASE}; one at a time")]
+    Held(String),
+    /// It holds a fix that did not end.
+    #[error("{0}; go on with it (kubectl cidrift fix --resume --yes) or take it back (--abort --yes)")]
+    Unfinished(String),
+    /// There is nothing to go on with.
+    #[error("no fix is unfinished: Lease {LEASE} holds none")]
+    Nothing,
+    /// Its record cannot be read.
+    #[error("the record on Lease {LEASE} cannot be read ({0}): was it written by another version?")]
+    Odd(String),
+    /// It turned into somebody else's a moment ago.
+    #[error("somebody else took Lease {LEASE} a moment ago")]
+    Raced,
+}
+
+/// The Lease, held by this process and renewed by it.
+#[derive(Debug, Clone)]
+pub struct Held {
+    api: Api<Lease>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    lease: Lease,
+    /// By this machine's clock.
+    renewed: Instant,
+}
+
+/// The record of the last fix, running or not; `None`: there was none.
+///
+/// # Errors
+///
+/// It cannot be asked for, or not be read.
+pub async fn look(client: &Client, namespace: &str) -> Result<Option<Record>, LeaseError> {
+    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let lease = call(async || api.get_opt(LEASE).await)
+        .await
+        .map_err(|error| failed("get", &error))?;
+    lease.map_or(Ok(None), |lease| record(&lease))
+}
+
+impl Held {
+    /// Takes it. `wait`: somebody holds it, and whether he still renews it is looked at for half a minute; whom that tells of.
+    ///
+    /// # Errors
+    ///
+    /// It is somebody else's, or has nothing or too much on it for what it is wanted for.
+    pub async fn take(
+        client: &Client,
+        namespace: &str,
+        want: Want,
+        me: &Holder,
+        wait: &dyn Fn(&str),
+    ) -> Result<(Self, Record), LeaseError> {
+        let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+        let found = call(async || api.get_opt(LEASE).await)
+            .await
+            .map_err(|error| failed("get", &error))?;
+        let Some(found) = found else {
+            let Want::New(new) = want else {
+                return Err(LeaseError::Nothing);
+            };
+            let mut lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(LEASE.to_owned()),
+                    ..ObjectMeta::default()
+                },
+                ..Lease::default()
+            };
+            write(&mut lease, Some(me), &new)?;
+            let made = call(async || api.create(&PostParams::default(), &lease).await).await;
+            return match made {
+                Ok(lease) => Ok((Self::of(api, lease), *new)),
+                Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
+                Err(error) => Err(failed("create", &error)),
+            };
+        };
+        let mut lease = unheld(&api, found, wait).await?;
+        let old = record(&lease)?;
+        let record = match (want, old) {
+            (Want::New(_), Some(old)) if old.unfinished() => {
+                let why = old.stopped.as_deref().unwrap_or("who ran it has vanished");
+                let at = match (&old.work, old.queue.first()) {
+                    (Some(work), _) => format!(" at {}", work.plan.node),
+                    (None, Some(next)) => format!(" before {}", next.node),
+                    (None, None) => String::new(),
+                };
+                return Err(LeaseError::Unfinished(format!(
+                    "the fix of {} that was begun at {:.0} is not finished: it stopped{at}: {why}",
+                    old.by, old.begun
+                )));
+            }
+            (Want::New(new), _) => *new,
+            (Want::Go, Some(old)) if old.unfinished() => Record { stopped: None, ..old },
+            (Want::Go, _) => return Err(LeaseError::Nothing),
+        };
+        write(&mut lease, Some(me), &record)?;
+        match call(async || api.replace(LEASE, &PostParams::default(), &lease).await).await {
+            Ok(lease) => Ok((Self::of(api, lease), record)),
+            Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
+            Err(error) => Err(failed("update", &error)),
+        }
+    }
+
+    fn of(api: Api<Lease>, lease: Lease) -> Self {
+        let state = State {
+            lease,
+            renewed: Instant::now(),
+        };
+        Self {
+            api,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Renews it for as long as it is polled; ends when it is lost.
+    pub async fn keep(self) -> Halt {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            if let Err(halt) = self.renew().await {
+                return halt;
+            }
+        }
+    }
+
+    /// Makes sure that it is held for long enough to do something.
+    pub(super) async fn sure(&self) -> Result<(), Halt> {
+        let fresh = self.state.lock().await.renewed.elapsed() < EVERY * 2;
+        if fresh { Ok(()) } else { self.renew().await }
+    }
+
+    async fn renew(&self) -> Result<(), Halt> {
+        self.put(|_| Ok(())).await
+    }
+
+    /// Writes the record down.
+    pub(super) async fn save(&self, record: &Record) -> Result<(), Halt> {
+        self.put(|lease| note(lease, record).map_err(|error| Halt::Stop(error.to_string())))
+            .await
+    }
+
+    /// Gives it back; what is on it stays.
+    pub async fn release(self, record: &Record) -> Result<(), Halt> {
+        self.put(|lease| {
+            note(lease, record).map_err(|error| Halt::Stop(error.to_string()))?;
+            lease.annotations_mut().remove(HOLDER);
+            let spec = lease.spec.get_or_insert_default();
+            (spec.holder_identity, spec.renew_time) = (None, None);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts a changed one in place of the one that was read last. Others may write on it too, as long as it stays ours.
+    async fn put(&self, change: impl Fn(&mut Lease) -> Result<(), Halt>) -> Result<(), Halt> {
+        let mut state = self.state.lock().await;
+        loop {
+            let mut lease = state.lease.clone();
+            let spec = lease.spec.get_or_insert_default();
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+            change(&mut lease)?;
+            let asked = Instant::now();
+            // An outage may be longer than a Lease lasts; the version decides whether anybody took it meanwhile.
+            match call(async || self.api.replace(LEASE, &PostParams::default(), &lease).await).await {
+                Ok(lease) => {
+                    *state = State { lease, renewed: asked };
+                    return Ok(());
+                }
+                Err(error) if code(&error) == Some(409) => {
+                    let there = call(async || self.api.get_opt(LEASE).await).await;
+                    let there = there.map_err(|error| Halt::api("read Lease cidrift-fix", &error))?;
+                    match there {
+                        Some(there) if holder(&there) == holder(&state.lease) => state.lease = there,
+                        Some(there) => {
+                            let who = holder(&there).map_or_else(|| "nobody".to_owned(), |holder| holder.to_string());
+                            return Err(Halt::Lost(format!("Lease {LEASE} is held by {who} now")));
+                        }
+                        None => return Err(Halt::Lost(format!("Lease {LEASE} was deleted"))),
+                    }
+                }
+                Err(error) if code(&error) == Some(404) => {
+                    return Err(Halt::Lost(format!("Lease {LEASE} was deleted")));
+                }
+                Err(error) => return Err(Halt::Lost(Halt::api("renew Lease cidrift-fix", &error).to_string())),
+            }
+        }
+    }
+}
+
+/// The Lease once nobody renews it: at once where its holder is known to have ended, else when it does not change for as
+/// long as it lasts. Clocks are not compared.
+async fn unheld(api: &Api<Lease>, mut lease: Lease, wait: &dyn Fn(&str)) -> Result<Lease, LeaseError> {
+    let held = |lease: &Lease| {
+        let identity = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+        identity.filter(|identity| !identity.is_empty())
+    };
+    let Some(who) = held(&lease) else { return Ok(lease) };
+    if holder(&lease).is_some_and(|holder| holder.gone()) {
+        return Ok(lease);
+    }
+    wait(&who);
+    let seen = lease.resource_version();
+    let began = Instant::now();
+    while began.elapsed() < DURATION {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = call(async || api.get_opt(LEASE).await)
+            .await
+            .map_err(|error| failed("get", &error))?;
+        let Some(now) = now else {
+            return Err(LeaseError::Raced);
+        };
+        if held(&now).is_none() {
+            return Ok(now);
+        }
+        if now.resource_version() != seen {
+            return Err(LeaseError::Held(who));
+        }
+        lease = now;
+    }
+    Ok(lease)
+}
+
+fn holder(lease: &Lease) -> Option<Holder> {
+    serde_json::from_str(lease.annotations().get(HOLDER)?).ok()
+}
+
+fn record(lease: &Lease) -> Result<Option<Record>, LeaseError> {
+    let text = lease.annotations().get(RECORD);
+    let read = text.map(|text| serde_json::from_str(text)).transpose();
+    read.map_err(|error: serde_json::Error| LeaseError::Odd(error.to_string()))
+}
+
+fn note(lease: &mut Lease, record: &Record) -> Result<(), LeaseError> {
+    let text = serde_json::to_string(record).map_err(|error| LeaseError::Odd(error.to_string()))?;
+    lease.annotations_mut().insert(RECORD.to_owned(), text);
+    Ok(())
+}
+
+fn write(lease: &mut Lease, me: Option<&Holder>, record: &Record) -> Result<(), LeaseError> {
+    note(lease, record)?;
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+    let now = MicroTime(Timestamp::now());
+    if let Some(me) = me {
+        let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
+        lease.annotations_mut().insert(HOLDER.to_owned(), text);
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(me.to_string()),
+            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions.unwrap_or(0).saturating_add(1)),
+            ..LeaseSpec::default()
+        });
+    }
+    Ok(())
+}
+
+fn failed(verb: &str, error: &kube::Error) -> LeaseError {
+    LeaseError::Api(Halt::api(&format!("{verb} Lease {LEASE}"), error))
+}

@@ -1,0 +1,151 @@
+//! Steps that make pods anew where they are.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, ResourceExt};
+use tokio::time::{Instant, sleep};
+
+use super::drain::{AGAIN, Evicted};
+use super::halt::{Halt, call, code};
+use super::{Eyes, LOOK, Runner};
+use crate::fix::drain::{Departure, departure};
+use crate::fix::gather;
+use crate::fix::planner::foreign;
+
+impl<E: Eyes> Runner<'_, E> {
+    /// Deletes one pod, unless it is another one by now.
+    async fn delete(&self, pod: &Pod) -> Result<(), Halt> {
+        let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+        let only = Preconditions {
+            uid: pod.uid(),
+            resource_version: None,
+        };
+        let parameters = DeleteParams::default().preconditions(only);
+        match call(async || api.delete(&name, &parameters).await).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(code(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(Halt::api(&format!("delete pod {namespace}/{name}"), &error)),
+        }
+    }
+
+    /// The CNI's pod that was there goes; over once another one of that node is ready.
+    pub(super) async fn restart_daemon(&self, old: &str) -> Result<(), Halt> {
+        let node = &self.plan()?.node;
+        let began = Instant::now();
+        let mut told = false;
+        loop {
+            let pods = self.pods_on(node).await?;
+            let daemons = pods.iter().filter(|pod| {
+                let ground = gather::pod(pod);
+                ground.daemon.is_some_and(|kind| kind != "kube-proxy")
+            });
+            let (before, after): (Vec<&Pod>, Vec<&Pod>) = daemons.partition(|pod| key(pod) == old);
+            match before.first() {
+                Some(pod) if pod.metadata.deletion_timestamp.is_none() => self.delete(pod).await?,
+                Some(_) => {}
+                None if after.iter().any(|pod| ready(pod)) => return Ok(()),
+                None => {}
+            }
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(match before.first() {
+                    Some(_) => format!("pod {old} does not end"),
+                    None => format!("no pod in place of {old} becomes ready"),
+                }));
+            }
+            if !told {
+                self.tell(format!("waits for a ready pod in place of {old}"));
+                told = true;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Whoever is there with an address that is not the Node's, pods that came back during a drain too. Those that somebody
+    /// makes anew; others were agreed to.
+    pub(super) async fn replace_pods(&self) -> Result<(), Halt> {
+        let plan = self.plan()?;
+        let (node, to) = (&plan.node, &plan.to);
+        let began = Instant::now();
+        let mut asked = BTreeMap::new();
+        let mut last = String::new();
+        loop {
+            let pods = self.pods_on(node).await?;
+            let there: Vec<&Pod> = pods.iter().filter(|pod| outside(pod, to)).collect();
+            if there.is_empty() {
+                return Ok(());
+            }
+            let mut names = Vec::new();
+            for pod in &there {
+                let uid = pod.uid().unwrap_or_default();
+                let again = asked.get(&uid).is_none_or(|at: &Instant| at.elapsed() >= AGAIN);
+                let mut held = None;
+                if pod.metadata.deletion_timestamp.is_none() && again {
+                    asked.insert(uid, Instant::now());
+                    held = self.replace(pod).await?;
+                }
+                names.push(match held {
+                    Some(why) => format!("{} ({why})", key(pod)),
+                    None => key(pod),
+                });
+            }
+            let text = format!("waits for {} to end", names.join(", "));
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(format!(
+                    "pods with addresses of another range are left: it {text}"
+                )));
+            }
+            if text != last {
+                self.tell(text.clone());
+                last = text;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// A DaemonSet's pod is deleted, others are evicted, as budgets let them; what holds that up.
+    async fn replace(&self, pod: &Pod) -> Result<Option<String>, Halt> {
+        let ground = gather::pod(pod);
+        if departure(&ground) == Departure::Daemon {
+            self.delete(pod).await?;
+            return Ok(None);
+        }
+        if ground.owner.is_none() && !self.record.wish.allowed.unmanaged {
+            return Err(Halt::Stop(format!(
+                "pod {} has an address of another range and no controller: nobody makes it anew; delete it yourself, or \
+                 allow that with --force",
+                ground.key
+            )));
+        }
+        match self.evict(pod).await? {
+            Evicted::Yes => Ok(None),
+            Evicted::Held(why) => Ok(Some(why)),
+        }
+    }
+}
+
+/// It has an address of the pods' network that is not of these CIDRs.
+fn outside(pod: &Pod, to: &[IpNet]) -> bool {
+    let ground = gather::pod(pod);
+    !ground.host_network
+        && ground
+            .addresses
+            .iter()
+            .any(|&address| foreign(&IpNet::from(address), to))
+}
+
+pub(super) fn key(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
+}
+
+pub(super) fn ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let is = conditions
+        .into_iter()
+        .flatten()
+        .any(|one| one.type_ == "Ready" && one.status == "True");
+    is && pod.metadata.deletion_timestamp.is_none()
+}

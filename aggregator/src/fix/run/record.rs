@@ -1,0 +1,160 @@
+//! What is kept of a fix while it runs, in the Lease: enough to go on from another machine, or to go back.
+
+use ipnet::IpNet;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use serde::{Deserialize, Serialize};
+
+use crate::fix::plan::{Method, NodePlan};
+use crate::fix::planner::Wish;
+
+/// A fix, from its first node to its last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// What its marks on Nodes and pods say.
+    pub id: String,
+    /// When it was begun.
+    pub begun: Timestamp,
+    /// Who began it, as "user@host".
+    pub by: String,
+    /// What was wished when its plan was made.
+    pub wish: Wish,
+    /// Nodes that are still to come, in this order, as they were planned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queue: Vec<Planned>,
+    /// The node that is being worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
+    /// Nodes that are over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<Over>,
+    /// Why it does not go on by itself; `None`: it runs, or whoever ran it has vanished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+impl Record {
+    /// Whether anything is left to do, or to take back.
+    pub fn unfinished(&self) -> bool {
+        self.work.is_some() || !self.queue.is_empty()
+    }
+
+    /// Nodes that failed.
+    pub fn failures(&self) -> usize {
+        self.over.iter().filter(|over| over.failed.is_some()).count()
+    }
+}
+
+/// What was agreed to for a node: where a new plan says another thing, its ground has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// Its name.
+    pub node: String,
+    /// UID of its Node.
+    pub uid: String,
+    /// How it is mended.
+    pub method: Method,
+    /// The CIDRs that it is to have.
+    pub to: Vec<IpNet>,
+}
+
+impl From<&NodePlan> for Planned {
+    fn from(plan: &NodePlan) -> Self {
+        Self {
+            node: plan.node.clone(),
+            uid: plan.uid.clone(),
+            method: plan.method,
+            to: plan.to.clone(),
+        }
+    }
+}
+
+impl Planned {
+    /// What has moved since; `None`: `plan` says the same.
+    pub fn moved(&self, plan: &NodePlan) -> Option<String> {
+        use crate::correlate::words::list;
+        if self.uid != plan.uid {
+            return Some(format!("Node {} is another one now", self.node));
+        }
+        if self.method != plan.method {
+            return Some(format!(
+                "{} was to be mended by {}, and now by {}",
+                self.node, self.method, plan.method
+            ));
+        }
+        (self.to != plan.to).then(|| {
+            format!(
+                "{} was to have {}, and now {}",
+                self.node,
+                list(&self.to),
+                list(&plan.to)
+            )
+        })
+    }
+}
+
+/// A node that is being worked on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Work {
+    /// What is done.
+    pub plan: NodePlan,
+    /// The step that is under way, or the next one: those before it are done.
+    pub at: usize,
+    /// It is cordoned by this fix, and only then uncordoned by it.
+    #[serde(default)]
+    pub cordoned: bool,
+    /// Its Node before anything was done, without its status.
+    pub saved: Box<Node>,
+    /// The Node that was deleted has been made anew, with this UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<String>,
+    /// Deletion of its Node was decided: from here on it may be missing.
+    #[serde(default)]
+    pub deleting: bool,
+    /// A step for the operator's own hands was shown to him.
+    #[serde(default)]
+    pub told: bool,
+    /// Findings that stood of it before, by id: those are no surprise.
+    #[serde(default)]
+    pub stood: Vec<String>,
+}
+
+impl Work {
+    /// UID that its Node has to have now.
+    pub fn uid(&self) -> &str {
+        self.made.as_deref().unwrap_or(&self.plan.uid)
+    }
+
+    /// Whether the Node is not the one from before any more.
+    pub fn swapped(&self) -> bool {
+        self.made.is_some()
+    }
+}
+
+/// A node that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Over {
+    /// Its name.
+    pub node: String,
+    /// Why it failed; `None`: it is mended, or needed nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// A Node as it can be made again: without what the API server and controllers write.
+#[must_use]
+pub(super) fn saved(node: &Node) -> Node {
+    let mut kept = node.clone();
+    kept.status = None;
+    kept.metadata.managed_fields = None;
+    kept.metadata.resource_version = None;
+    kept.metadata.creation_timestamp = None;
+    kept.metadata.deletion_timestamp = None;
+    kept.metadata.deletion_grace_period_seconds = None;
+    kept.metadata.generation = None;
+    kept
+}

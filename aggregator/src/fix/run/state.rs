@@ -1,0 +1,128 @@
+//! Whether the ground has moved since the step before: others may act on the same node at any time.
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use super::halt::{Halt, call};
+use super::record::Work;
+use super::{Eyes, MARK, Runner};
+use crate::fix::plan::Does;
+
+impl<E: Eyes> Runner<'_, E> {
+    /// A Node as it is; `None`: there is none.
+    pub(super) async fn there(&self, name: &str) -> Result<Option<Node>, Halt> {
+        let api = self.nodes();
+        let found = call(async || api.get_opt(name).await).await;
+        found.map_err(|error| Halt::api(&format!("get Node {name}"), &error))
+    }
+
+    /// What has to be true before any step, and before those that make a node unavailable or give it CIDRs.
+    pub(super) async fn unmoved(&self, next: &Does) -> Result<(), Halt> {
+        let work = self.work()?;
+        let name = &work.plan.node;
+        let node = self.there(name).await?;
+        own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)?;
+        if !matches!(next, Does::Cordon | Does::Drain | Does::Recreate | Does::Assign) {
+            return Ok(());
+        }
+        let api = self.nodes();
+        let all = call(async || api.list(&ListParams::default()).await).await;
+        let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
+        let waits: Vec<&str> = self.record.queue.iter().map(|next| next.node.as_str()).collect();
+        others(work, &all.items, next, &waits).map_err(Halt::Stop)
+    }
+}
+
+/// Whether the node that is worked on is as this fix left it; else what is not.
+pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Result<(), String> {
+    let name = &work.plan.node;
+    let recreates = *next == Does::Recreate;
+    let Some(node) = node else {
+        return if recreates && work.deleting {
+            Ok(())
+        } else {
+            Err(format!("somebody deleted Node {name}"))
+        };
+    };
+    let ours = marked(node, id);
+    let uid = node.metadata.uid.as_deref().unwrap_or_default();
+    // Made by this fix, which did not come to write that down.
+    let made = recreates && work.deleting && ours;
+    if uid != work.uid() && !made {
+        return Err(format!(
+            "Node {name} is another one now: somebody deleted it and made it again"
+        ));
+    }
+    if work.cordoned && !unschedulable(node) {
+        return Err(format!("somebody uncordoned {name}"));
+    }
+    if work.cordoned && !ours {
+        return Err(format!("somebody took the mark of this fix ({MARK}) from Node {name}"));
+    }
+    Ok(())
+}
+
+/// Whether other nodes let this one be taken away, and have not got its CIDRs. Those that wait to be mended, and are not
+/// Ready for that very reason, are not made worse.
+pub(super) fn others(work: &Work, all: &[Node], next: &Does, waits: &[&str]) -> Result<(), String> {
+    let plan = &work.plan;
+    let others = || all.iter().filter(|node| node.name_any() != plan.node);
+    if plan.steps.iter().any(|step| step.does == Does::Drain) && *next != Does::Assign {
+        for other in others() {
+            let why = if unschedulable(other) {
+                "is cordoned"
+            } else if !ready(other) && !waits.contains(&other.name_any().as_str()) {
+                "is not Ready"
+            } else {
+                continue;
+            };
+            return Err(format!(
+                "{} {why}: a second node must not be unavailable at the same time",
+                other.name_any()
+            ));
+        }
+    }
+    if matches!(next, Does::Recreate | Does::Assign) {
+        for other in others() {
+            let taken = cidrs(other)
+                .iter()
+                .any(|net| plan.to.iter().any(|to| crate::netmap::overlap(net, to)));
+            if taken {
+                return Err(format!(
+                    "Node {} has got a part of what {} was to have",
+                    other.name_any(),
+                    plan.node
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn unschedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true)
+}
+
+pub(super) fn ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// It carries the mark of this fix.
+pub(super) fn marked(node: &Node, id: &str) -> bool {
+    node.annotations().get(MARK).is_some_and(|mark| mark == id)
+}
+
+/// `spec.podCIDRs`; what is none is left out.
+pub(super) fn cidrs(node: &Node) -> Vec<IpNet> {
+    let spec = node.spec.as_ref();
+    let list = spec.and_then(|spec| spec.pod_cidrs.clone());
+    let list = list.or_else(|| spec.and_then(|spec| spec.pod_cidr.clone()).map(|cidr| vec![cidr]));
+    list.unwrap_or_default()
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
+}

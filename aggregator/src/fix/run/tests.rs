@@ -1,0 +1,235 @@
+//! What stops a fix, and what does not, by Nodes as the API server tells them.
+
+use k8s_openapi::api::core::v1::Node;
+use serde_json::{Value, json};
+
+use super::record::{Planned, Record, Work, saved};
+use super::{MARK, Over, state};
+use crate::fix::plan::{Does, Interrupts, Method, NodePlan, Step};
+use crate::fix::planner::Wish;
+
+const NEW: &str = "10.244.255.0/24";
+
+fn node(name: &str, uid: &str, cidr: &str, more: &Value) -> Node {
+    let mut object = json!({
+        "metadata": {"name": name, "uid": uid},
+        "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        object["spec"][key] = value.clone();
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn marked(mut node: Node, id: &str) -> Node {
+    let annotations = node.metadata.annotations.get_or_insert_default();
+    annotations.insert(MARK.to_owned(), id.to_owned());
+    node
+}
+
+fn plan() -> NodePlan {
+    let steps = [
+        Does::Cordon,
+        Does::Drain,
+        Does::Recreate,
+        Does::Adopt,
+        Does::Verify,
+        Does::Uncordon,
+    ];
+    NodePlan {
+        node: "n2".to_owned(),
+        uid: "old".to_owned(),
+        mends: vec!["POOL02/n2".to_owned()],
+        method: Method::Swap,
+        from: vec!["10.200.2.0/24".parse().unwrap()],
+        to: vec![NEW.parse().unwrap()],
+        steps: steps
+            .into_iter()
+            .map(|does| Step {
+                text: format!("{does:?}"),
+                does,
+            })
+            .collect(),
+        interrupts: Interrupts::default(),
+        verify: Vec::new(),
+        risks: Vec::new(),
+        blocked: Vec::new(),
+    }
+}
+
+fn work() -> Work {
+    Work {
+        plan: plan(),
+        at: 0,
+        cordoned: false,
+        saved: Box::new(saved(&node("n2", "old", "10.200.2.0/24", &json!({})))),
+        made: None,
+        deleting: false,
+        told: false,
+        stood: Vec::new(),
+    }
+}
+
+fn own(work: &Work, node: Option<&Node>, next: &Does) -> Result<(), String> {
+    state::own(work, node, next, "f1")
+}
+
+#[test]
+fn a_node_that_others_delete_make_again_or_uncordon_is_a_surprise() {
+    let (old, cordoned) = (
+        node("n2", "old", "10.200.2.0/24", &json!({})),
+        marked(
+            node("n2", "old", "10.200.2.0/24", &json!({"unschedulable": true})),
+            "f1",
+        ),
+    );
+    assert_eq!(own(&work(), Some(&old), &Does::Cordon), Ok(()));
+    let ours = Work {
+        cordoned: true,
+        at: 1,
+        ..work()
+    };
+    assert_eq!(own(&ours, Some(&cordoned), &Does::Drain), Ok(()));
+    for (node, next, says) in [
+        (None, Does::Drain, "somebody deleted Node n2"),
+        (Some(&old), Does::Drain, "somebody uncordoned n2"),
+        (None, Does::Recreate, "somebody deleted Node n2"),
+        (
+            Some(&node("n2", "new", NEW, &json!({"unschedulable": true}))),
+            Does::Drain,
+            "Node n2 is another one now: somebody deleted it and made it again",
+        ),
+        (
+            Some(&marked(cordoned.clone(), "f2")),
+            Does::Drain,
+            "somebody took the mark of this fix (cidrift.dev/fix) from Node n2",
+        ),
+    ] {
+        assert_eq!(own(&ours, node, &next), Err(says.to_owned()), "{next:?}");
+    }
+}
+
+#[test]
+fn a_node_may_be_gone_or_new_only_where_this_fix_has_decided_that() {
+    let deleting = Work {
+        cordoned: true,
+        deleting: true,
+        at: 2,
+        ..work()
+    };
+    let new = node("n2", "new", NEW, &json!({"unschedulable": true}));
+    assert_eq!(own(&deleting, None, &Does::Recreate), Ok(()));
+    // It was made, and whoever made it died before he wrote that down.
+    assert_eq!(
+        own(&deleting, Some(&marked(new.clone(), "f1")), &Does::Recreate),
+        Ok(())
+    );
+    assert!(own(&deleting, Some(&new), &Does::Recreate).is_err(), "somebody else's");
+    assert!(own(&deleting, Some(&marked(new.clone(), "f1")), &Does::Adopt).is_err());
+    let made = Work {
+        made: Some("new".to_owned()),
+        at: 3,
+        ..deleting
+    };
+    assert_eq!(own(&made, Some(&marked(new, "f1")), &Does::Adopt), Ok(()));
+    assert!(own(&made, None, &Does::Adopt).is_err());
+}
+
+#[test]
+fn a_second_node_that_is_unavailable_stops_what_would_make_it_two() {
+    let own = node("n2", "old", "10.200.2.0/24", &json!({"unschedulable": true}));
+    let fine = node("n1", "a", "10.244.1.0/24", &json!({}));
+    let cordoned = node("n3", "b", "10.244.3.0/24", &json!({"unschedulable": true}));
+    let mut down = node("n3", "b", "10.244.3.0/24", &json!({}));
+    down.status = None;
+    let others = |other: &Node, next: &Does, waits: &[&str]| {
+        state::others(&work(), &[own.clone(), fine.clone(), other.clone()], next, waits)
+    };
+    assert_eq!(others(&fine, &Does::Cordon, &[]), Ok(()));
+    assert!(
+        others(&cordoned, &Does::Cordon, &[])
+            .unwrap_err()
+            .starts_with("n3 is cordoned")
+    );
+    assert!(
+        others(&down, &Does::Drain, &[])
+            .unwrap_err()
+            .starts_with("n3 is not Ready")
+    );
+    // It waits for its own turn; but not one that somebody cordoned.
+    assert_eq!(others(&down, &Does::Drain, &["n3"]), Ok(()));
+    assert!(others(&cordoned, &Does::Drain, &["n3"]).is_err());
+    // Nothing is taken away by this.
+    assert_eq!(others(&cordoned, &Does::Assign, &[]), Ok(()));
+}
+
+#[test]
+fn a_cidr_that_another_node_got_meanwhile_is_not_given() {
+    let taker = node("n9", "c", "10.244.254.0/23", &json!({}));
+    for next in [Does::Recreate, Does::Assign] {
+        let why = state::others(&work(), &[taker.clone()], &next, &[]).unwrap_err();
+        assert_eq!(why, "Node n9 has got a part of what n2 was to have");
+    }
+    assert_eq!(state::others(&work(), &[taker], &Does::Drain, &[]), Ok(()));
+}
+
+#[test]
+fn what_was_agreed_to_is_held_against_what_is_planned_now() {
+    let agreed = Planned::from(&plan());
+    assert_eq!(agreed.moved(&plan()), None);
+    let other = NodePlan {
+        uid: "new".to_owned(),
+        ..plan()
+    };
+    assert_eq!(agreed.moved(&other).unwrap(), "Node n2 is another one now");
+    let other = NodePlan {
+        method: Method::Host,
+        ..plan()
+    };
+    assert_eq!(
+        agreed.moved(&other).unwrap(),
+        "n2 was to be mended by swap, and now by host"
+    );
+    let other = NodePlan {
+        to: vec!["10.244.7.0/24".parse().unwrap()],
+        ..plan()
+    };
+    assert_eq!(
+        agreed.moved(&other).unwrap(),
+        "n2 was to have 10.244.255.0/24, and now 10.244.7.0/24"
+    );
+}
+
+/// What is on the Lease is read by other versions, and by people.
+#[test]
+fn a_record_is_read_as_it_was_written() {
+    let record = Record {
+        id: "f1".to_owned(),
+        begun: jiff::Timestamp::UNIX_EPOCH,
+        by: "me@here".to_owned(),
+        wish: Wish::default(),
+        queue: vec![Planned::from(&plan())],
+        work: Some(Work {
+            deleting: true,
+            ..work()
+        }),
+        over: vec![Over {
+            node: "n1".to_owned(),
+            failed: Some("it does not come back".to_owned()),
+        }],
+        stopped: None,
+    };
+    let text = serde_json::to_string(&record).unwrap();
+    let read: Record = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, record);
+    assert_eq!((read.failures(), read.unfinished()), (1, true));
+    let value: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["work"]["saved"]["spec"]["podCIDRs"], json!(["10.200.2.0/24"]));
+    assert_eq!(value["work"]["saved"]["status"], json!(null), "the kubelet's matter");
+    assert!(
+        text.len() < 4096,
+        "{} bytes of the 256 KiB that annotations may have",
+        text.len()
+    );
+}

@@ -1,0 +1,210 @@
+//! What shows that it worked: a pod's address, the findings, and where every other node's packets land.
+
+use cidrift_proto::finding::{Finding, Severity};
+use futures::{StreamExt, stream};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use tokio::time::{Instant, sleep};
+
+use super::errand::{LABEL, said};
+use super::halt::{Halt, call};
+use super::{Eyes, LOOK, Runner, probes, shell, state};
+use crate::cluster::ReportState;
+use crate::correlate::words::list;
+use crate::summary::Health;
+
+/// Ways asked for at a time.
+const AT_ONCE: usize = 8;
+
+/// Named at most, of what is missing.
+const NAMED: usize = 4;
+
+impl<E: Eyes> Runner<'_, E> {
+    /// Over once all of it is seen.
+    pub(super) async fn verify(&self) -> Result<(), Halt> {
+        let plan = self.plan()?;
+        if let Some(template) = &self.settings.after {
+            shell::run(template, &plan.node, &plan.to, self.settings.patience).await?;
+        }
+        if !probes(plan.method) {
+            return self.seen(None).await;
+        }
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let name = format!("{LABEL}-probe-{}", self.record.id);
+        // One from before may have another node's address.
+        self.remove(&api, &name).await?;
+        let seen = self.probed(&api, &name).await;
+        self.remove(&api, &name).await?;
+        seen
+    }
+
+    async fn probed(&self, api: &Api<Pod>, name: &str) -> Result<(), Halt> {
+        let plan = self.plan()?;
+        let pod = self.pod(name, &plan.node, &["hold".to_owned()], None).await?;
+        let began = Instant::now();
+        let address = loop {
+            // It may be on its way out from an earlier try.
+            self.create(api, &pod).await?;
+            let there = call(async || api.get_opt(name).await).await;
+            let there = there.map_err(|error| Halt::api(&format!("get pod {name}"), &error))?;
+            let there = there.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let address = there.as_ref().and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
+            if let Some(address) = address {
+                break address;
+            }
+            if began.elapsed() >= self.settings.patience {
+                let why = there.as_ref().map_or_else(|| "it is not there".to_owned(), said);
+                return Err(Halt::Stop(format!("a new pod on {} gets no address: {why}", plan.node)));
+            }
+            sleep(LOOK).await;
+        };
+        let own = address.parse::<std::net::IpAddr>().ok().map(IpNet::from);
+        if !own.is_some_and(|own| plan.to.iter().any(|to| to.contains(&own))) {
+            return Err(Halt::Stop(format!(
+                "a new pod on {} gets {address}, which is not of {}",
+                plan.node,
+                list(&plan.to)
+            )));
+        }
+        self.tell(format!("a new pod gets {address}"));
+        self.seen(Some(&address)).await
+    }
+
+    /// Waits until nothing is missing of what shows that it worked.
+    async fn seen(&self, address: Option<&str>) -> Result<(), Halt> {
+        let node = &self.plan()?.node;
+        let began = Instant::now();
+        let mut last = String::new();
+        loop {
+            let missing = self.missing(address).await?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            let mut text = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+            if missing.len() > NAMED {
+                text += &format!("; and {} more", missing.len() - NAMED);
+            }
+            if began.elapsed() >= self.settings.verify {
+                return Err(Halt::Stop(format!(
+                    "{node} is not seen to be mended within {:?}: {text}",
+                    self.settings.verify
+                )));
+            }
+            if text != last {
+                self.tell(format!("not seen yet: {text}"));
+                last = text;
+            }
+            sleep(LOOK * 2).await;
+        }
+    }
+
+    async fn missing(&self, address: Option<&str>) -> Result<Vec<String>, Halt> {
+        let work = self.work()?;
+        let node = &work.plan.node;
+        let mut missing = Vec::new();
+        // An aggregator that was drained away comes back on another node.
+        match self.eyes.node(node).await {
+            Ok(view) if view.summary.report == ReportState::Live => {}
+            Ok(_) => missing.push(format!("the agent of {node} does not report yet")),
+            Err(why) => missing.push(format!("what the aggregator sees of {node}: {why}")),
+        }
+        match self.eyes.findings().await {
+            Ok(findings) => missing.extend(stands(&findings, node, &work.plan.mends, &work.stood)),
+            Err(why) => missing.push(format!("what stands: {why}")),
+        }
+        if let Some(address) = address {
+            missing.extend(self.ways(node, address).await?);
+        }
+        Ok(missing)
+    }
+
+    /// Every other node's way to the new pod and back.
+    async fn ways(&self, node: &str, address: &str) -> Result<Vec<String>, Halt> {
+        let api = self.nodes();
+        let all = call(async || api.list_metadata(&ListParams::default()).await).await;
+        let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
+        let others: Vec<String> = all
+            .items
+            .iter()
+            .map(ResourceExt::name_any)
+            .filter(|name| name != node)
+            .collect();
+        let asked = stream::iter(others.iter().map(|other| async move {
+            match self.eyes.path(other, address).await {
+                Ok(path) if path.health == Health::Healthy => None,
+                Ok(path) => Some(format!(
+                    "{other} and {address}: {}",
+                    if path.health == Health::Findings {
+                        "packets do not arrive"
+                    } else {
+                        "whether packets arrive is not known"
+                    }
+                )),
+                Err(why) => Some(format!("{other} and {address}: {why}")),
+            }
+        }));
+        Ok(asked
+            .buffered(AT_ONCE)
+            .filter_map(async |missing| missing)
+            .collect()
+            .await)
+    }
+
+    /// Whether the Node is back as others left it, once it is not this fix's any more.
+    pub(super) async fn at_rest(&self, name: &str) -> Result<String, Halt> {
+        Ok(match self.there(name).await? {
+            None => format!("there is no Node {name}"),
+            Some(node) => {
+                let cordon = if state::unschedulable(&node) { ", cordoned" } else { "" };
+                let ready = if state::ready(&node) { "Ready" } else { "not Ready" };
+                format!("Node {name} has {}, is {ready}{cordon}", list(&state::cidrs(&node)))
+            }
+        })
+    }
+}
+
+/// Whether a finding is about a node.
+pub(super) fn of(finding: &Finding, node: &str) -> bool {
+    let about = finding.claim.subject == node || finding.claim.nodes.iter().any(|name| name == node);
+    finding.stands() && finding.claim.severity > Severity::Info && about
+}
+
+/// What was to go and stands, and what has come of the node that did not stand before.
+fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for finding in findings {
+        let id = &finding.id;
+        if mends.contains(id) && finding.stands() {
+            missing.push(format!("{id} stands still"));
+        } else if of(finding, node) && !stood.contains(id) {
+            missing.push(format!("{id} has come: {}", finding.claim.summary));
+        }
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use cidrift_proto::catalogue::Code;
+
+    use super::*;
+    use crate::fix::fixture::World;
+
+    #[test]
+    fn what_was_to_go_and_stands_is_missing_and_so_is_what_came() {
+        let mut world = World::of(3);
+        world.find(Code::Pool02, "n2", &["n2"]);
+        world.find(Code::Path01, "n3", &["n3", "n2"]);
+        world.find(Code::Path01, "n1", &["n1", "n3"]);
+        let findings = world.ground.findings;
+        let mends = ["POOL02/n2".to_owned()];
+        let missing = stands(&findings, "n2", &mends, &[]);
+        assert_eq!(missing, ["POOL02/n2 stands still", "PATH01/n3 has come: it is wrong"]);
+        // One that stood before is not this fix's work.
+        assert_eq!(stands(&findings, "n2", &mends, &["PATH01/n3".to_owned()]).len(), 1);
+        assert_eq!(stands(&findings, "n1", &[], &[]).len(), 1);
+    }
+}

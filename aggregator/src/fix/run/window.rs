@@ -1,0 +1,91 @@
+//! The time of day within which nodes may be begun.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Zoned;
+use jiff::civil::Time;
+
+/// From one time of day to another, over midnight where the end comes first; in the time zone of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    from: Time,
+    to: Time,
+}
+
+impl Window {
+    /// Whether `now` lies within it; its end does not.
+    pub fn open(&self, now: &Zoned) -> bool {
+        let time = now.time();
+        if self.from <= self.to {
+            (self.from..self.to).contains(&time)
+        } else {
+            time >= self.from || time < self.to
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.from.strftime("%H:%M"), self.to.strftime("%H:%M"))
+    }
+}
+
+impl FromStr for Window {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no window: give it as 22:00-06:00");
+        let (from, to) = text.split_once('-').ok_or_else(wrong)?;
+        let time = |text: &str| Time::strptime("%H:%M", text.trim()).map_err(|_| wrong());
+        let window = Self {
+            from: time(from)?,
+            to: time(to)?,
+        };
+        if window.from == window.to {
+            return Err(format!("{text:?} has no length"));
+        }
+        Ok(window)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(window: &str, time: &str) -> bool {
+        let now: Zoned = format!("2026-11-30T{time}[UTC]").parse().unwrap();
+        window.parse::<Window>().unwrap().open(&now)
+    }
+
+    #[test]
+    fn it_may_go_over_midnight_and_its_end_is_outside() {
+        for (time, within) in [
+            ("21:59:59", false),
+            ("22:00", true),
+            ("23:30", true),
+            ("00:00", true),
+            ("05:59", true),
+            ("06:00", false),
+        ] {
+            assert_eq!(open("22:00-06:00", time), within, "{time}");
+        }
+        assert!(open("09:00-17:30", "17:29") && !open("09:00-17:30", "17:30") && !open("09:00-17:30", "08:59"));
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        for text in [
+            "",
+            "22",
+            "22:00",
+            "22:00-25:00",
+            "22:00-22:00",
+            "a-b",
+            "22:00-06:00-07:00",
+        ] {
+            assert!(text.parse::<Window>().is_err(), "{text}");
+        }
+        assert_eq!(" 22:00 - 6:05".parse::<Window>().unwrap().to_string(), "22:00-06:05");
+    }
+}

@@ -1,0 +1,189 @@
+//! `kubectl cidrift fix`: shows a plan, and carries it out.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::app::Failure;
+use super::args::{Args, FixArgs};
+use super::eyes::Watching;
+use super::outcome::Outcome;
+use super::output::Output;
+use super::plan::{named, wish};
+use super::render;
+use crate::fix::plan::{API_VERSION, Plan};
+use crate::fix::planner;
+use crate::fix::run::{Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Want, look};
+
+pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
+    let eyes = Watching::open(args).await?;
+    let client = eyes.cluster().client().clone();
+    let goes = wanted.resume || wanted.abort;
+    let want = if goes {
+        let record = look(&client, &args.namespace).await?;
+        let record = record.filter(Record::unfinished).ok_or(LeaseError::Nothing)?;
+        output.answer(&record, |look| render::record(&record, wanted.abort, look))?;
+        Want::Go
+    } else {
+        let (plan, record) = planned(&eyes, wanted).await?;
+        output.answer(&plan, |look| render::plan(&plan, look))?;
+        if record.queue.is_empty() {
+            let any = !plan.nodes.is_empty();
+            output.say(if any {
+                "\nNo node may be begun as things are."
+            } else {
+                ""
+            })?;
+            return Ok(if any { Outcome::Findings } else { Outcome::Fine });
+        }
+        Want::New(Box::new(record))
+    };
+    if !wanted.yes {
+        output.say("\nNothing was done. --yes acts.")?;
+        return Ok(Outcome::Fine);
+    }
+    let cancel = CancellationToken::new();
+    let interrupted = interrupted(cancel.clone());
+    let output = RefCell::new(output);
+    let tell = |progress: &Progress| {
+        // Whoever reads may go away: what was begun is not left for that.
+        let _ = output
+            .borrow_mut()
+            .event(progress, |look| render::progress(progress, look));
+    };
+    let acted = act(args, wanted, &eyes, want, &cancel, &tell);
+    tokio::pin!(interrupted);
+    let ended = tokio::select! {
+        biased;
+        ended = acted => ended?,
+        never = &mut interrupted => match never {},
+    };
+    let (record, ended) = ended;
+    output
+        .borrow_mut()
+        .event(&record, |look| render::ended(&record, ended.as_ref().err(), look))?;
+    Ok(match ended {
+        Ok(()) if record.failures() == 0 || wanted.abort => Outcome::Fine,
+        _ => Outcome::Findings,
+    })
+}
+
+/// Takes the Lease and goes.
+async fn act(
+    args: &Args,
+    wanted: &FixArgs,
+    eyes: &Watching<'_>,
+    want: Want,
+    cancel: &CancellationToken,
+    tell: &dyn Fn(&Progress),
+) -> Result<(Record, Result<(), Halt>), Failure> {
+    let client = eyes.cluster().client().clone();
+    let wait = |who: &str| {
+        tell(&Progress {
+            at: Timestamp::now(),
+            node: String::new(),
+            step: None,
+            text: format!("waits to see whether {who} still renews Lease {LEASE}"),
+        });
+    };
+    let taken = Held::take(&client, &args.namespace, want, &Holder::this(), &wait).await?;
+    let settings = Settings {
+        namespace: args.namespace.clone(),
+        drain: wanted.drain_timeout,
+        patience: wanted.node_timeout,
+        verify: wanted.verify_timeout,
+        restart: wanted.restart_command.clone(),
+        after: wanted.after_command.clone(),
+        window: wanted.window,
+    };
+    let mut runner = Runner::new(client, eyes, taken, &settings, tell);
+    let ended = if wanted.abort {
+        runner.abort(cancel).await
+    } else {
+        runner.run(cancel).await
+    };
+    Ok((runner.record, ended))
+}
+
+/// Plans, and holds that against a saved plan where there is one.
+async fn planned(eyes: &Watching<'_>, wanted: &FixArgs) -> Result<(Plan, Record), Failure> {
+    let saved = wanted.filename.as_deref().map(read).transpose()?;
+    let nodes = match &saved {
+        Some(saved) => saved.nodes.iter().map(|node| node.node.clone()).collect(),
+        None => wanted.nodes.clone(),
+    };
+    let ground = eyes.look().await?;
+    named(&ground, &nodes)?;
+    let wish = wish(&nodes, &wanted.allow);
+    let mut plan = planner::plan(&ground, &wish);
+    for old in saved.iter().flat_map(|saved| &saved.nodes) {
+        let now = plan.nodes.iter().find(|now| now.node == old.node);
+        let moved = match now {
+            None => Some(format!("nothing is planned for {} any more", old.node)),
+            Some(now) => Planned::from(old)
+                .moved(now)
+                .or_else(|| (old.steps != now.steps).then(|| format!("the steps of {} are others now", old.node))),
+        };
+        if let Some(moved) = moved {
+            return Err(Failure::Moved(moved));
+        }
+    }
+    if let Some(saved) = &saved {
+        // An empty wish would plan for all; a plan of no nodes is one for none.
+        plan.nodes
+            .retain(|node| saved.nodes.iter().any(|old| old.node == node.node));
+    }
+    let record = Record {
+        id: format!("{:012x}", RandomState::new().build_hasher().finish() >> 16),
+        begun: Timestamp::now(),
+        by: Holder::this().who,
+        wish,
+        queue: plan
+            .nodes
+            .iter()
+            .filter(|node| node.blocked.is_empty())
+            .map(Planned::from)
+            .collect(),
+        work: None,
+        over: Vec::new(),
+        stopped: None,
+    };
+    Ok((plan, record))
+}
+
+fn read(path: &Path) -> Result<Plan, Failure> {
+    let wrong = |why: String| Failure::Plan(path.display().to_string(), why);
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.map_err(|error| wrong(error.to_string()))?;
+    let plan: Plan = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if plan.api_version != API_VERSION || plan.kind != "Plan" {
+        return Err(wrong(format!(
+            "it is {} {}, not {API_VERSION} Plan",
+            plan.api_version, plan.kind
+        )));
+    }
+    Ok(plan)
+}
+
+/// Hears Ctrl-C and SIGTERM, and has the fix end in a known state. Never ends itself.
+async fn interrupted(cancel: CancellationToken) -> std::convert::Infallible {
+    let (ctrl_c, term) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    if let (Ok(mut ctrl_c), Ok(mut term)) = (ctrl_c, term) {
+        tokio::select! {
+            _ = ctrl_c.recv() => {}
+            _ = term.recv() => {}
+        }
+        cancel.cancel();
+    }
+    std::future::pending().await
+}

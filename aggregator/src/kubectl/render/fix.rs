@@ -1,0 +1,148 @@
+//! A fix as text: what is left of one, how it goes, how it ended.
+
+use super::text::{Ink, clean, list, wrap};
+use super::{Look, age};
+use crate::fix::run::{Halt, Progress, Record};
+
+/// What there is to go on with, or to take back.
+pub fn record(record: &Record, abort: bool, look: &Look) -> String {
+    let mut out = wrap(
+        "",
+        "",
+        &format!(
+            "A fix of {} that was begun {} ago (id {}) is not finished.",
+            record.by,
+            age(record.begun, look.now),
+            record.id
+        ),
+        look,
+    );
+    if let Some(why) = &record.stopped {
+        out += &wrap("  stopped   ", "            ", why, look);
+    }
+    if let Some(work) = &record.work {
+        let plan = &work.plan;
+        let head = format!(
+            "{}: {}, {} -> {}",
+            plan.node,
+            plan.method,
+            list(&plan.from),
+            list(&plan.to)
+        );
+        out += &wrap("  node      ", "            ", &head, look);
+        for (at, step) in plan.steps.iter().enumerate() {
+            let mark = match at.cmp(&work.at) {
+                std::cmp::Ordering::Less => "done",
+                std::cmp::Ordering::Equal => "next",
+                std::cmp::Ordering::Greater => "",
+            };
+            out += &format!("  {mark:<9} {}. {}\n", at + 1, clean(&step.text));
+        }
+        if abort {
+            let what = if work.swapped() {
+                "its Node was made anew: it keeps its new CIDRs, and the cordon"
+            } else if work.deleting {
+                "its Node is made again from its saved copy where it is gone, and uncordoned"
+            } else if work.cordoned {
+                "it is uncordoned"
+            } else {
+                "nothing of it was changed that could be taken back"
+            };
+            out += &wrap("  back      ", "            ", what, look);
+        }
+    }
+    let names: Vec<&str> = record.queue.iter().map(|next| next.node.as_str()).collect();
+    if !names.is_empty() {
+        out += &wrap("  nodes     ", "            ", &names.join(", "), look);
+    }
+    for over in &record.over {
+        let how = over.failed.as_deref().unwrap_or("mended");
+        out += &wrap("  over      ", "            ", &format!("{}: {how}", over.node), look);
+    }
+    out
+}
+
+/// One thing that happened.
+pub fn progress(progress: &Progress, look: &Look) -> String {
+    let time = progress
+        .at
+        .to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%H:%M:%S")
+        .to_string();
+    let step = progress
+        .step
+        .map(|(at, of)| format!("[{at}/{of}] "))
+        .unwrap_or_default();
+    let node = match progress.node.as_str() {
+        "" => String::new(),
+        node => format!("{node}  "),
+    };
+    // A line for each, however long: people grep them, and programs that follow too.
+    format!(
+        "{}  {}\n",
+        Ink::Faint.paint(&time, look),
+        clean(&format!("{node}{step}{}", progress.text))
+    )
+}
+
+/// How it ended.
+pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
+    let mut out = String::from("\n");
+    for over in &record.over {
+        out += &match &over.failed {
+            None => format!("{}  {}\n", over.node, Ink::Good.paint("mended", look)),
+            Some(why) => wrap(
+                &format!("{}  {}: ", over.node, Ink::Bad.paint("not mended", look)),
+                "    ",
+                why,
+                look,
+            ),
+        };
+    }
+    let Some(halt) = halt else {
+        return out;
+    };
+    let at = match (&record.work, record.queue.first()) {
+        (Some(work), _) => match work.plan.steps.get(work.at) {
+            Some(step) => format!(
+                "at {}, step {} of {} ({})",
+                work.plan.node,
+                work.at + 1,
+                work.plan.steps.len(),
+                step.text
+            ),
+            None => format!("at {}, after its last step", work.plan.node),
+        },
+        (None, Some(next)) => format!("before {}", next.node),
+        (None, None) => "at its end".to_owned(),
+    };
+    out += &wrap(
+        &format!("{} ", Ink::Bad.paint("stopped", look)),
+        "    ",
+        &format!("{at}: {halt}"),
+        look,
+    );
+    if let Some(work) = &record.work {
+        let node = &work.plan.node;
+        let state = match (work.cordoned, work.deleting, work.swapped()) {
+            (_, true, false) => {
+                format!("Node {node} may be deleted and not made again yet; all that it had is saved: go on at once")
+            }
+            (true, _, true) => format!("{node} has its new CIDRs ({}) and stays cordoned", list(&work.plan.to)),
+            (true, _, false) => format!("{node} stays cordoned, with the CIDRs that it had"),
+            (false, ..) => format!("{node} was not cordoned by this fix"),
+        };
+        out += &wrap("    ", "    ", &state, look);
+    }
+    if let Halt::Lost(_) = halt {
+        out += &wrap(
+            "    ",
+            "    ",
+            "Another fix may go on with it now: this one does nothing any more.",
+            look,
+        );
+    } else if record.unfinished() {
+        out += "    go on      kubectl cidrift fix --resume --yes\n    take back  kubectl cidrift fix --abort --yes\n";
+    }
+    out
+}
