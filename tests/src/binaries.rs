@@ -12,6 +12,8 @@ const OVERRIDE: &str = "CIDRIFT_BIN_DIR";
 pub struct Binaries {
     /// `cidrift-agent`.
     pub agent: PathBuf,
+    /// `cidrift-errand`, which is in the agent's image.
+    pub errand: PathBuf,
     /// `cidrift-aggregator`.
     pub aggregator: PathBuf,
     /// `kubectl-cidrift`.
@@ -147,6 +149,7 @@ impl Binaries {
         })?;
         Ok(Self {
             agent: link("cidrift-agent")?,
+            errand: link("cidrift-errand")?,
             aggregator: link("cidrift-aggregator")?,
             ..self.clone()
         })
@@ -164,6 +167,7 @@ fn of(directory: &Path) -> Result<Binaries, Error> {
     };
     Ok(Binaries {
         agent: program("cidrift-agent")?,
+        errand: program("cidrift-errand")?,
         aggregator: program("cidrift-aggregator")?,
         kubectl: program("kubectl-cidrift")?,
         lab: program("cidrift-lab")?,

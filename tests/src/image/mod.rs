@@ -5,6 +5,9 @@
 //! The agent's has `journalctl` too: kubelets and runtimes of most hosts write to the journal, whose files nothing
 //! else reads as well. It is run inside the container, on the host's files, which are mounted read-only: the host's
 //! own journalctl would need the right to change the root directory, and its whole file system.
+//!
+//! And it has `cidrift-errand`, which the agent never starts: a fix does, in a Pod of its own. So it needs no image of
+//! its own, and is on every node already.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -61,6 +64,7 @@ pub fn agent(programs: &Binaries, version: &str) -> Result<Image> {
         .ok_or_else(|| {
             Error::Missing("journalctl is missing. Install, on Debian: sudo apt-get install systemd".into())
         })?;
+    add(&mut image.files, &programs.errand, "usr/bin/cidrift-errand", true)?;
     add(&mut image.files, &journalctl, "usr/bin/journalctl", false)?;
     for (path, target) in HOST_LINKS {
         image.files.insert(path.into(), Entry::Link(target.to_owned()));
@@ -103,7 +107,7 @@ pub fn write(programs: &Binaries, version: &str, directory: &Path) -> Result<Vec
 /// As [`write()`]'s.
 pub fn kept(programs: &Binaries, version: &str) -> Result<[PathBuf; 2]> {
     let mut identity = vec![version.to_owned()];
-    for program in [&programs.agent, &programs.aggregator] {
+    for program in [&programs.agent, &programs.errand, &programs.aggregator] {
         let metadata = fs::metadata(program).map_err(io(format!("read {}", program.display())))?;
         let modified = metadata.modified().map_err(io("ask for a file's time"))?;
         identity.push(format!("{} {} {modified:?}", program.display(), metadata.len()));

@@ -25,14 +25,14 @@ pub(super) fn lease(network: &str, address: IpAddr, content: &[u8], given_at: Op
 
 /// `ID\r\nINTERFACE`; before version 0.8 of the plugins the id alone. `None` where nobody is named: the file is about to
 /// be written, or a crash cut it short, or something else wrote it.
-fn container(content: &[u8]) -> Option<&str> {
+pub(crate) fn container(content: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(content).ok()?;
     let id = text.lines().next()?.trim();
     is_id(id).then_some(id)
 }
 
 /// What libcni takes for a container id.
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     let mut letters = text.bytes();
     letters.next().is_some_and(|letter| letter.is_ascii_alphanumeric())
         && letters.all(|letter| letter.is_ascii_alphanumeric() || b"_.-".contains(&letter))

@@ -1,7 +1,7 @@
 //! Addresses that were given out: host-local's leases, and libcni's cached results.
 
 mod ipam;
-mod lease;
+pub(crate) mod lease;
 mod result;
 mod shelf;
 

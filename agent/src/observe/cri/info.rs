@@ -6,7 +6,7 @@
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::client::cut;
+use super::connection::cut;
 use super::v1;
 use crate::observe::cni::ipam;
 use crate::view::host::{Condition, LoadedNetwork, Runtime};

@@ -4,6 +4,7 @@
 //! sandboxes is whole or it is not told: see `sandboxes`.
 
 mod client;
+pub(crate) mod connection;
 mod info;
 mod sandboxes;
 mod socket;
@@ -16,7 +17,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use self::client::{Client, CriError};
+use self::client::Client;
+use self::connection::CriError;
 use self::sandboxes::Sandboxes;
 use self::socket::Candidates;
 use super::root::HostRoot;

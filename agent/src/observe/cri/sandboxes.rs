@@ -14,7 +14,8 @@ use futures::stream;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::client::{Client, CriError, cut};
+use super::client::Client;
+use super::connection::{CriError, cut};
 use super::v1;
 use super::v1::{NamespaceMode, PodSandboxState};
 use crate::view::Observed;
