@@ -150,8 +150,8 @@ fn image(name: &str, version: &str, program: &Path, user: &str) -> Result<Image>
     })
 }
 
-/// Adds a program, without its debugging information where `strip` says so, and its libraries.
-fn add(files: &mut BTreeMap<PathBuf, Entry>, program: &Path, path: &str, strip: bool) -> Result<()> {
+/// Adds a program at `path`, without its debugging information where `strip` says so, and its libraries.
+pub(crate) fn add(files: &mut BTreeMap<PathBuf, Entry>, program: &Path, path: &str, strip: bool) -> Result<()> {
     let read = |path: &Path| fs::read(path).map_err(io(format!("read {}", path.display())));
     let bytes = if strip { stripped(program)? } else { read(program)? };
     files.insert(path.into(), Entry::Program(bytes));

@@ -1,10 +1,12 @@
 //! The bench's images, made here, so that no registry is asked for anything: the
 //! one that its pods run, a static program that waits; and those of its own programs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::image;
 use crate::image::oci::{Entry, Image};
 use crate::kubernetes::error::{Error, Result, io};
 use crate::kubernetes::tools::{cache, hex, sources};
@@ -34,6 +36,31 @@ pub fn archive() -> Result<PathBuf> {
 /// An image called `name` with nothing in it but `program`, a static one, in its
 /// root. Kept as the other is, for this very build of the program.
 pub fn of_program(program: &Path, name: &str) -> Result<PathBuf> {
+    kept(program, name, |archive| write(program, name, archive))
+}
+
+/// An image called `name` with `program` at `path` (`opt/bin/flanneld`) and the shared libraries that it needs. Kept as
+/// the others are.
+///
+/// # Errors
+///
+/// The program or a library cannot be read, or the archive not be written.
+pub fn with_libraries(program: &Path, name: &str, path: &str) -> Result<PathBuf> {
+    kept(program, name, |archive| {
+        let mut files = BTreeMap::new();
+        image::add(&mut files, program, path, false)?;
+        let image = Image {
+            name: name.to_owned(),
+            entrypoint: format!("/{path}"),
+            files,
+            ..Image::default()
+        };
+        image.write(archive).map_err(io(format!("write {}", archive.display())))
+    })
+}
+
+/// The archive below `target/` that `make` writes where there is none yet of this build of the program.
+fn kept(program: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = cache();
     let what = || io(format!("read {}", program.display()));
     let metadata = fs::metadata(program).map_err(what())?;
@@ -48,7 +75,7 @@ pub fn of_program(program: &Path, name: &str) -> Result<PathBuf> {
     }
     let work = tempfile::tempdir_in(&cache).map_err(io(format!("make a directory in {}", cache.display())))?;
     let fresh = work.path().join("image.tar");
-    write(program, name, &fresh)?;
+    make(&fresh)?;
     fs::rename(&fresh, &kept).map_err(io(format!("keep {}", kept.display())))?;
     Ok(kept)
 }

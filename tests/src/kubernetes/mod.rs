@@ -53,6 +53,7 @@ pub mod control_plane;
 pub mod demo;
 pub mod deployed;
 pub mod error;
+pub mod flanneld;
 pub mod image;
 pub mod kubeadm;
 pub mod kubectl;
