@@ -175,8 +175,9 @@ impl<E: Eyes> Runner<'_, E> {
             let node = self.there(name).await?;
             let node = node.filter(|node| node.metadata.uid.as_deref() == Some(uid));
             let node = node.ok_or_else(|| Halt::Stop(format!("somebody deleted Node {name}")))?;
-            if state::cidrs(&node) != *to {
-                return Err(Halt::Stop(format!("Node {name} has {}", list(&state::cidrs(&node)))));
+            let has = state::cidrs(&node);
+            if has != *to {
+                return Err(Halt::Stop(format!("Node {name} has {}", list(&has))));
             }
             let Some(lacks) = lacks(&node) else { return Ok(()) };
             if began.elapsed() >= self.settings.patience {

@@ -168,7 +168,7 @@ fn a_second_node_that_is_unavailable_stops_what_would_make_it_two() {
 fn a_cidr_that_another_node_got_meanwhile_is_not_given() {
     let taker = node("n9", "c", "10.244.254.0/23", &json!({}));
     for next in [Does::Recreate, Does::Assign] {
-        let why = state::others(&work(), &[taker.clone()], &next, &[]).unwrap_err();
+        let why = state::others(&work(), std::slice::from_ref(&taker), &next, &[]).unwrap_err();
         assert_eq!(why, "Node n9 has got a part of what n2 was to have");
     }
     assert_eq!(state::others(&work(), &[taker], &Does::Drain, &[]), Ok(()));

@@ -159,8 +159,9 @@ impl<E: Eyes> Runner<'_, E> {
             None => format!("there is no Node {name}"),
             Some(node) => {
                 let cordon = if state::unschedulable(&node) { ", cordoned" } else { "" };
+                let cidrs = state::cidrs(&node);
                 let ready = if state::ready(&node) { "Ready" } else { "not Ready" };
-                format!("Node {name} has {}, is {ready}{cordon}", list(&state::cidrs(&node)))
+                format!("Node {name} has {}, is {ready}{cordon}", list(&cidrs))
             }
         })
     }
