@@ -1,5 +1,7 @@
 //! The plan, as it is shown and saved.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -141,6 +143,18 @@ pub enum Does {
     RestartDaemon {
         /// "namespace/name" now.
         pod: String,
+    },
+    /// A route of the node goes that leads its own pods' packets away.
+    RemoveRoute {
+        /// Where it leads.
+        prefix: IpNet,
+        /// By which next hop: only that one is meant.
+        via: IpAddr,
+    },
+    /// The CNI's pods of those other nodes are started anew that do not lead to these.
+    Announce {
+        /// The node itself, and those that had its CIDR too.
+        nodes: Vec<String>,
     },
     /// Pods with addresses of another range are made anew.
     ReplacePods {

@@ -1,8 +1,11 @@
 //! What a finding asks of which node.
 
+use std::net::IpAddr;
+
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::LinkRole;
 use cidrift_proto::finding::{Finding, Severity};
+use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
 use super::super::ground::{Ground, NodeGround};
@@ -23,6 +26,8 @@ pub(super) enum What {
     Pods,
     /// The CNI's daemon must look again.
     Daemon,
+    /// A route for the node's own pods that leads back to it.
+    Route { prefix: IpNet, via: IpAddr },
 }
 
 /// Everything that is asked of one node.
@@ -32,6 +37,8 @@ pub(super) struct Need {
     /// Ids of the findings.
     pub(super) mends: Vec<String>,
     pub(super) severity: Severity,
+    /// Nodes that have the same CIDRs and keep them.
+    pub(super) twins: Vec<String>,
 }
 
 impl Default for Need {
@@ -40,6 +47,7 @@ impl Default for Need {
             what: Vec::new(),
             mends: Vec::new(),
             severity: Severity::Info,
+            twins: Vec::new(),
         }
     }
 }
@@ -53,6 +61,9 @@ impl Need {
             self.mends.push(finding.id.clone());
         }
         self.severity = self.severity.max(finding.claim.severity);
+        if finding.claim.code == Code::Pool03 {
+            self.twins.extend(finding.claim.nodes.iter().cloned());
+        }
     }
 
     pub(super) fn has(&self, what: &What) -> bool {
@@ -88,17 +99,8 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
         Code::Host01 => itself(configuration(ground, node)?),
         Code::Host02 => itself(bridge(ground, node)?),
         Code::Host03 => itself(What::Pods),
-        // Who still routes what the Node had before.
-        Code::Pool12 => {
-            let routers = claim.affected.iter().filter_map(|row| row.node.clone());
-            let mut routers: Vec<String> = routers.filter(|node| *node != claim.subject).collect();
-            routers.sort();
-            routers.dedup();
-            if routers.is_empty() {
-                return Err("nobody is seen to route what the Node had before".to_owned());
-            }
-            routers.into_iter().map(|node| daemon(ground, node)).collect()
-        }
+        Code::Pool12 => reborn(ground, finding),
+        Code::Host04 => led_away(ground, node),
         Code::Path01 | Code::Path02 | Code::Path06 => Ok(vec![daemon(ground, claim.subject.clone())?]),
         Code::Path03 | Code::Path04 => {
             Err("a route that is too much is not removed by any restart of a CNI".to_owned())
@@ -109,6 +111,59 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
         }
         _ => Err("no step of a node mends it".to_owned()),
     }
+}
+
+/// POOL12: who still routes what the Node had before; and all that its own host has of that.
+fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
+    let claim = &finding.claim;
+    let subject = &claim.subject;
+    let mut routers: Vec<&String> = claim.affected.iter().filter_map(|row| row.node.as_ref()).collect();
+    routers.sort();
+    routers.dedup();
+    let mut asked = Vec::new();
+    for router in routers.iter().filter(|router| **router != subject) {
+        asked.push(daemon(ground, (*router).clone())?);
+    }
+    if routers.contains(&subject) {
+        // Its daemon has read its CIDR when it started, and holds on to what it made of that.
+        let own = [
+            configuration(ground, subject).ok(),
+            bridge(ground, subject).ok(),
+            daemon(ground, subject.clone()).ok().map(|(_, what)| what),
+        ];
+        asked.extend(own.into_iter().flatten().map(|what| (subject.clone(), what)));
+        asked.extend(led_away(ground, subject).unwrap_or_default());
+        asked.push((subject.clone(), What::Pods));
+    }
+    if asked.is_empty() {
+        return Err("nobody is seen to route what the Node had before".to_owned());
+    }
+    Ok(asked)
+}
+
+/// HOST04, where a route by the node's own address is what leads its pods' packets away: flanneld makes one when its Node is
+/// made anew, which it takes for a peer, and makes it again until it is started anew.
+fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> {
+    let ours = ground.nodes.get(node).ok_or("there is no such Node any more")?;
+    let entries = ours.view.iter().flat_map(|view| &view.entries);
+    let mut routes = entries.filter_map(|entry| match (&entry.landing, entry.route) {
+        (Landing::Underlay { address, .. }, Some(route)) if ours.addresses.contains(address) => {
+            let own = ours
+                .cidrs
+                .iter()
+                .any(|cidr| crate::netmap::overlap(cidr, &entry.prefix));
+            own.then_some(What::Route {
+                prefix: route.prefix,
+                via: *address,
+            })
+        }
+        _ => None,
+    });
+    let Some(route) = routes.next() else {
+        return Err("no step of a node mends it".to_owned());
+    };
+    let daemon = daemon(ground, node.to_owned()).ok();
+    Ok(daemon.into_iter().chain([(node.to_owned(), route)]).collect())
 }
 
 /// HOST01: what writes the file decides what makes it anew.

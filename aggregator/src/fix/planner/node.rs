@@ -1,6 +1,7 @@
 //! The plan of one node: the least that removes everything that is asked of it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{HostFacts, LinkRole};
@@ -160,7 +161,7 @@ impl Planner<'_> {
     /// Plans what is asked for; returns how destructive it is.
     fn steps(&mut self, need: &Need) -> Method {
         if need.has(&What::Swap) {
-            self.swap();
+            self.swap(&need.twins);
             return Method::Swap;
         }
         let assign = need.has(&What::Assign);
@@ -175,6 +176,7 @@ impl Planner<'_> {
                 ),
             );
             self.adopt();
+            self.restart_daemon();
         }
         let bridges: Vec<&String> = need
             .what
@@ -184,7 +186,8 @@ impl Planner<'_> {
                 _ => None,
             })
             .collect();
-        let host = !bridges.is_empty() || need.what.iter().any(|what| matches!(what, What::Render { .. }));
+        let hosts = |what: &What| matches!(what, What::Render { .. } | What::Route { .. });
+        let host = !bridges.is_empty() || need.what.iter().any(hosts);
         // A bridge carries all pods of the node: without it they are cut off.
         if !bridges.is_empty() {
             self.cordon_and_drain();
@@ -197,13 +200,21 @@ impl Planner<'_> {
         for bridge in &bridges {
             self.remove_link(bridge);
         }
-        if need.has(&What::Daemon) {
+        if need.has(&What::Daemon) && !assign {
             self.restart_daemon();
+        }
+        for what in &need.what {
+            if let What::Route { prefix, via } = what {
+                self.remove_route(*prefix, *via);
+            }
         }
         if !bridges.is_empty() {
             self.replace(true);
         } else if host || need.has(&What::Pods) || need.has(&What::Daemon) {
             self.replace(false);
+        }
+        if assign {
+            self.announce(&[]);
         }
         self.step(Does::Verify, "verify, as below".to_owned());
         if !bridges.is_empty() {
@@ -216,7 +227,7 @@ impl Planner<'_> {
         }
     }
 
-    fn swap(&mut self) {
+    fn swap(&mut self, twins: &[String]) {
         self.cordon_and_drain();
         if let Some(facts) = self.node.view.as_ref().and_then(|view| view.facts.as_ref()) {
             let chosen = facts.cni.chosen.as_ref();
@@ -260,10 +271,10 @@ impl Planner<'_> {
             ),
         );
         self.adopt();
-        if daemon_pod(self.ground, self.name).is_some() {
-            self.restart_daemon();
-        }
+        self.restart_daemon();
+        self.led_back();
         self.replace(true);
+        self.announce(twins);
         self.step(Does::Verify, "verify, as below".to_owned());
         self.uncordon();
     }
@@ -335,6 +346,52 @@ impl Planner<'_> {
 
     fn facts(&self) -> Option<&HostFacts> {
         self.node.view.as_ref().and_then(|view| view.facts.as_ref())
+    }
+
+    fn remove_route(&mut self, prefix: IpNet, via: IpAddr) {
+        let family = if prefix.addr().is_ipv4() { "" } else { "-6 " };
+        let text = format!(
+            "on {}: ip {family}route del {prefix} via {via} || true   # where it is there: it leads the node's own pods away",
+            self.name
+        );
+        self.step(Does::RemoveRoute { prefix, via }, text);
+    }
+
+    /// flanneld takes the new Node for a peer until it is started anew, and its successor leaves the route alone.
+    fn led_back(&mut self) {
+        let flannel = daemon_pod(self.ground, self.name)
+            .and_then(|key| self.ground.pods.iter().find(|pod| pod.key == key))
+            .is_some_and(|pod| pod.daemon.as_deref() == Some("flannel"));
+        if !flannel {
+            return;
+        }
+        for prefix in self.to {
+            let mut own = self.node.addresses.iter();
+            if let Some(via) = own.find(|address| address.is_ipv4() == prefix.addr().is_ipv4()) {
+                self.remove_route(*prefix, *via);
+            }
+        }
+    }
+
+    /// Daemons that look at Nodes' annotations only do not hear of a CIDR, and forget a twin with the Node that had it too.
+    fn announce(&mut self, twins: &[String]) {
+        let daemons = self
+            .ground
+            .pods
+            .iter()
+            .filter(|pod| pod.node.as_deref() != Some(self.name));
+        let daemons = daemons.filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
+        if daemons.count() == 0 {
+            return;
+        }
+        let mut nodes = vec![self.name.to_owned()];
+        nodes.extend(twins.iter().filter(|twin| *twin != self.name).cloned());
+        nodes.dedup();
+        let text = format!(
+            "wherever kubectl cidrift path NODE {} shows no way, delete the CNI's pod of NODE",
+            nodes.join("|")
+        );
+        self.step(Does::Announce { nodes }, text);
     }
 
     fn restart_daemon(&mut self) {

@@ -29,6 +29,8 @@ fn kinds(plan: &NodePlan) -> Vec<&'static str> {
         Does::RemoveFile { .. } => "remove-file",
         Does::RemoveLink { .. } => "remove-link",
         Does::Render { .. } => "render",
+        Does::RemoveRoute { .. } => "remove-route",
+        Does::Announce { .. } => "announce",
         Does::Recreate => "recreate",
         Does::Assign => "assign",
         Does::Adopt => "adopt",

@@ -2,6 +2,7 @@
 //! Its program, `cidrift-errand`, lies in the agent's image.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -52,6 +53,15 @@ impl<E: Eyes> Runner<'_, E> {
         let mut arguments = vec!["remove-link".to_owned(), "--with-ports".to_owned()];
         arguments.extend(addresses.iter().map(|net| format!("--address={net}")));
         arguments.push(name.to_owned());
+        let needs = Needs {
+            mounts: Vec::new(),
+            capabilities: &["NET_ADMIN"],
+        };
+        self.errand(&arguments, &needs).await
+    }
+
+    pub(super) async fn remove_route(&self, prefix: IpNet, via: IpAddr) -> Result<(), Halt> {
+        let arguments = ["remove-route".to_owned(), format!("--via={via}"), prefix.to_string()];
         let needs = Needs {
             mounts: Vec::new(),
             capabilities: &["NET_ADMIN"],

@@ -4,6 +4,7 @@
 //! over when it sees that it is done. What a step needs to know of an earlier one is on the Lease before it acts.
 
 mod abort;
+mod announce;
 mod drain;
 mod errand;
 mod halt;
@@ -365,6 +366,8 @@ impl<'a, E: Eyes> Runner<'a, E> {
             Does::Assign => self.assign().await,
             Does::Adopt => self.adopt().await,
             Does::RestartDaemon { pod } => self.restart_daemon(pod).await,
+            Does::RemoveRoute { prefix, via } => self.remove_route(*prefix, *via).await,
+            Does::Announce { nodes } => self.announce(nodes).await,
             Does::ReplacePods { .. } => self.replace_pods().await,
             Does::ByHand => self.by_hand().await,
             Does::Verify => self.verify().await,
@@ -402,6 +405,8 @@ fn title(does: &Does) -> String {
         Does::Assign => "give the Node its CIDRs".to_owned(),
         Does::Adopt => "wait until its kubelet has taken the Node over".to_owned(),
         Does::RestartDaemon { pod } => format!("restart the CNI's pod {pod}"),
+        Does::RemoveRoute { prefix, via } => format!("remove the route {prefix} via {via}"),
+        Does::Announce { nodes } => format!("see that every node leads to {}", nodes.join(", ")),
         Does::ReplacePods { .. } => "replace pods with addresses of another range".to_owned(),
         Does::ByHand => "a step for your own hands".to_owned(),
         Does::Verify => "verify".to_owned(),

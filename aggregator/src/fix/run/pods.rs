@@ -34,7 +34,11 @@ impl<E: Eyes> Runner<'_, E> {
 
     /// The CNI's pod that was there goes; over once another one of that node is ready.
     pub(super) async fn restart_daemon(&self, old: &str) -> Result<(), Halt> {
-        let node = &self.plan()?.node;
+        self.restart_daemon_of(&self.plan()?.node, old).await
+    }
+
+    /// The same on any node.
+    pub(super) async fn restart_daemon_of(&self, node: &str, old: &str) -> Result<(), Halt> {
         let began = Instant::now();
         let mut told = false;
         loop {

@@ -5,8 +5,6 @@ use futures::{StreamExt, stream};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::ResourceExt;
-use kube::api::ListParams;
 use tokio::time::{Instant, sleep};
 
 use super::errand::{LABEL, said};
@@ -17,7 +15,7 @@ use crate::correlate::words::list;
 use crate::summary::Health;
 
 /// Ways asked for at a time.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// Named at most, of what is missing.
 const NAMED: usize = 4;
@@ -123,15 +121,8 @@ impl<E: Eyes> Runner<'_, E> {
 
     /// Every other node's way to the new pod and back.
     async fn ways(&self, node: &str, address: &str) -> Result<Vec<String>, Halt> {
-        let api = self.nodes();
-        let all = call(async || api.list_metadata(&ListParams::default()).await).await;
-        let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
-        let others: Vec<String> = all
-            .items
-            .iter()
-            .map(ResourceExt::name_any)
-            .filter(|name| name != node)
-            .collect();
+        let mut others = self.names().await?;
+        others.retain(|name| name != node);
         let asked = stream::iter(others.iter().map(|other| async move {
             match self.eyes.path(other, address).await {
                 Ok(path) if path.health == Health::Healthy => None,

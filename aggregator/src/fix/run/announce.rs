@@ -1,0 +1,90 @@
+//! Whether the other nodes lead to a node, and having those look again that do not.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use tokio::time::{Instant, sleep};
+
+use super::halt::{Halt, call};
+use super::verify::AT_ONCE;
+use super::{Eyes, LOOK, Runner};
+use crate::fix::gather;
+use crate::summary::Health;
+
+/// Daemons that hear of a Node have made their routes within this; those that have not by then do not hear of it.
+const HEARD: Duration = Duration::from_secs(15);
+
+impl<E: Eyes> Runner<'_, E> {
+    /// The names of all Nodes.
+    pub(super) async fn names(&self) -> Result<Vec<String>, Halt> {
+        let api = self.nodes();
+        let all = call(async || api.list_metadata(&ListParams::default()).await).await;
+        let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
+        Ok(all.items.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// Over once no node's packets for one of these are known to go astray. Whose do has its CNI's pod restarted, once and one
+    /// after the other.
+    pub(super) async fn announce(&self, nodes: &[String]) -> Result<(), Halt> {
+        let all = self.names().await?;
+        let began = Instant::now();
+        let mut restarted = BTreeSet::new();
+        let mut last = String::new();
+        loop {
+            let deaf = self.deaf(&all, nodes).await;
+            if deaf.is_empty() {
+                return Ok(());
+            }
+            let names = || deaf.iter().cloned().collect::<Vec<_>>().join(", ");
+            if began.elapsed() >= self.settings.verify {
+                return Err(Halt::Stop(format!(
+                    "packets of {} do not reach {}",
+                    names(),
+                    nodes.join(", ")
+                )));
+            }
+            if began.elapsed() < HEARD {
+                let text = format!("packets of {} do not reach {} yet", names(), nodes.join(", "));
+                if text != last {
+                    self.tell(text.clone());
+                    last = text;
+                }
+            } else if let Some(node) = deaf.iter().find(|node| !restarted.contains(*node)) {
+                restarted.insert(node.clone());
+                if let Some(pod) = self.daemon_on(node).await? {
+                    self.tell(format!("{node} does not look again by itself: restarts {pod}"));
+                    self.restart_daemon_of(node, &pod).await?;
+                }
+            }
+            sleep(LOOK * 2).await;
+        }
+    }
+
+    /// Nodes whose packets for one of these are known not to arrive.
+    async fn deaf(&self, all: &[String], nodes: &[String]) -> BTreeSet<String> {
+        let ways = all.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
+        let asked = stream::iter(ways.filter(|(from, to)| from != to).map(|(from, to)| async move {
+            let path = self.eyes.path(from, to).await.ok()?;
+            // Only the way there: the way back is the other one's.
+            let back = crate::query::answer::PathAnswer::judge(&path.forward, &path.forward);
+            (back == Health::Findings).then(|| from.clone())
+        }));
+        asked
+            .buffer_unordered(AT_ONCE)
+            .filter_map(async |node| node)
+            .collect()
+            .await
+    }
+
+    async fn daemon_on(&self, node: &str) -> Result<Option<String>, Halt> {
+        let pods = self.pods_on(node).await?;
+        let daemons = pods
+            .iter()
+            .map(gather::pod)
+            .filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
+        Ok(daemons.map(|pod| pod.key).next())
+    }
+}
