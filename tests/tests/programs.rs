@@ -29,7 +29,12 @@ impl Demo {
         fs::create_dir(&programs).unwrap();
         fs::create_dir(&files).unwrap();
         symlink(env!("CARGO_BIN_EXE_cidrift-lab"), programs.join("cidrift-lab")).unwrap();
-        for name in ["cidrift-agent", "cidrift-errand", "cidrift-aggregator", "kubectl-cidrift"] {
+        for name in [
+            "cidrift-agent",
+            "cidrift-errand",
+            "cidrift-aggregator",
+            "kubectl-cidrift",
+        ] {
             let program = programs.join(name);
             fs::write(&program, "#!/bin/sh\necho $$ >> \"$0.pids\"\nexec sleep 1000\n").unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
