@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use cidrift_lab::binaries;
+use cidrift_lab::binaries::{self, Binaries};
+use cidrift_lab::image::{self, oci::Entry};
 use cidrift_lab::ip::{Ip, Vxlan};
 use cidrift_lab::netns::Netns;
 use cidrift_lab::require::{Need, have};
@@ -16,14 +17,17 @@ use cidrift_proto::landing::MacAddress;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-static ERRAND: OnceLock<PathBuf> = OnceLock::new();
+static PROGRAMS: OnceLock<Binaries> = OnceLock::new();
 
 /// Far more than any of it takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+fn programs() -> &'static Binaries {
+    PROGRAMS.get_or_init(|| binaries::find(|text| eprintln!("{text}")).unwrap())
+}
+
 fn errand() -> Command {
-    let path = ERRAND.get_or_init(|| binaries::find(|text| eprintln!("{text}")).unwrap().errand);
-    let mut command = Command::new(path);
+    let mut command = Command::new(&programs().errand);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -182,6 +186,60 @@ fn a_bridge_that_pods_hang_on_is_removed_only_when_that_is_said() {
         "cidrift-errand: removed cni0, a bridge"
     );
     assert!(!host.has("cni0") && host.has("veth1") && host.has("docker0"));
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_a_failure() {
+    let output = errand()
+        .args(["remove-file", "--host-root", "/", "../etc/x"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("must begin with /"), "{stderr}");
+    let output = errand()
+        .args(["remove-file", "--host-root", "/nonexistent", "/etc/x"])
+        .output()
+        .unwrap();
+    let (stdout, stderr) = texts(&output);
+    assert_eq!((output.status.code(), stdout.as_str()), (Some(1), ""));
+    assert_eq!(
+        stderr,
+        "cidrift-errand: /etc is not there below /nonexistent: is the host's directory mounted?"
+    );
+}
+
+/// The agent's and the errand's code are one library: what is not called is not in a program.
+#[test]
+fn only_the_errand_can_tell_a_runtime_anything() {
+    let has = |program: &Path, call: &str| {
+        let bytes = std::fs::read(program).unwrap();
+        let path = format!("/runtime.v1.RuntimeService/{call}");
+        memchr::memmem::find(&bytes, path.as_bytes()).is_some()
+    };
+    let Binaries { agent, errand, .. } = programs();
+    assert!(has(agent, "Status") && !has(agent, "UpdateRuntimeConfig"));
+    assert!(has(errand, "UpdateRuntimeConfig") && !has(errand, "ListPodSandbox"));
+}
+
+#[test]
+fn the_agents_image_has_it_in_every_release_and_the_aggregators_has_not() {
+    if !have(Need::Containerd) {
+        return;
+    }
+    for (programs, version) in [
+        (programs().clone(), image::CURRENT),
+        (programs().older().unwrap(), image::OLDER),
+    ] {
+        let output = Command::new(&programs.errand).arg("--version").output().unwrap();
+        assert_eq!(texts(&output).0, format!("cidrift-errand {version}"));
+        let path = Path::new("usr/bin/cidrift-errand");
+        let agent = image::agent(&programs, version).unwrap();
+        assert!(matches!(agent.files.get(path), Some(Entry::Program(bytes)) if !bytes.is_empty()));
+        assert_eq!(agent.entrypoint, "/usr/bin/cidrift-agent");
+        let aggregator = image::aggregator(&programs, version).unwrap();
+        assert!(!aggregator.files.contains_key(path));
+    }
 }
 
 #[test]
