@@ -108,6 +108,15 @@ impl Ip {
         )
     }
 
+    /// `ip link property add dev NAME altname OTHER`.
+    pub fn add_altname(&self, name: &str, other: &str) -> Result<(), Error> {
+        let request = self.handle.link().property_add(self.index(name)?);
+        self.ask(
+            format!("ip link property add dev {name} altname {other}"),
+            request.alt_ifname(&[other]).execute(),
+        )
+    }
+
     /// `ip link add NAME type veth peer name PEER netns NAMESPACE`.
     pub fn add_veth(&self, name: &str, peer: &str, peer_netns: &Netns) -> Result<(), Error> {
         let peer_message = LinkMessageBuilder::<LinkUnspec>::new()

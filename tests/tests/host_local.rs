@@ -2,18 +2,22 @@
 // Helpers of tests may unwrap as tests may; clippy knows only the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use cidrift_agent::observe::addresses::{AddressReader, Addresses};
 use cidrift_agent::observe::root::HostRoot;
 use cidrift_agent::view::growth::LeaseHistory;
 use cidrift_agent::view::host::{Lease, RangeSet};
+use cidrift_lab::binaries;
 use cidrift_lab::kubernetes::tools::CNI_PLUGINS;
 use cidrift_lab::require::{Need, have};
 use cidrift_proto::facts::{CniConfig, CniFacts};
 use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
 /// A name that no network of the machine has: its own leases are read too.
@@ -233,4 +237,59 @@ fn its_leases_are_counted_as_they_grow() {
         .collect();
     let wanted = |set: &RangeSet| (set.to_string(), 20, 2, 17);
     assert_eq!(growth, [wanted(&sets[0]), wanted(&sets[1])]);
+}
+
+fn remove_leases(network: &Network, leases: &[String]) -> String {
+    let errand = binaries::find(|text| eprintln!("{text}")).unwrap().errand;
+    let directory = network.dir.path().join("leases").join(NETWORK);
+    let output = Command::new(errand)
+        .args(["remove-leases", "--host-root", "/", "--directory"])
+        .arg(directory)
+        .args(leases)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn an_address_whose_lease_an_errand_removed_is_given_out_again() {
+    if !have(Need::Containerd) {
+        return;
+    }
+    let one = json!({"subnet": "fd00:7::/64", "rangeStart": "fd00:7::2", "rangeEnd": "fd00:7::2"});
+    let network = Network::new(json!({"ranges": [[{"subnet": "10.244.7.0/30"}], [one]]}));
+    let pod = network.run("ADD", &id(1)).unwrap();
+    assert!(network.run("ADD", &id(2)).is_err());
+    let leases = |container: u128| ["10.244.7.2", "fd00:7::2"].map(|address| format!("{address}={}", id(container)));
+    let told = remove_leases(&network, &leases(2));
+    assert!(
+        told.contains(&format!("left alone: 10.244.7.2 (it is {}'s now)", id(1))),
+        "{told}"
+    );
+    assert!(network.run("ADD", &id(2)).is_err());
+    let told = remove_leases(&network, &leases(1));
+    assert!(told.contains("removed: 10.244.7.2, fd00:7::2"), "{told}");
+    assert_eq!(network.run("ADD", &id(2)).unwrap(), pod);
+}
+
+/// What an errand holds while it removes leases is what host-local itself waits for, and the other way round.
+#[test]
+fn it_waits_for_whoever_has_its_lock() {
+    if !have(Need::Containerd) {
+        return;
+    }
+    let network = Network::new(json!({"subnet": "10.244.7.0/24"}));
+    network.run("ADD", &id(1)).unwrap();
+    let lock = network.dir.path().join("leases").join(NETWORK).join("lock");
+    let held = Flock::lock(File::open(lock).unwrap(), FlockArg::LockExclusive).unwrap();
+    std::thread::scope(|scope| {
+        let adds = scope.spawn(|| network.run("ADD", &id(2)));
+        let removes = scope.spawn(|| remove_leases(&network, &[format!("10.244.7.2={}", id(1))]));
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!adds.is_finished() && !removes.is_finished());
+        drop(held);
+        adds.join().unwrap().unwrap();
+        assert!(removes.join().unwrap().contains("removed: 10.244.7.2"));
+    });
 }

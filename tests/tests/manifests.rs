@@ -147,6 +147,18 @@ fn images_are_those_that_are_built() {
     assert_eq!(named, built);
 }
 
+/// The images for people with a registry have the programs of the lab's.
+#[test]
+fn the_dockerfile_builds_and_copies_every_program() {
+    let dockerfile = fs::read_to_string(manifests("Dockerfile")).unwrap();
+    let flat = dockerfile.replace("\\\n", " ");
+    for program in ["cidrift-agent", "cidrift-errand", "cidrift-aggregator"] {
+        for wanted in [format!("--bin {program} "), format!(" /src/target/release/{program} ")] {
+            assert!(flat.contains(&wanted), "{wanted}");
+        }
+    }
+}
+
 #[test]
 fn every_manifest_of_the_base_is_applied() {
     let kustomization = &documents("kustomization.yaml")[0];

@@ -1,10 +1,12 @@
 //! The command line of `cidrift-errand`. Whoever starts it says everything: no flag comes from the environment.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::observe::addresses::lease::is_id;
@@ -114,6 +116,23 @@ pub(super) struct Held {
     pub(super) container: String,
 }
 
+/// What the words of a command line say. The error is clap's: it has the text and the exit code.
+pub(super) fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
+    let cli = Cli::try_parse_from(words)?;
+    if let Errand::Render(render) = &cli.errand
+        && let Some(why) = no_pair(&render.pod_cidr)
+    {
+        return Err(Cli::command().error(ErrorKind::ValueValidation, why));
+    }
+    Ok(cli)
+}
+
+/// Why these are no Node's pod CIDRs: it has one a family.
+fn no_pair(cidrs: &[IpNet]) -> Option<&'static str> {
+    let ipv4 = cidrs.iter().filter(|cidr| cidr.addr().is_ipv4()).count();
+    (ipv4 > 1 || cidrs.len() - ipv4 > 1).then_some("--pod-cidr: a Node has one a family, IPv4 and IPv6")
+}
+
 /// A path that leads nowhere but down, to something that has a name.
 fn host_path(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
@@ -178,13 +197,11 @@ fn held(text: &str) -> Result<Held, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn wrong(line: &str) -> String {
         let words = ["cidrift-errand"].into_iter().chain(line.split(' '));
-        let error = Cli::try_parse_from(words).unwrap_err();
+        let error = parse(words).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
         error.to_string()
     }
@@ -208,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_a_dual_stack_node_is_taken_in_its_order() {
+        let line = "cidrift-errand render --endpoint unix:///s --host-root /host --pod-cidr fd00:1::/64 --pod-cidr 10.244.1.0/24";
+        let Errand::Render(render) = parse(line.split(' ')).unwrap().errand else {
+            panic!("it was told to render")
+        };
+        let cidrs: Vec<String> = render.pod_cidr.iter().map(ToString::to_string).collect();
+        assert_eq!(cidrs, ["fd00:1::/64", "10.244.1.0/24"]);
+        assert_eq!(render.endpoint, Path::new("/s"));
+        assert_eq!(render.path, Path::new("/etc/cni/net.d/10-containerd-net.conflist"));
+        assert_eq!(render.timeout, Duration::from_secs(30));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_wrong_usage() {
         for line in [
             "remove-file --host-root /host --containing= /etc/x",
@@ -223,6 +253,8 @@ mod tests {
             "render --endpoint tcp://h:1 --host-root /host --pod-cidr 10.244.1.0/24",
             "render --endpoint unix:///s --host-root /host",
             "render --endpoint unix:///s --host-root /host --pod-cidr 10.244.1.7/24",
+            "render --endpoint unix:///s --host-root /host --pod-cidr 10.244.1.0/24 --pod-cidr 10.244.2.0/24",
+            "render --endpoint unix:///s --host-root /host --pod-cidr fd00:1::/64 --pod-cidr fd00:2::/64",
             "render --endpoint unix:///s --host-root /host --pod-cidr 10.244.1.0/24 --timeout 0s",
             "render --endpoint unix:///s --host-root /host --pod-cidr 10.244.1.0/24 --timeout 11m",
             "hold on",

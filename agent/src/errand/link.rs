@@ -29,11 +29,12 @@ pub(super) async fn remove(args: &RemoveLink) -> Result<String, Error> {
         let has = addresses(&handle, link.header.index, name).await?;
         if !args.address.iter().any(|wanted| has.contains(&wanted.addr())) {
             let wanted = listed(args.address.iter());
-            let has = if has.is_empty() {
-                "none".to_owned()
-            } else {
-                listed(has.iter())
-            };
+            // Every device that is up has one of the link alone, whoever configured it.
+            let told = has
+                .iter()
+                .filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()));
+            let has = listed(told);
+            let has = if has.is_empty() { "none" } else { &has };
             return Ok(format!(
                 "{name} does not have {wanted} (its addresses: {has}): it was made or configured anew meanwhile, and is left alone"
             ));
@@ -139,4 +140,50 @@ fn says(error: &rtnetlink::Error, errno: Errno) -> bool {
 
 fn listed<T: ToString>(all: impl Iterator<Item = T>) -> String {
     all.map(|one| one.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: Option<InfoKind>) -> Result<InfoKind, String> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName("x0".to_owned()));
+        let info = kind.map(|kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
+        link.attributes.extend(info);
+        removable("x0", &link).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn only_kinds_that_cnis_make_and_make_again_are_removed() {
+        for kind in REMOVABLE {
+            assert_eq!(of(Some(kind.clone())), Ok(kind));
+        }
+        for kind in [
+            InfoKind::Vlan,
+            InfoKind::Bond,
+            InfoKind::Tun,
+            InfoKind::Wireguard,
+            InfoKind::Other("new".to_owned()),
+        ] {
+            let told = of(Some(kind.clone())).unwrap_err();
+            assert!(told.starts_with(&format!("x0 is a {kind}: only these")), "{told}");
+        }
+        let told = of(None).unwrap_err();
+        assert_eq!(
+            told,
+            "x0 is no virtual device: only these are removed: bridge, vxlan, dummy, veth"
+        );
+    }
+
+    #[test]
+    fn of_a_point_to_point_device_the_peers_address_is_not_its_own() {
+        let [own_address, peer] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
+        let mut message = AddressMessage::default();
+        assert_eq!(own(&message), None);
+        message.attributes.push(AddressAttribute::Address(peer));
+        assert_eq!(own(&message), Some(peer));
+        message.attributes.push(AddressAttribute::Local(own_address));
+        assert_eq!(own(&message), Some(own_address));
+    }
 }

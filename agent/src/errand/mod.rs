@@ -19,9 +19,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use self::args::{Cli, Errand};
+use self::args::Errand;
 use self::error::Error;
 
 /// The name under which it speaks.
@@ -35,7 +33,7 @@ const TERMINATION_LIMIT: usize = 4096;
 
 /// What `main` does.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {
@@ -45,12 +43,13 @@ pub fn main() -> ExitCode {
         }
     };
     let done = run(cli.errand).and_then(|line| {
-        writeln!(io::stdout(), "{NAME}: {line}").map_err(Error::io("what was done cannot be said on stdout"))
+        writeln!(io::stdout(), "{NAME}: {}", one_line(&line))
+            .map_err(Error::io("what was done cannot be said on stdout"))
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let line = format!("{NAME}: {error}\n");
+            let line = format!("{NAME}: {}\n", one_line(&error.to_string()));
             // Nobody may be listening any more: the exit code still tells.
             let _ = io::stderr().write_all(line.as_bytes());
             last_words(Path::new(TERMINATION_LOG), &line);
@@ -72,6 +71,12 @@ fn run(errand: Errand) -> Result<String, Error> {
     }
 }
 
+/// Paths of a host, and what a runtime says, may have line breaks.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    words.join(" ")
+}
+
 /// Leaves `text` where the kubelet looks for it. Outside of a Pod there is no such file, and none is made.
 fn last_words(path: &Path, text: &str) {
     let end = text.floor_char_boundary(TERMINATION_LIMIT);
@@ -84,6 +89,11 @@ fn last_words(path: &Path, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_is_one_line_whatever_is_in_it() {
+        assert_eq!(one_line("a: b\r\n\n  at line 1\nend "), "a: b at line 1 end");
+    }
 
     #[test]
     fn a_termination_message_replaces_the_one_before_and_is_no_longer_than_the_kubelet_keeps() {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod check;
+mod errand;
 mod failing;
 mod hanging;
 mod latency;
