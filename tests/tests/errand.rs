@@ -13,6 +13,7 @@ use cidrift_lab::image::{self, oci::Entry};
 use cidrift_lab::ip::{Ip, Vxlan};
 use cidrift_lab::netns::Netns;
 use cidrift_lab::require::{Need, have};
+use cidrift_lab::route::Route;
 use cidrift_proto::landing::MacAddress;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,8 +50,12 @@ impl Host {
     }
 
     fn remove(&self, arguments: &[&str]) -> Output {
+        self.run("remove-link", arguments)
+    }
+
+    fn run(&self, what: &str, arguments: &[&str]) -> Output {
         let mut command = errand();
-        command.arg("remove-link").args(arguments);
+        command.arg(what).args(arguments);
         self.netns.spawn(&mut command).unwrap().wait_with_output().unwrap()
     }
 
@@ -296,4 +301,43 @@ fn end(pid: Pid, signal: Signal, mut child: Child, name: &str) {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.status.signal()), (Some(0), None));
     assert_eq!(texts(&output).0, format!("cidrift-errand: held until {name}"));
+}
+
+#[test]
+fn a_route_goes_by_its_next_hop_alone_whatever_else_it_has() {
+    if !have(Need::Netns) {
+        return;
+    }
+    let host = Host::new();
+    host.ip.add_bridge("eth0").unwrap();
+    host.ip.add_addr("eth0", "172.30.0.12/24".parse().unwrap()).unwrap();
+    host.ip.set_up("eth0").unwrap();
+    let own = Route::via("10.244.1.0/24".parse().unwrap(), "172.30.0.13".parse().unwrap(), "eth0");
+    let other = Route::via("10.244.2.0/24".parse().unwrap(), "172.30.0.14".parse().unwrap(), "eth0");
+    host.ip.add_routes(&[own, other]).unwrap();
+    let said = |arguments: &[&str]| {
+        let output = host.run("remove-route", arguments);
+        let (stdout, stderr) = texts(&output);
+        (output.status.code(), format!("{stdout}{stderr}"))
+    };
+    let (code, text) = said(&["--via=172.30.0.99", "10.244.1.0/24"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        text.contains("there is no route 10.244.1.0/24 via 172.30.0.99"),
+        "{text}"
+    );
+    let (code, text) = said(&["--via=172.30.0.13", "10.244.1.0/24"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("removed the route 10.244.1.0/24 via 172.30.0.13"),
+        "{text}"
+    );
+    let (_, text) = said(&["--via=172.30.0.13", "10.244.1.0/24"]);
+    assert!(text.contains("there is no route"), "done already: {text}");
+    let (code, text) = said(&["--via=fd00::1", "10.244.1.0/24"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("different families"), "{text}");
+    // The other one is there still.
+    let (_, text) = said(&["--via=172.30.0.14", "10.244.2.0/24"]);
+    assert!(text.contains("removed"), "{text}");
 }

@@ -37,6 +37,8 @@ pub(super) enum Errand {
     RemoveFile(RemoveFile),
     /// Remove a bridge, vxlan, dummy or veth device of this network namespace.
     RemoveLink(RemoveLink),
+    /// Remove a route of table main of this network namespace.
+    RemoveRoute(RemoveRoute),
     /// Have containerd write its CNI configuration from its template, as a kubelet's start does.
     Render(Render),
     /// Wait for SIGTERM or SIGINT, then end.
@@ -71,6 +73,17 @@ pub(super) struct RemoveLink {
     /// Even if it is a bridge that has ports: pods may hang on them
     #[arg(long)]
     pub(super) with_ports: bool,
+}
+
+/// Arguments of `remove-route`.
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoveRoute {
+    /// Only the route by this next hop
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) via: IpAddr,
+    /// Where the route leads
+    #[arg(value_name = "CIDR", value_parser = prefix)]
+    pub(super) prefix: IpNet,
 }
 
 /// Arguments of `render`.

@@ -133,7 +133,7 @@ async fn ports(handle: &Handle, bridge: u32) -> Result<Vec<String>, Error> {
     Ok(ports.map(|link| named(link).unwrap_or("?").to_owned()).collect())
 }
 
-fn says(error: &rtnetlink::Error, errno: Errno) -> bool {
+pub(super) fn says(error: &rtnetlink::Error, errno: Errno) -> bool {
     matches!(error, rtnetlink::Error::NetlinkError(message)
         if io::Error::from(message.clone()).raw_os_error() == Some(errno as i32))
 }

@@ -13,6 +13,7 @@ mod hold;
 mod leases;
 mod link;
 mod render;
+mod route;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -66,6 +67,7 @@ fn run(errand: Errand) -> Result<String, Error> {
         Errand::RemoveFile(args) => file::remove(&args),
         Errand::RemoveLeases(args) => leases::remove(&args),
         Errand::RemoveLink(args) => runtime.block_on(link::remove(&args)),
+        Errand::RemoveRoute(args) => runtime.block_on(route::remove(&args)),
         Errand::Render(args) => runtime.block_on(render::render(&args)),
         Errand::Hold => runtime.block_on(hold::hold()),
     }

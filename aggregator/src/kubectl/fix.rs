@@ -33,13 +33,13 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         let (plan, record) = planned(&eyes, wanted).await?;
         output.answer(&plan, |look| render::plan(&plan, look))?;
         if record.queue.is_empty() {
-            let any = !plan.nodes.is_empty();
-            output.say(if any {
-                "\nNo node may be begun as things are."
-            } else {
-                ""
+            let left = plan.nodes.len() + plan.by_hand.len();
+            output.say(match (plan.nodes.is_empty(), left) {
+                (_, 0) => "",
+                (true, _) => "\nA fix can do nothing about it.",
+                (false, _) => "\nNo node may be begun as things are.",
             })?;
-            return Ok(if any { Outcome::Findings } else { Outcome::Fine });
+            return Ok(if left > 0 { Outcome::Findings } else { Outcome::Fine });
         }
         Want::New(Box::new(record))
     };
