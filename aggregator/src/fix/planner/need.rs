@@ -146,14 +146,14 @@ fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, Str
 fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> {
     let ours = ground.nodes.get(node).ok_or("there is no such Node any more")?;
     let entries = ours.view.iter().flat_map(|view| &view.entries);
-    let mut routes = entries.filter_map(|entry| match (&entry.landing, entry.route) {
-        (Landing::Underlay { address, .. }, Some(route)) if ours.addresses.contains(address) => {
+    let mut routes = entries.filter_map(|entry| match &entry.landing {
+        Landing::Underlay { address, .. } if ours.addresses.contains(address) => {
             let own = ours
                 .cidrs
                 .iter()
                 .any(|cidr| crate::netmap::overlap(cidr, &entry.prefix));
             own.then_some(What::Route {
-                prefix: route.prefix,
+                prefix: entry.route.map_or(entry.prefix, |route| route.prefix),
                 via: *address,
             })
         }
@@ -174,22 +174,21 @@ fn configuration(ground: &Ground, node: &str) -> Result<What, String> {
         .get(node)
         .map(|node| node.cidrs.as_slice())
         .unwrap_or_default();
-    if let Some(env) = &cni.flannel
-        && env.subnets.iter().any(|net| foreign(net, cidrs))
-    {
-        return Ok(daemon(ground, node.to_owned())?.1);
-    }
+    let flannel = cni.flannel.as_ref();
+    let flannel = flannel.is_some_and(|env| env.subnets.iter().any(|net| foreign(net, cidrs)));
     match &cni.chosen {
         Some(config)
             if config
                 .generated_by
                 .as_deref()
-                .is_some_and(|by| by.starts_with("containerd template")) =>
+                .is_some_and(|by| by.starts_with("containerd template"))
+                && config.subnets.iter().any(|net| foreign(net, cidrs)) =>
         {
             Ok(What::Render {
                 path: config.path.clone(),
             })
         }
+        _ if flannel => Ok(daemon(ground, node.to_owned())?.1),
         Some(config) => Err(format!(
             "nobody is known to write {} anew: whoever wrote it must",
             config.path

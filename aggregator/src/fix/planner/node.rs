@@ -203,6 +203,10 @@ impl Planner<'_> {
         if need.has(&What::Daemon) && !assign {
             self.restart_daemon();
         }
+        let reborn = need.mends.iter().any(|id| id.starts_with(Code::Pool12.as_str()));
+        if need.has(&What::Daemon) && reborn {
+            self.led_back();
+        }
         for what in &need.what {
             if let What::Route { prefix, via } = what {
                 self.remove_route(*prefix, *via);
@@ -354,7 +358,10 @@ impl Planner<'_> {
             "on {}: ip {family}route del {prefix} via {via} || true   # where it is there: it leads the node's own pods away",
             self.name
         );
-        self.step(Does::RemoveRoute { prefix, via }, text);
+        let does = Does::RemoveRoute { prefix, via };
+        if !self.steps.iter().any(|step| step.does == does) {
+            self.step(does, text);
+        }
     }
 
     /// flanneld takes the new Node for a peer until it is started anew, and its successor leaves the route alone.

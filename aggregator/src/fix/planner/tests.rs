@@ -2,6 +2,7 @@
 
 mod guards;
 mod migrations;
+mod reborn;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::FindingState;

@@ -1,0 +1,111 @@
+//! Nodes that were made anew while their hosts kept what they had, and what flannel's daemons make of it.
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::Affected;
+
+use super::super::super::plan::{Does, Method};
+use super::{kinds, only, planned};
+use crate::fix::fixture::World;
+
+/// n2 has 10.244.2.0/24 now; file, bridge and pods are of 10.244.77.0/24, and flannel's daemon leads its own pods away.
+fn reborn() -> World {
+    let mut world = World::of(3);
+    for node in ["n1", "n2", "n3"] {
+        world.daemon(node, "flannel");
+    }
+    world.configured("n2", "10.244.77.0/24", Some("containerd template"));
+    world.bridge("n2", "10.244.77.1/24");
+    world.pod("n2", "web-1", &["10.244.77.5"]);
+    world.route("n2", "10.244.2.0/24", "172.30.0.2");
+    let finding = world.find(Code::Pool12, "n2", &["n2"]);
+    finding.claim.affected.push(Affected {
+        prefix: Some("10.244.77.0/24".parse().unwrap()),
+        node: Some("n2".to_owned()),
+        detail: "still has it".to_owned(),
+    });
+    world
+}
+
+#[test]
+fn all_that_its_own_host_kept_goes_and_consequences_go_with_it() {
+    let mut world = reborn();
+    for code in [Code::Host01, Code::Host02, Code::Host03] {
+        world.find(code, "n2", &["n2"]).explained_by = vec!["POOL12/n2".to_owned()];
+    }
+    world.find(Code::Host04, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!(plan.by_hand, []);
+    let plan = only(&plan);
+    assert_eq!(plan.method, Method::Host);
+    assert_eq!(
+        kinds(plan),
+        [
+            "cordon",
+            "drain",
+            "remove-file",
+            "render",
+            "remove-link",
+            "restart-daemon",
+            "remove-route",
+            "verify",
+            "uncordon"
+        ]
+    );
+    assert_eq!(plan.mends.len(), 5, "{:?}", plan.mends);
+    let file = plan.steps.iter().find_map(|step| match &step.does {
+        Does::RemoveFile { containing, .. } => Some(containing.as_str()),
+        _ => None,
+    });
+    assert_eq!(file, Some("10.244.77.0/24"), "only as long as it says that");
+}
+
+#[test]
+fn a_route_that_leads_a_nodes_own_pods_away_goes_after_its_daemon_was_started_anew() {
+    let mut world = World::of(2);
+    world.daemon("n2", "flannel");
+    world.route("n2", "10.244.2.0/24", "172.30.0.2");
+    world.find(Code::Host04, "n2", &["n2"]);
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!(
+        (plan.method, kinds(plan)),
+        (Method::Host, vec!["restart-daemon", "remove-route", "verify"])
+    );
+    assert_eq!(
+        plan.steps[1].does,
+        Does::RemoveRoute {
+            prefix: "10.244.2.0/24".parse().unwrap(),
+            via: "172.30.0.2".parse().unwrap()
+        }
+    );
+    // Another host's address is another matter.
+    let mut other = World::of(2);
+    other.daemon("n2", "flannel");
+    other.route("n2", "10.244.2.0/24", "172.30.0.1");
+    other.find(Code::Host04, "n2", &["n2"]);
+    assert_eq!(planned(&other).nodes, []);
+}
+
+/// Daemons forget the route that twins share with the Node that goes.
+#[test]
+fn after_a_twin_has_gone_the_other_one_is_looked_for_too() {
+    let mut world = World::of(3);
+    for node in ["n1", "n2", "n3"] {
+        world.daemon(node, "flannel");
+    }
+    world.node("n3").cidrs = vec!["10.244.2.0/24".parse().unwrap()];
+    world.route("n1", "10.244.2.0/24", "172.30.0.2");
+    world.find(Code::Pool03, "10.244.2.0/24", &["n2", "n3"]);
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!((plan.node.as_str(), plan.method), ("n3", Method::Swap));
+    let announced = plan.steps.iter().find_map(|step| match &step.does {
+        Does::Announce { nodes } => Some(nodes.clone()),
+        _ => None,
+    });
+    assert_eq!(announced, Some(vec!["n3".to_owned(), "n2".to_owned()]));
+    // Where no daemon makes routes there is nobody who could look again.
+    world.ground.pods.clear();
+    let plan = planned(&world);
+    assert!(!kinds(only(&plan)).contains(&"announce"));
+}
