@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::errand::LABEL;
@@ -35,9 +36,20 @@ impl<E: Eyes> Runner<'_, E> {
         let api = self.nodes();
         match self.there(name).await? {
             None if work.deleting => {
-                let old = made::back(&work.saved, work.cordoned);
-                match call(async || api.create(&PostParams::default(), &old).await).await {
-                    Ok(_) => self.tell("the Node that was deleted is made again from its saved copy"),
+                // Where it had been made anew its kubelet has the new CIDRs by now.
+                let (node, what) = if work.swapped() {
+                    (
+                        made::anew(&work.saved, &work.plan.to, id),
+                        "made again with its new CIDRs, cordoned",
+                    )
+                } else {
+                    (made::back(&work.saved, work.cordoned), "made again from its saved copy")
+                };
+                match call(async || api.create(&PostParams::default(), &node).await).await {
+                    Ok(made) => {
+                        self.tell(format!("its Node was deleted: it is {what}"));
+                        self.unmark(name, made.metadata.uid.as_deref()).await?;
+                    }
                     Err(error) if code(&error) == Some(409) => {}
                     Err(error) => return Err(Halt::api(&format!("create Node {name}"), &error)),
                 }
@@ -52,18 +64,13 @@ impl<E: Eyes> Runner<'_, E> {
                     "its Node was made anew: it keeps its new CIDRs and the cordon; look at it (kubectl cidrift node {name}), \
                      then kubectl uncordon {name}"
                 ));
-                let change = serde_json::json!({"metadata": {"annotations": {MARK: null}}});
-                let patch = kube::api::Patch::Merge(change);
-                let patched = call(async || api.patch(name, &kube::api::PatchParams::default(), &patch).await).await;
-                patched.map_err(|error| Halt::api(&format!("patch Node {name}"), &error))?;
+                self.unmark(name, node.metadata.uid.as_deref()).await?;
             }
             Some(node) => {
-                let change = serde_json::json!({
-                    "metadata": {"uid": node.metadata.uid, "annotations": {MARK: null}}, "spec": {"unschedulable": null},
-                });
-                let patch = kube::api::Patch::Merge(change);
-                let patched = call(async || api.patch(name, &kube::api::PatchParams::default(), &patch).await).await;
-                patched.map_err(|error| Halt::api(&format!("uncordon {name}"), &error))?;
+                // The mark is set with this fix's cordon, and goes with it.
+                let uid = node.metadata.uid.unwrap_or_default();
+                let change = json!({"metadata": {"annotations": {MARK: null}}, "spec": {"unschedulable": null}});
+                self.patch(name, &uid, change).await?;
                 self.tell("uncordoned");
             }
         }

@@ -234,6 +234,12 @@ impl<'a, E: Eyes> Runner<'a, E> {
     async fn over(&mut self, failed: Option<String>) -> Result<(), Halt> {
         let node = self.plan()?.node.clone();
         if failed.is_none() {
+            // A Node that somebody else had cordoned stays so, and is not uncordoned with its mark.
+            if let Some(there) = self.there(&node).await?
+                && state::marked(&there, &self.record.id)
+            {
+                self.unmark(&node, there.metadata.uid.as_deref()).await?;
+            }
             self.record
                 .work
                 .as_mut()

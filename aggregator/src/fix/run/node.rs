@@ -17,7 +17,7 @@ const NODE_LEASES: &str = "kube-node-lease";
 
 impl<E: Eyes> Runner<'_, E> {
     /// Patches the Node if it is still the one with this UID.
-    async fn patch(&self, name: &str, uid: &str, mut change: Value) -> Result<Node, Halt> {
+    pub(super) async fn patch(&self, name: &str, uid: &str, mut change: Value) -> Result<Node, Halt> {
         change["metadata"]["uid"] = json!(uid);
         let (api, patch) = (self.nodes(), Patch::Merge(change));
         let parameters = PatchParams::default();
@@ -26,6 +26,12 @@ impl<E: Eyes> Runner<'_, E> {
             Some(404 | 409) => Halt::Stop(format!("Node {name} is another one now, or gone: {error}")),
             _ => Halt::api(&format!("patch Node {name}"), &error),
         })
+    }
+
+    /// Takes the mark of this fix away.
+    pub(super) async fn unmark(&self, name: &str, uid: Option<&str>) -> Result<(), Halt> {
+        let change = json!({"metadata": {"annotations": {MARK: null}}});
+        self.patch(name, uid.unwrap_or_default(), change).await.map(drop)
     }
 
     /// The mark goes on with the cordon: whose it is can be told at any time.
