@@ -54,13 +54,15 @@ pub(crate) fn out_of_pool(ground: &Ground) {
     ground.spread();
 }
 
-/// Node, file and bridge of n3 have n2's CIDR, and so has its flanneld.
+/// Node, file and bridge of n3 have n2's CIDR, and so has its flanneld; as after a reboot nothing on it leads to n2's pods.
 pub(crate) fn duplicate(ground: &Ground) {
-    let cidr = ground.cidr("n2").to_string();
+    let (cidr, owner) = (ground.cidr("n2"), ground.node("n2").addresses[0]);
     // Those of flannel are its own to write: it does when it starts.
-    move_to(ground, "n3", &cidr, |annotation| {
+    move_to(ground, "n3", &cidr.to_string(), |annotation| {
         !annotation.starts_with("flannel.alpha.coreos.com/")
     });
+    let line = format!("ip route del {cidr} via {owner}");
+    ground.typist().type_on("n3", &line).unwrap();
     ground.spread();
 }
 

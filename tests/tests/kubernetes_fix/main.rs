@@ -85,13 +85,13 @@ fn without_cidr(ground: &Ground) {
         "what its host hands out of already"
     );
     mend(ground, "n2");
-    // Nothing tells the peers' flanneld.
+    // Nothing tells the peers' flanneld; and nobody makes a DaemonSet's pod anew while the controller manager is down.
+    ground.cluster.kcm().start_again().unwrap();
     for peer in ["n1", "n3"] {
         ground.found(&[&format!("PATH01/{peer}")]);
         ground.planned(peer, "restart");
         mend(ground, peer);
     }
-    ground.cluster.kcm().start_again().unwrap();
     ground.cluster.api().wait_ready("n2", true, PATIENCE).unwrap();
     assert_eq!(ground.cidr("n2"), cidr);
     ground.is_whole();

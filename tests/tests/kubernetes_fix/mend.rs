@@ -12,6 +12,8 @@
 //!   that they have to that CIDR, and flanneld makes none to the other until it is started anew.
 //! - A Node that gets a CIDR while it lives goes unnoticed: peers look at changes of flannel's annotations only. Each of
 //!   them must be started anew, or the annotations be written anew.
+//! - Its pod is made anew by the DaemonSet's controller, a part of kube-controller-manager: while that is down a flanneld
+//!   whose pod is deleted is gone.
 
 use cidrift_lab::kubernetes::flanneld::{NAMESPACE, routes};
 use serde_json::Value;
