@@ -68,6 +68,7 @@ pub mod scenario;
 pub mod service;
 pub mod swap;
 pub mod tools;
+pub mod typed;
 pub mod up;
 pub mod wanted;
 
@@ -78,4 +79,5 @@ pub use error::{Error, Result};
 pub use node::Node;
 pub use scenario::{Backend, Cni, Containerd, Scenario};
 pub use service::Service;
+pub use typed::Typist;
 pub use wanted::Wanted;

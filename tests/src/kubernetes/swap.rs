@@ -10,8 +10,8 @@ use crate::kubernetes::Cluster;
 use crate::kubernetes::error::{Error, Result};
 use crate::kubernetes::scenario::list;
 
-/// Deletes a Node and makes it again at once with this pod CIDR and its labels, taints and annotations. The kubelet
-/// never notices and takes the new one as its own; returns once it has said so.
+/// Deletes a Node and makes it again at once with this pod CIDR and its labels, taints, annotations and provider's id. The
+/// kubelet never notices and takes the new one as its own; returns once it has said so.
 ///
 /// # Errors
 ///
@@ -33,6 +33,7 @@ pub fn swap(cluster: &Cluster, name: &str, cidr: IpNet, patience: Duration) -> R
             pod_cidr: Some(cidr.to_string()),
             pod_cidrs: Some(vec![cidr.to_string()]),
             taints: spec.taints,
+            provider_id: spec.provider_id,
             ..NodeSpec::default()
         }),
         ..Node::default()

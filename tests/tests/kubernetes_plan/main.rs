@@ -2,20 +2,16 @@
 // Helpers of tests may unwrap as tests may; clippy knows only the tests themselves.
 #![allow(clippy::unwrap_used)]
 
-mod typed;
-
 use std::time::Duration;
 
 use cidrift_lab::binaries;
 use cidrift_lab::kubernetes::client::{is_ready, pod_cidrs};
 use cidrift_lab::kubernetes::deployed::id;
 use cidrift_lab::kubernetes::swap::swap;
-use cidrift_lab::kubernetes::{Cluster, Cni, Deployed, Scenario, kubeadm};
+use cidrift_lab::kubernetes::{Cluster, Cni, Deployed, Scenario, Typist, kubeadm};
 use cidrift_lab::require::{Need, have};
 use ipnet::IpNet;
 use serde_json::{Value, json};
-
-use typed::Typist;
 
 /// What a finding may take: an idle machine needs 3 s, a loaded one a multiple.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,11 +68,15 @@ fn workload(typist: &Typist<'_>, cluster: &Cluster) {
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
         "spec": {"minAvailable": 3, "selector": {"matchLabels": labels}},
     });
-    typist.apply(&deployment);
-    typist.apply(&budget);
-    typist.type_line("kubectl rollout status deployment/web --timeout=90s");
+    typist.apply(&deployment).unwrap();
+    typist.apply(&budget).unwrap();
+    typist
+        .type_line("kubectl rollout status deployment/web --timeout=90s")
+        .unwrap();
     let there = || {
-        let pods = typist.type_line("kubectl get pods -l app=web -o jsonpath='{.items[*].spec.nodeName}'");
+        let pods = typist
+            .type_line("kubectl get pods -l app=web -o jsonpath='{.items[*].spec.nodeName}'")
+            .unwrap();
         Ok(pods.contains("n2").then_some(()))
     };
     cluster.api().wait("a pod of web is on n2", PATIENCE, there).unwrap();
@@ -103,9 +103,13 @@ fn a_node_outside_of_the_pool_is_mended_by_what_the_plan_says() {
     let (ranges, services) = (&cluster.scenario().cluster_cidr, &cluster.scenario().service_cidr);
     kubeadm::record(cluster.api(), ranges, services, &[]).unwrap();
     let deployed = Deployed::install(&cluster, &programs, &FLAGS, &[], &say).unwrap();
-    let typist = Typist::new(&cluster, &deployed);
-    typist.type_line("kubectl label node n2 rack=7 && kubectl taint node n2 soft=yes:PreferNoSchedule");
-    typist.type_line("kubectl annotate node n2 example.com/owner=somebody");
+    let typist = Typist::new(&cluster, &deployed).unwrap();
+    typist
+        .type_line("kubectl label node n2 rack=7 && kubectl taint node n2 soft=yes:PreferNoSchedule")
+        .unwrap();
+    typist
+        .type_line("kubectl annotate node n2 example.com/owner=somebody")
+        .unwrap();
 
     drift(&cluster);
     workload(&typist, &cluster);
@@ -153,7 +157,7 @@ fn a_node_outside_of_the_pool_is_mended_by_what_the_plan_says() {
 
     let steps = node["steps"].as_array().unwrap();
     for step in steps {
-        typist.step(step);
+        typist.step(step).unwrap();
     }
 
     let after = cluster.api().node("n2").unwrap().unwrap();
@@ -190,7 +194,9 @@ fn a_node_outside_of_the_pool_is_mended_by_what_the_plan_says() {
     cluster.api().create_pod("probe", Some("n2")).unwrap();
     let address = cluster.api().wait_running("probe", PATIENCE).unwrap();
     assert!(net("10.244.255.0/24").contains(&address[0]), "{address:?}");
-    typist.type_line("kubectl rollout status deployment/web --timeout=90s");
+    typist
+        .type_line("kubectl rollout status deployment/web --timeout=90s")
+        .unwrap();
     // What follows is nothing of the plan's: that nobody makes routes between these two nodes is so before and after.
     let mut last = Vec::new();
     let gone = cluster.api().wait("nothing is open of n2", PATIENCE, || {
@@ -212,7 +218,7 @@ fn a_node_without_a_cidr_is_given_one(cluster: &Cluster, deployed: &Deployed, ty
         "kubectl get node n2 -o json | jq 'del(.status, .metadata.uid, .metadata.resourceVersion, .metadata.creationTimestamp, \
          .metadata.managedFields, .spec.podCIDR, .spec.podCIDRs)' > bare.json && kubectl delete node n2 && \
          kubectl create -f bare.json",
-    );
+    ).unwrap();
     deployed.wait_open(cluster, &["POOL01/n2"], false, PATIENCE).unwrap();
     let planned = plan(deployed, &["n2"]);
     let node = &planned["nodes"][0];
@@ -224,7 +230,7 @@ fn a_node_without_a_cidr_is_given_one(cluster: &Cluster, deployed: &Deployed, ty
     // What the host hands out of already.
     assert_eq!(node["to"], json!(["10.244.255.0/24"]), "{planned:#}");
     for step in node["steps"].as_array().unwrap() {
-        typist.step(step);
+        typist.step(step).unwrap();
     }
     let uid = |node: &k8s_openapi::api::core::v1::Node| node.metadata.uid.clone();
     let after = cluster.api().node("n2").unwrap().unwrap();

@@ -1,0 +1,85 @@
+//! How what is broken is mended.
+//!
+//! What flanneld (0.26.7, host-gw) really does when a Node is deleted and made anew decides what has to be started anew:
+//! - Its peers drop the route to the old CIDR and make one to the new CIDR at once, as long as the new Node has flannel's
+//!   annotations. Without them they hear of the Node when its own flanneld, started anew, has written them.
+//! - The node's own flanneld keeps the lease, the `subnet.env` and the MTU that it began with; only a new pod reads the
+//!   Node again. Meanwhile it takes the new Node for a peer, if that has the annotations, and makes a route for the node's
+//!   own CIDR that leads back to the node. It puts that route back every 10 s, its successor leaves it alone, and the
+//!   bridge's own route comes behind it: pods of the node are cut off until somebody removes it.
+//! - Outside of the `Network` of its configuration it ends at its next start, again and again; the routes of before stay.
+//! - Of two Nodes with one CIDR the peers reach the one that they heard of last. When either goes they drop the only route
+//!   that they have to that CIDR, and flanneld makes none to the other until it is started anew.
+//! - A Node that gets a CIDR while it lives goes unnoticed: peers look at changes of flannel's annotations only. Each of
+//!   them must be started anew, or the annotations be written anew.
+//! - Its pod is made anew by the DaemonSet's controller, a part of kube-controller-manager: while that is down a flanneld
+//!   whose pod is deleted is gone.
+
+use cidrift_lab::kubernetes::flanneld::{NAMESPACE, routes};
+use serde_json::Value;
+
+use crate::ground::{Ground, PATIENCE};
+
+/// Mends a node: what the plan says for it is typed, step by step.
+pub(crate) fn mend(ground: &Ground, node: &str) {
+    let planned = ground.deployed.ask(&["plan", node]).unwrap();
+    let row = ground.row(&planned, node);
+    assert_eq!(row["blocked"], Value::Null, "{planned:#}");
+    let typist = ground.typist();
+    for step in row["steps"].as_array().unwrap() {
+        typist.step(step).unwrap();
+    }
+    flanneld_runs(ground, node);
+}
+
+/// Waits until flanneld's pod of a node is Ready.
+fn flanneld_runs(ground: &Ground, node: &str) {
+    let line = format!(
+        "kubectl -n {NAMESPACE} get pods -l app=flannel --field-selector spec.nodeName={node} \
+         -o jsonpath='{{.items[*].status.containerStatuses[*].ready}}'"
+    );
+    let typist = ground.typist();
+    let runs = || Ok((typist.type_line(&line)? == "true").then_some(()));
+    ground.cluster.api().wait("flanneld runs", PATIENCE, runs).unwrap();
+}
+
+/// The DaemonSet makes flanneld's pod of a node anew.
+pub(crate) fn restart_flanneld(ground: &Ground, node: &str) {
+    let line = format!(
+        "kubectl -n {NAMESPACE} delete pod -l app=flannel --field-selector spec.nodeName={node} --grace-period=1"
+    );
+    ground.typist().type_line(&line).unwrap();
+}
+
+/// Routes of a node that lead back to itself.
+pub(crate) fn own_routes(ground: &Ground, node: &str) -> Vec<String> {
+    let back = format!(" via {} ", ground.node(node).addresses[0]);
+    let all = routes(ground.node(node)).unwrap();
+    all.lines()
+        .filter(|line| line.contains(&back))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Removes the routes of a node that lead back to itself; the flanneld that made them must be gone.
+pub(crate) fn remove_own_routes(ground: &Ground, node: &str) {
+    for route in own_routes(ground, node) {
+        ground.typist().type_on(node, &format!("ip route del {route}")).unwrap();
+    }
+}
+
+/// What the remedies of HOST01 to HOST04 say, in their order: containerd renders the Node's CIDR, and pods, bridge and
+/// flanneld are made anew.
+pub(crate) fn by_remedies(ground: &Ground, name: &str) {
+    let (typist, node) = (ground.typist(), ground.node(name));
+    let line = format!("kubectl drain {name} --ignore-daemonsets");
+    typist.type_line(&line).unwrap();
+    node.delete_conflist().unwrap();
+    node.kubelet.restart().unwrap();
+    ground.rendered(name);
+    typist.type_on(name, "ip link delete cni0").unwrap();
+    restart_flanneld(ground, name);
+    flanneld_runs(ground, name);
+    remove_own_routes(ground, name);
+    typist.type_line(&format!("kubectl uncordon {name}")).unwrap();
+}

@@ -1,0 +1,79 @@
+//! Whether pods of different nodes reach each other: echo requests out of the pods' own network namespaces.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cidrift_lab::kubernetes::Cluster;
+use cidrift_lab::ping::ping;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+
+use crate::watch::pod_ready;
+
+/// As hosts send.
+const TTL: u32 = 64;
+
+/// A pod of web on a node.
+struct There {
+    node: String,
+    pod: String,
+    address: IpAddr,
+}
+
+/// One Ready pod of web for every node that has one.
+fn pods(cluster: &Cluster) -> Vec<There> {
+    let api = cluster.api();
+    let pods: kube::Api<Pod> = kube::Api::default_namespaced(api.client());
+    let listed = api
+        .block_on(pods.list(&ListParams::default().labels("app=web")))
+        .unwrap();
+    let mut found: Vec<There> = Vec::new();
+    for pod in listed.items.iter().filter(|pod| pod_ready(pod)) {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let address = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
+        if let (Some(node), Some(address), Some(pod)) = (node, address, pod.metadata.name.clone())
+            && !found.iter().any(|there| there.node == node)
+        {
+            found.push(There { node, pod, address });
+        }
+    }
+    found
+}
+
+/// What does not get through between pods of any two nodes, in both directions: "n1 -> n2". A node without a Ready pod of
+/// web has nobody to answer.
+pub(crate) fn missing(cluster: &Cluster) -> Vec<String> {
+    let pods = pods(cluster);
+    let mut missing: Vec<String> = cluster
+        .nodes()
+        .iter()
+        .filter(|node| !pods.iter().any(|there| there.node == node.name))
+        .map(|node| format!("no pod on {}", node.name))
+        .collect();
+    for from in &pods {
+        let netns = cluster
+            .node(&from.node)
+            .unwrap()
+            .pod_netns("default", &from.pod)
+            .unwrap();
+        for to in pods.iter().filter(|to| to.node != from.node) {
+            if ping(&netns, to.address, TTL).unwrap().is_none() {
+                missing.push(format!("{} -> {}", from.node, to.node));
+            }
+        }
+    }
+    missing
+}
+
+/// Waits until pods of every two nodes reach each other, both ways.
+pub(crate) fn wait(cluster: &Cluster, patience: Duration) {
+    let mut last = Vec::new();
+    let waited = cluster.api().wait("pods of all nodes reach each other", patience, || {
+        last = missing(cluster);
+        Ok(last.is_empty().then_some(()))
+    });
+    assert!(waited.is_ok(), "not through: {last:?}");
+}
