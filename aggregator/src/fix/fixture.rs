@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{CniConfig, CniFacts, HostFacts, LinkFact, LinkRole};
+use cidrift_proto::facts::{CniConfig, CniFacts, FlannelSubnet, HostFacts, LinkFact, LinkRole};
 use cidrift_proto::finding::{Claim, Finding, FindingState, Severity, Trigger};
 use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use ipnet::IpNet;
@@ -42,6 +42,7 @@ impl World {
                     witnesses: Vec::new(),
                     growth: String::new(),
                 },
+                controllers: None,
                 gaps: Vec::new(),
             },
         }
@@ -130,6 +131,17 @@ impl World {
 
     pub(crate) fn configured(&mut self, node: &str, range: &str, by: Option<&str>) {
         self.facts(node).cni.chosen = Some(config(range, by));
+    }
+
+    /// flannel's subnet.env.
+    pub(crate) fn flannel(&mut self, node: &str, network: &str, subnet: &str) {
+        self.facts(node).cni.flannel = Some(FlannelSubnet {
+            path: "/run/flannel/subnet.env".to_owned(),
+            networks: nets(&[network]),
+            subnets: nets(&[subnet]),
+            mtu: 1500,
+            ipmasq: false,
+        });
     }
 
     pub(crate) fn bridge(&mut self, node: &str, address: &str) {

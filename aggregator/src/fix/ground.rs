@@ -25,6 +25,8 @@ pub struct Ground {
     pub findings: Vec<Finding>,
     /// The pool, and who names it.
     pub pool: PoolReport,
+    /// Why no kube-controller-manager is thought to run; `None`: one does, or that cannot be told.
+    pub controllers: Option<String>,
     /// What could not be asked, each with what rests on it.
     pub gaps: Vec<String>,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::choose::{Chooser, Family};
 use super::drain::{Allowed, Drains};
@@ -26,7 +26,8 @@ const ENOUGH: u64 = 200;
 const NAMED: usize = 5;
 
 /// A new `--cluster-cidr`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Target {
     /// The ranges, at most one a family.
     pub ranges: Vec<IpNet>,
@@ -59,6 +60,20 @@ pub struct Migration {
     pub seconds: u64,
     /// What could not be seen.
     pub unseen: Vec<String>,
+}
+
+impl Migration {
+    /// The ground as it would be if the new ranges were the pool.
+    pub(super) fn ground(&self, now: &Ground) -> Ground {
+        let mut there = now.clone();
+        let ranges = self.to.iter().map(|new| PoolRange {
+            range: new.range,
+            node_mask: new.node_mask,
+            ..PoolRange::default()
+        });
+        there.pool.ranges = ranges.collect();
+        there
+    }
 }
 
 /// A new range in blocks.
@@ -260,16 +275,7 @@ fn conflicts(ground: &Ground, range: IpNet) -> Vec<String> {
 
 /// Every node with a CIDR outside, the control plane last, those with the fewest pods first.
 fn moved(ground: &Ground, allowed: Allowed, migration: &mut Migration) {
-    let mut there = ground.clone();
-    there.pool.ranges = migration
-        .to
-        .iter()
-        .map(|new| PoolRange {
-            range: new.range,
-            node_mask: new.node_mask,
-            ..PoolRange::default()
-        })
-        .collect();
+    let there = migration.ground(ground);
     let drains = Drains::new(ground);
     let mut rows = Vec::new();
     for (name, node) in &ground.nodes {
@@ -337,7 +343,9 @@ fn steps(ground: &Ground, target: &Target, migration: &mut Migration) {
         "let the CNI route old and new CIDRs at a time ({}): pods of both reach each other until the last node is done",
         list(&target.ranges)
     ));
-    steps.push("swap the nodes below, one after the other: kubectl cidrift plan prints each once the pool is known to be the new one (the aggregator's --cluster-cidr)".to_owned());
+    steps.push(format!(
+        "swap the nodes below, one after the other: kubectl cidrift fix --migrate {ranges} shows how, and does it with --yes"
+    ));
     steps.push(format!("start kube-controller-manager with --cluster-cidr={ranges} when the last old CIDR is gone (kubectl cidrift pool)"));
 }
 

@@ -137,6 +137,8 @@ pub enum Does {
     Recreate,
     /// A Node without CIDRs gets them.
     Assign,
+    /// A kube-controller-manager runs again.
+    Controllers,
     /// The kubelet has taken the Node as its own, which is Ready.
     Adopt,
     /// The CNI's pod of this node is deleted; its DaemonSet makes it anew.

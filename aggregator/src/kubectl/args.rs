@@ -159,7 +159,7 @@ pub(super) struct AllowArgs {
 
 /// What to carry out, and how.
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["nodes", "filename", "all", "resume", "abort"])))]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["nodes", "filename", "all", "migrate", "resume", "abort"])))]
 pub(super) struct FixArgs {
     /// These nodes, planned now.
     #[arg(value_name = "NODE", conflicts_with_all = ["filename", "all", "resume", "abort"])]
@@ -170,6 +170,11 @@ pub(super) struct FixArgs {
     /// Every node that needs something.
     #[arg(long, conflicts_with_all = ["resume", "abort"])]
     pub(super) all: bool,
+    /// Every node (or those named) to these ranges, for another --cluster-cidr: one range a family, comma-separated.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', conflicts_with_all = ["filename", "all", "resume", "abort"])]
+    pub(super) migrate: Vec<IpNet>,
+    #[command(flatten)]
+    pub(super) masks: MaskArgs,
     /// Goes on with the fix that stopped, or whose program died; from any machine.
     #[arg(long, conflicts_with = "abort")]
     pub(super) resume: bool,
@@ -206,18 +211,25 @@ pub(super) struct FixArgs {
     pub(super) max_unavailable: u32,
 }
 
-/// The new range, and what is allowed.
+/// How long nodes' CIDRs of a new range are.
 #[derive(Debug, clap::Args)]
-pub(super) struct MigrateArgs {
-    /// The new --cluster-cidr: one range a family, comma-separated.
-    #[arg(value_name = "CIDR", required = true, value_delimiter = ',')]
-    pub(super) ranges: Vec<IpNet>,
+pub(super) struct MaskArgs {
     /// Length of a node's IPv4 CIDR. [default: as now]
     #[arg(long, value_name = "N")]
     pub(super) node_cidr_mask_size_ipv4: Option<u8>,
     /// Length of a node's IPv6 CIDR. [default: as now]
     #[arg(long, value_name = "N")]
     pub(super) node_cidr_mask_size_ipv6: Option<u8>,
+}
+
+/// The new range, and what is allowed.
+#[derive(Debug, clap::Args)]
+pub(super) struct MigrateArgs {
+    /// The new --cluster-cidr: one range a family, comma-separated.
+    #[arg(value_name = "CIDR", required = true, value_delimiter = ',')]
+    pub(super) ranges: Vec<IpNet>,
+    #[command(flatten)]
+    pub(super) masks: MaskArgs,
     /// What one node takes, drain and all.
     // Of which the swap itself takes seconds: it is pods that take their time to end, and budgets that hold them.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]

@@ -14,7 +14,7 @@ use super::args::{Args, FixArgs};
 use super::eyes::Watching;
 use super::outcome::Outcome;
 use super::output::Output;
-use super::plan::{named, wish};
+use super::plan::{named, target, wish};
 use super::render;
 use crate::fix::plan::{API_VERSION, Plan};
 use crate::fix::planner;
@@ -119,7 +119,10 @@ async fn planned(eyes: &Watching<'_>, wanted: &FixArgs) -> Result<(Plan, Record)
     };
     let ground = eyes.look().await?;
     named(&ground, &nodes)?;
-    let wish = wish(&nodes, &wanted.allow);
+    let mut wish = wish(&nodes, &wanted.allow);
+    if !wanted.migrate.is_empty() {
+        wish.migrate = Some(target(&wanted.migrate, &wanted.masks, wanted.drain_timeout));
+    }
     let mut plan = planner::plan(&ground, &wish);
     for old in saved.iter().flat_map(|saved| &saved.nodes) {
         let now = plan.nodes.iter().find(|now| now.node == old.node);

@@ -1,12 +1,14 @@
 //! `kubectl cidrift plan` and `migrate`: gather what is known, and plan.
 
 use std::io::Write;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::app::Failure;
-use super::args::{AllowArgs, Args, MigrateArgs, PlanArgs};
+use super::args::{AllowArgs, Args, MaskArgs, MigrateArgs, PlanArgs};
 use super::client::{AskError, Client};
 use super::cluster::Cluster;
 use super::outcome::Outcome;
@@ -40,12 +42,7 @@ pub(super) async fn migrate<W: Write>(
     let client = Client::connect(args).await?;
     let cluster = Cluster::open(args).await?;
     let ground = ground(&client, &cluster).await?;
-    let target = Target {
-        ranges: wanted.ranges.clone(),
-        mask_v4: wanted.node_cidr_mask_size_ipv4,
-        mask_v6: wanted.node_cidr_mask_size_ipv6,
-        per_node: wanted.per_node,
-    };
+    let target = target(&wanted.ranges, &wanted.masks, wanted.per_node);
     let allowed = Allowed {
         unmanaged: wanted.force,
         scratch: wanted.delete_emptydir_data,
@@ -53,6 +50,15 @@ pub(super) async fn migrate<W: Write>(
     let answer = what_if(&ground, &target, allowed);
     output.answer(&answer, |look| render::migration(&answer, look))?;
     Ok(Outcome::Fine)
+}
+
+pub(super) fn target(ranges: &[IpNet], masks: &MaskArgs, per_node: Duration) -> Target {
+    Target {
+        ranges: ranges.to_vec(),
+        mask_v4: masks.node_cidr_mask_size_ipv4,
+        mask_v6: masks.node_cidr_mask_size_ipv6,
+        per_node,
+    }
 }
 
 /// Whether there are all of these.
@@ -70,6 +76,7 @@ pub(super) fn wish(nodes: &[String], allow: &AllowArgs) -> Wish {
         },
         control_plane: allow.include_control_plane,
         managed: allow.allow_managed,
+        migrate: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Gathers the ground: objects from the API server with the operator's own rights, and what the aggregator answers.
 //! The only place of the plan that knows Kubernetes' types.
 
+mod controllers;
 mod objects;
 mod quantity;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+pub use self::controllers::controllers;
 pub use self::objects::{Answers, Objects, assemble, pod};
 use crate::control_plane::chain;
 
@@ -49,6 +51,7 @@ pub async fn objects(client: &Client) -> Result<Objects, GatherError> {
         pods: all(client, "pods").await?,
         budgets: all(client, "poddisruptionbudgets.policy").await?,
         csi: all(client, "csinodes.storage.k8s.io").await?,
+        controllers: controllers(client).await,
     })
 }
 

@@ -30,6 +30,8 @@ pub struct Objects {
     pub budgets: Vec<PodDisruptionBudget>,
     /// CSINodes.
     pub csi: Vec<CSINode>,
+    /// Why no kube-controller-manager is thought to run; `None`: one does, or that cannot be told.
+    pub controllers: Option<String>,
 }
 
 /// What the aggregator answered.
@@ -74,6 +76,7 @@ pub fn assemble(at: Timestamp, objects: &Objects, answers: Answers) -> Result<Gr
         budgets: objects.budgets.iter().map(budget).collect(),
         findings: answers.findings,
         pool: answers.pool,
+        controllers: objects.controllers.clone(),
         gaps: answers.gaps,
     })
 }

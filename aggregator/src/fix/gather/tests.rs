@@ -12,6 +12,7 @@ fn objects(nodes: &[Value], pods: &[Value], budgets: &[Value]) -> Objects {
             .collect()
     }
     Objects {
+        controllers: None,
         nodes: read(nodes),
         pods: read(pods),
         budgets: read(budgets),

@@ -3,6 +3,7 @@
 //! Every finding that stands either becomes a need of one node, or is said to be for somebody else, with the reason. Needs of
 //! a node are put together: the least that removes all of them is its plan.
 
+mod migrate;
 mod need;
 mod node;
 mod release;
@@ -21,6 +22,7 @@ pub(super) use self::need::foreign;
 use super::choose::Chooser;
 use super::drain::{Allowed, Drains};
 use super::ground::Ground;
+use super::migrate::Target;
 use super::plan::{API_VERSION, ByHand, NodePlan, Plan};
 
 /// What the operator wants planned.
@@ -35,6 +37,9 @@ pub struct Wish {
     pub control_plane: bool,
     /// `--allow-managed`: Nodes of a cloud's instances may be deleted.
     pub managed: bool,
+    /// `--migrate`: not what is found is mended, but every node is moved to these ranges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<Target>,
 }
 
 impl Wish {
@@ -45,6 +50,9 @@ impl Wish {
 
 /// The plan for what stands in `ground`.
 pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
+    if let Some(target) = &wish.migrate {
+        return migrate::plan(ground, wish, target);
+    }
     let mut needs: BTreeMap<String, Need> = BTreeMap::new();
     let mut by_hand = Vec::new();
     // Those that others explain come after their causes.
@@ -156,7 +164,11 @@ fn nodes(ground: &Ground, wish: &Wish, needs: BTreeMap<String, Need>) -> (Vec<No
             Err(why) => refused.extend(need.refuse(ground, &why)),
         }
     }
-    // What can be done comes first, the control plane last; then the gravest, the least destructive, the fewest pods.
+    (ordered(plans), refused)
+}
+
+/// What can be done comes first, the control plane last; then the gravest, the least destructive, the fewest pods.
+fn ordered(mut plans: Vec<(Severity, bool, NodePlan)>) -> Vec<NodePlan> {
     plans.sort_by(|(a_severity, a_plane, a), (b_severity, b_plane, b)| {
         let key = |plane: &bool, plan: &NodePlan| (!plan.blocked.is_empty(), *plane);
         key(a_plane, a)
@@ -166,5 +178,5 @@ fn nodes(ground: &Ground, wish: &Wish, needs: BTreeMap<String, Need>) -> (Vec<No
             .then(a.interrupts.pods.len().cmp(&b.interrupts.pods.len()))
             .then(a.node.cmp(&b.node))
     });
-    (plans.into_iter().map(|(_, _, plan)| plan).collect(), refused)
+    plans.into_iter().map(|(_, _, plan)| plan).collect()
 }

@@ -95,6 +95,10 @@ pub(super) fn plan(
     if method == Method::Swap {
         plan.blocked.extend(undeletable(name, node, wish));
     }
+    plan.blocked.extend(without_controllers(ground, name, &plan));
+    if matches!(method, Method::Swap | Method::Assign) {
+        plan.blocked.extend(outside_of_flannel(node, &plan.to));
+    }
     plan.blocked.extend(unseen(name, node));
     Ok(plan)
 }
@@ -175,6 +179,7 @@ impl Planner<'_> {
                     first.unwrap_or_default(),
                 ),
             );
+            self.controllers();
             self.adopt();
             self.restart_daemon();
         }
@@ -190,7 +195,8 @@ impl Planner<'_> {
         let host = !bridges.is_empty() || need.what.iter().any(hosts);
         // A bridge carries all pods of the node: without it they are cut off.
         if !bridges.is_empty() {
-            self.cordon_and_drain();
+            self.cordon();
+            self.drain();
         }
         for what in &need.what {
             if let What::Render { path } = what {
@@ -232,7 +238,12 @@ impl Planner<'_> {
     }
 
     fn swap(&mut self, twins: &[String]) {
-        self.cordon_and_drain();
+        // What ends the controller manager goes first: without one no drain comes to an end.
+        let late = self.ground.controllers.is_some();
+        self.cordon();
+        if !late {
+            self.drain();
+        }
         if let Some(facts) = self.node.view.as_ref().and_then(|view| view.facts.as_ref()) {
             let chosen = facts.cni.chosen.as_ref();
             let stale = chosen.filter(|config| config.subnets.iter().any(|net| foreign(net, self.to)));
@@ -255,13 +266,9 @@ impl Planner<'_> {
                     }
                 }
             }
-            let bridges = facts
-                .links
-                .iter()
-                .filter(|link| link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to)));
-            for name in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
-                self.remove_link(&name);
-            }
+        }
+        if !late {
+            self.remove_bridges();
         }
         self.step(
             Does::Recreate,
@@ -274,7 +281,12 @@ impl Planner<'_> {
                 all = json_list(self.to),
             ),
         );
+        self.controllers();
         self.adopt();
+        if late {
+            self.drain();
+            self.remove_bridges();
+        }
         self.restart_daemon();
         self.led_back();
         self.replace(true);
@@ -283,11 +295,31 @@ impl Planner<'_> {
         self.uncordon();
     }
 
-    fn cordon_and_drain(&mut self) {
-        let name = self.name;
-        if !self.node.unschedulable {
-            self.step(Does::Cordon, format!("kubectl cordon {name}"));
+    fn remove_bridges(&mut self) {
+        let links = self.facts().into_iter().flat_map(|facts| &facts.links);
+        let bridges = links
+            .filter(|link| link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to)));
+        for name in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
+            self.remove_link(&name);
         }
+    }
+
+    /// Where none runs, what follows needs one.
+    fn controllers(&mut self) {
+        if self.ground.controllers.is_some() {
+            let text = "start kube-controller-manager, unless its supervisor does";
+            self.step(Does::Controllers, text.to_owned());
+        }
+    }
+
+    fn cordon(&mut self) {
+        if !self.node.unschedulable {
+            self.step(Does::Cordon, format!("kubectl cordon {}", self.name));
+        }
+    }
+
+    fn drain(&mut self) {
+        let name = self.name;
         let mut text = format!("kubectl drain {name} --ignore-daemonsets");
         if self.allowed.scratch {
             text += " --delete-emptydir-data";
@@ -431,6 +463,14 @@ impl Planner<'_> {
         });
         let pods: Vec<String> = theirs.map(|pod| pod.key.clone()).collect();
         if pods.is_empty() {
+            // One that tolerates a cordon may be back by then.
+            if all {
+                let text = format!(
+                    "kubectl get pods -A -o wide --field-selector spec.nodeName={}   # delete those with addresses of another range",
+                    self.name
+                );
+                self.step(Does::ReplacePods { pods }, text);
+            }
             return;
         }
         let commands = pods.iter().map(|key| match key.split_once('/') {
@@ -550,6 +590,49 @@ fn undeletable(name: &str, node: &NodeGround, wish: &Wish) -> Vec<String> {
         ));
     }
     blocked
+}
+
+/// Without a controller manager nobody makes a pod anew that goes. A node may still be given CIDRs; and the one that lies
+/// outside of the pool, for which every controller manager ends at its start (POOL02), is swapped first and drained then.
+fn without_controllers(ground: &Ground, name: &str, plan: &NodePlan) -> Option<String> {
+    let why = ground.controllers.as_ref()?;
+    let outside = |node: &NodeGround| {
+        let mut cidrs = node.cidrs.iter();
+        cidrs.any(|cidr| !ground.pool.ranges.iter().any(|range| range.range.contains(cidr)))
+    };
+    let others = ground
+        .nodes
+        .iter()
+        .filter(|(other, node)| *other != name && outside(node));
+    let others: Vec<&str> = others.map(|(other, _)| other.as_str()).collect();
+    match plan.method {
+        Method::Assign => None,
+        Method::Swap if others.is_empty() && plan.mends.iter().any(|id| id.starts_with(Code::Pool02.as_str())) => None,
+        Method::Swap if !others.is_empty() => Some(format!(
+            "{why}; nobody would make its pods anew, and it ends at its start while {} lie outside of the pool, too: start it with \
+             the --cluster-cidr from before, or with one around all, until the last of them is mended",
+            others.join(", ")
+        )),
+        _ => Some(format!("{why}; nobody would make anew what goes: start it first")),
+    }
+}
+
+/// flanneld ends at its start, again and again, where its Node's CIDR lies outside of the network that it was told.
+fn outside_of_flannel(node: &NodeGround, to: &[IpNet]) -> Option<String> {
+    let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+    let networks = &facts.and_then(|facts| facts.cni.flannel.as_ref())?.networks;
+    let told = |net: &IpNet| {
+        networks
+            .iter()
+            .any(|network| network.addr().is_ipv4() == net.addr().is_ipv4())
+    };
+    let outside = to
+        .iter()
+        .find(|net| told(net) && !networks.iter().any(|network| network.contains(*net)))?;
+    Some(format!(
+        "flannel's Network ({}) does not hold {outside}: widen it in net-conf.json and restart flannel's pods first",
+        list(networks)
+    ))
 }
 
 /// Without the agent's view nothing shows whether it worked.

@@ -1,5 +1,6 @@
 //! Plans of grounds that are built by hand.
 
+mod controllers;
 mod guards;
 mod migrations;
 mod reborn;
@@ -32,6 +33,7 @@ fn kinds(plan: &NodePlan) -> Vec<&'static str> {
         Does::Render { .. } => "render",
         Does::RemoveRoute { .. } => "remove-route",
         Does::Announce { .. } => "announce",
+        Does::Controllers => "controllers",
         Does::Recreate => "recreate",
         Does::Assign => "assign",
         Does::Adopt => "adopt",
@@ -83,6 +85,7 @@ fn a_node_outside_of_the_pool_is_swapped_to_the_last_free_block() {
             "remove-link",
             "recreate",
             "adopt",
+            "replace-pods",
             "verify",
             "uncordon"
         ]
@@ -341,7 +344,7 @@ fn a_bridge_goes_only_once_its_pods_are_gone() {
     let plan = planned(&world);
     assert_eq!(
         kinds(only(&plan)),
-        ["cordon", "drain", "remove-link", "verify", "uncordon"]
+        ["cordon", "drain", "remove-link", "replace-pods", "verify", "uncordon"]
     );
 }
 
@@ -352,7 +355,7 @@ fn somebody_elses_cordon_is_kept() {
     world.bridge("n2", "10.244.7.1/24");
     world.find(Code::Host02, "n2", &["n2"]);
     let plan = planned(&world);
-    assert_eq!(kinds(only(&plan)), ["drain", "remove-link", "verify"]);
+    assert_eq!(kinds(only(&plan)), ["drain", "remove-link", "replace-pods", "verify"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::halt::{Halt, call, code};
 use super::{Eyes, LOOK, MARK, Runner, made, record, state};
 use crate::correlate::words::list;
+use crate::fix::gather;
 
 /// Where kubelets renew their Leases.
 const NODE_LEASES: &str = "kube-node-lease";
@@ -169,6 +170,23 @@ impl<E: Eyes> Runner<'_, E> {
         set_owners(&drivers, name, owners).await?;
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), NODE_LEASES);
         set_owners(&leases, name, owners).await
+    }
+
+    /// Somebody starts it: a supervisor that has seen it end often waits for minutes before the next time.
+    pub(super) async fn controllers(&self) -> Result<(), Halt> {
+        let began = Instant::now();
+        let mut told = false;
+        while let Some(why) = gather::controllers(&self.client).await {
+            if began.elapsed() >= self.settings.drain {
+                return Err(Halt::Stop(format!("{why}: start it, and go on")));
+            }
+            if !told {
+                self.tell(format!("{why}: start it, unless its supervisor does"));
+                told = true;
+            }
+            sleep(LOOK * 2).await;
+        }
+        Ok(())
     }
 
     /// Ready, with room, without a condition's taint: a kubelet that is restarted before a Node has room rejects its pods.

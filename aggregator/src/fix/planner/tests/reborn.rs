@@ -47,6 +47,7 @@ fn all_that_its_own_host_kept_goes_and_consequences_go_with_it() {
             "remove-link",
             "restart-daemon",
             "remove-route",
+            "replace-pods",
             "verify",
             "uncordon"
         ]
