@@ -78,12 +78,17 @@ impl<'a> Typist<'a> {
         let malformed = || Error::Malformed(format!("a step without text: {step}"));
         let text = step["text"].as_str().ok_or_else(malformed)?;
         match text.strip_prefix("on ").and_then(|rest| rest.split_once(": ")) {
-            Some((node, line)) if step["does"]["do"] == "restart-kubelet" => {
+            Some((node, line)) if step["does"]["do"] == "render" => {
                 eprintln!("{node}# {line}");
                 self.cluster.node(node)?.kubelet.restart()
             }
             Some((node, line)) => self.type_on(node, line).map(drop),
-            None if step["does"]["do"] == "verify" => Ok(()),
+            None if ["verify", "announce", "controllers"]
+                .iter()
+                .any(|does| step["does"]["do"] == *does) =>
+            {
+                Ok(())
+            }
             None => self.type_line(text).map(drop),
         }
     }

@@ -9,13 +9,14 @@ mod ping;
 mod same;
 mod watch;
 
+use cidrift_lab::kubernetes::client::pod_cidrs;
 use cidrift_lab::kubernetes::flanneld::routes;
 use cidrift_lab::require::{Need, have};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use breaks::LATE;
 use ground::{Ground, PATIENCE};
-use mend::{by_remedies, mend, own_routes, remove_own_routes};
+use mend::{mend, own_routes};
 
 #[test]
 fn breaks_are_planned_for_and_mended_while_somebody_watches() {
@@ -37,6 +38,11 @@ fn foreign_bridge(ground: &Ground) {
     assert!(ping::missing(&ground.cluster).contains(&"n1 -> n3".to_owned()));
     ground.found(&["HOST02/n3"]);
     ground.planned("n3", "host");
+    // Without --yes it is only shown.
+    let shown = ground.deployed.cidrift(&["fix", "n3"]).unwrap();
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.status.success() && text.contains("Nothing was done"), "{text}");
+    assert!(text.contains("ip link delete cni0"), "{text}");
     mend(ground, "n3");
     let typist = ground.typist();
     let line = format!("kubectl rollout status deployment/{LATE} --timeout=60s");
@@ -51,12 +57,21 @@ fn out_of_pool(ground: &Ground) {
     ground.found(&["POOL02/n2"]);
     let row = ground.planned("n2", "swap");
     assert_eq!(row["from"], json!(["10.200.2.0/24"]));
-    mend(ground, "n2");
-    // Its flanneld was down when its Node was made anew.
+    // By a saved plan: what was agreed to is what is done.
+    let typist = ground.typist();
+    typist.type_line("kubectl cidrift plan n2 -o yaml > plan.yaml").unwrap();
+    typist.type_line("kubectl cidrift fix -f plan.yaml --yes").unwrap();
     assert_eq!(own_routes(ground, "n2"), [""; 0]);
+    assert_eq!(json!([ground.cidr("n2").to_string()]), row["to"]);
     ground.is_whole();
+    // The same plan once more: its ground has moved.
+    let again = typist
+        .type_line("! kubectl cidrift fix -f plan.yaml --yes 2>&1")
+        .unwrap();
+    assert!(again.contains("the plan's ground has moved"), "{again}");
 }
 
+/// flanneld of n1 drops its only route to the CIDR when one of both Nodes goes, and hears nothing of the other.
 fn duplicate(ground: &Ground) {
     ground.phase("two nodes of one CIDR");
     breaks::duplicate(ground);
@@ -69,55 +84,61 @@ fn duplicate(ground: &Ground) {
     // Most reach n3 by it.
     let row = ground.planned("n2", "swap");
     assert_eq!(row["from"], json!([cidr.to_string()]));
-    mend(ground, "n2");
-    // flanneld of n1 dropped its only route to the CIDR when n2's old Node went; that of n2 lived when it was made anew.
-    ground.found(&["HOST04/n2", "PATH01/n1"]);
-    ground.not_planned("n2", &[("HOST04/n2", "no step of a node mends it")]);
-    remove_own_routes(ground, "n2");
-    ground.planned("n1", "restart");
-    mend(ground, "n1");
+    let told = mend(ground, "n2");
+    assert!(told.contains("n1 does not look again by itself"), "{told}");
+    assert_eq!(own_routes(ground, "n2"), [""; 0]);
+    assert!(routes(ground.node("n1")).unwrap().contains(&followed));
     ground.is_whole();
 }
 
+/// While the controller manager is down a CIDR is given, and nothing is deleted that nobody would make anew.
 fn without_cidr(ground: &Ground) {
     ground.phase("a node without a CIDR");
     let (cidr, _) = (ground.cidr("n2"), breaks::without_cidr(ground));
     ground.found(&["POOL01/n2"]);
-    let row = ground.planned("n2", "assign");
+    let down = || {
+        let row = ground.row(&ground.deployed.ask(&["plan", "n2"])?, "n2");
+        let steps = row["steps"].as_array().cloned().unwrap_or_default();
+        let waits = steps.iter().any(|step| step["does"]["do"] == "controllers");
+        Ok(waits.then_some(row))
+    };
+    let api = ground.cluster.api();
+    let row = api
+        .wait("it is seen that no controller manager runs", PATIENCE, down)
+        .unwrap();
+    assert_eq!((&row["method"], &row["blocked"]), (&json!("assign"), &Value::Null));
     assert_eq!(
         row["to"],
         json!([cidr.to_string()]),
         "what its host hands out of already"
     );
-    mend(ground, "n2");
-    // Nothing tells the peers' flanneld; and nobody makes a DaemonSet's pod anew while the controller manager is down.
-    ground.cluster.kcm().start_again().unwrap();
-    for peer in ["n1", "n3"] {
-        ground.found(&[&format!("PATH01/{peer}")]);
-        ground.planned(peer, "restart");
-        mend(ground, peer);
-    }
-    ground.cluster.api().wait_ready("n2", true, PATIENCE).unwrap();
+    let told = std::thread::scope(|scope| {
+        let fixing = scope.spawn(|| mend(ground, "n2"));
+        let given = || {
+            let node = api.node("n2")?.map(|node| pod_cidrs(&node)).unwrap_or_default();
+            Ok((node == [cidr]).then_some(()))
+        };
+        api.wait("n2 has a CIDR", PATIENCE, given).unwrap();
+        ground.cluster.kcm().start_again().unwrap();
+        fixing.join().unwrap()
+    });
+    assert!(told.contains("no kube-controller-manager runs"), "{told}");
     assert_eq!(ground.cidr("n2"), cidr);
     ground.is_whole();
 }
 
-/// What its findings ask for is not planned: all of them wait for POOL12, and POOL12 for a peer that routes the old CIDR,
-/// which none does. So their remedies are typed.
+/// File, bridge, pods and flanneld of n2 are of the CIDR from before; and its flanneld leads its own pods away.
 fn stale_template(ground: &Ground) {
     ground.phase("a template that was rendered for another CIDR");
     breaks::stale_template(ground);
     assert!(ping::missing(&ground.cluster).contains(&"n1 -> n2".to_owned()));
     ground.found(&["HOST01/n2", "HOST02/n2", "HOST03/n2", "HOST04/n2", "POOL12/n2"]);
-    let explained = "POOL12/n2 explains it: mend that first";
-    let whys = [
-        ("POOL12/n2", "nobody is seen to route what the Node had before"),
-        ("HOST01/n2", explained),
-        ("HOST02/n2", explained),
-        ("HOST03/n2", explained),
-        ("HOST04/n2", "no step of a node mends it"),
-    ];
-    ground.not_planned("n2", &whys);
-    by_remedies(ground, "n2");
+    let row = ground.planned("n2", "host");
+    let mends = row["mends"].as_array().unwrap();
+    for id in ["HOST01/n2", "HOST02/n2", "HOST03/n2", "HOST04/n2", "POOL12/n2"] {
+        assert!(mends.contains(&json!(id)), "{id}: {row:#}");
+    }
+    mend(ground, "--all");
+    assert_eq!(own_routes(ground, "n2"), [""; 0]);
     ground.is_whole();
 }

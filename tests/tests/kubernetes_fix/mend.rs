@@ -16,31 +16,19 @@
 //!   whose pod is deleted is gone.
 
 use cidrift_lab::kubernetes::flanneld::{NAMESPACE, routes};
-use serde_json::Value;
 
-use crate::ground::{Ground, PATIENCE};
+use crate::ground::Ground;
 
-/// Mends a node: what the plan says for it is typed, step by step.
-pub(crate) fn mend(ground: &Ground, node: &str) {
-    let planned = ground.deployed.ask(&["plan", node]).unwrap();
-    let row = ground.row(&planned, node);
-    assert_eq!(row["blocked"], Value::Null, "{planned:#}");
-    let typist = ground.typist();
-    for step in row["steps"].as_array().unwrap() {
-        typist.step(step).unwrap();
-    }
-    flanneld_runs(ground, node);
-}
-
-/// Waits until flanneld's pod of a node is Ready.
-fn flanneld_runs(ground: &Ground, node: &str) {
-    let line = format!(
-        "kubectl -n {NAMESPACE} get pods -l app=flannel --field-selector spec.nodeName={node} \
-         -o jsonpath='{{.items[*].status.containerStatuses[*].ready}}'"
+/// What the program prints while it mends a node, or all that need it; it must come to a good end.
+pub(crate) fn mend(ground: &Ground, which: &str) -> String {
+    let output = ground.deployed.cidrift(&["fix", which, "--yes"]).unwrap();
+    let (told, wrong) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
     );
-    let typist = ground.typist();
-    let runs = || Ok((typist.type_line(&line)? == "true").then_some(()));
-    ground.cluster.api().wait("flanneld runs", PATIENCE, runs).unwrap();
+    eprintln!("{told}{wrong}");
+    assert!(output.status.success(), "{}: {told}{wrong}", output.status);
+    told
 }
 
 /// The DaemonSet makes flanneld's pod of a node anew.
@@ -66,20 +54,4 @@ pub(crate) fn remove_own_routes(ground: &Ground, node: &str) {
     for route in own_routes(ground, node) {
         ground.typist().type_on(node, &format!("ip route del {route}")).unwrap();
     }
-}
-
-/// What the remedies of HOST01 to HOST04 say, in their order: containerd renders the Node's CIDR, and pods, bridge and
-/// flanneld are made anew.
-pub(crate) fn by_remedies(ground: &Ground, name: &str) {
-    let (typist, node) = (ground.typist(), ground.node(name));
-    let line = format!("kubectl drain {name} --ignore-daemonsets");
-    typist.type_line(&line).unwrap();
-    node.delete_conflist().unwrap();
-    node.kubelet.restart().unwrap();
-    ground.rendered(name);
-    typist.type_on(name, "ip link delete cni0").unwrap();
-    restart_flanneld(ground, name);
-    flanneld_runs(ground, name);
-    remove_own_routes(ground, name);
-    typist.type_line(&format!("kubectl uncordon {name}")).unwrap();
 }
