@@ -116,6 +116,7 @@ fn the_agent_s_account_is_bound_to_nothing() {
         "cluster-role-aggregator.yaml",
         "role-aggregator.yaml",
         "cluster-role-viewer.yaml",
+        "cluster-role-fixer.yaml",
     ] {
         for document in documents(file) {
             subjects.extend(document["subjects"].as_array().cloned().unwrap_or_default());

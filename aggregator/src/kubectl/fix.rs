@@ -15,7 +15,7 @@ use super::eyes::Watching;
 use super::outcome::Outcome;
 use super::output::Output;
 use super::plan::{named, target, wish};
-use super::render;
+use super::render::{self, Look};
 use crate::fix::plan::{API_VERSION, Plan};
 use crate::fix::planner;
 use crate::fix::run::{Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Want, look};
@@ -27,11 +27,22 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
     let want = if goes {
         let record = look(&client, &args.namespace).await?;
         let record = record.filter(Record::unfinished).ok_or(LeaseError::Nothing)?;
-        output.answer(&record, |look| render::record(&record, wanted.abort, look))?;
+        let text = |look: &Look| render::record(&record, wanted.abort, look);
+        if wanted.yes {
+            output.event(&record, text)?;
+        } else {
+            output.answer(&record, text)?;
+        }
         Want::Go
     } else {
         let (plan, record) = planned(&eyes, wanted).await?;
-        output.answer(&plan, |look| render::plan(&plan, look))?;
+        let text = |look: &Look| render::plan(&plan, look);
+        // What follows is a line each.
+        if wanted.yes {
+            output.event(&plan, text)?;
+        } else {
+            output.answer(&plan, text)?;
+        }
         if record.queue.is_empty() {
             let left = plan.nodes.len() + plan.by_hand.len();
             output.say(match (plan.nodes.is_empty(), left) {

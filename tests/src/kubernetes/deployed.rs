@@ -136,6 +136,15 @@ impl Deployed {
         Ok(())
     }
 
+    /// The same, as somebody else: whoever a kubeconfig says.
+    #[must_use]
+    pub fn by(&self, kubeconfig: PathBuf) -> Self {
+        Self {
+            kubectl: self.kubectl.with(kubeconfig),
+            ..self.clone()
+        }
+    }
+
     /// The same, asked at `server` by whoever believes `ca`: no API server is needed on the way.
     #[must_use]
     pub fn at(&self, server: String, ca: PathBuf) -> Self {

@@ -39,6 +39,15 @@ const READY: Duration = Duration::from_secs(90);
 pub fn install(cluster: &Cluster, progress: &dyn Fn(&str)) -> Result<()> {
     let network = cluster.scenario().cluster_cidr.iter().find(|net| net.addr().is_ipv4());
     let network = network.ok_or_else(|| Error::Malformed("flannel needs an IPv4 --cluster-cidr".to_owned()))?;
+    install_in(cluster, network, progress)
+}
+
+/// The same with this `Network` in its configuration: outside of it flanneld takes no CIDR.
+///
+/// # Errors
+///
+/// As [`install`].
+pub fn install_in(cluster: &Cluster, network: &IpNet, progress: &dyn Fn(&str)) -> Result<()> {
     let program = tools::build(&optional::FLANNEL, progress)?.path("flannel")?;
     let archive = &image::with_libraries(&program, IMAGE, "opt/bin/flanneld")?;
     std::thread::scope(|scope| {

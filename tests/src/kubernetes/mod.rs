@@ -64,6 +64,7 @@ pub mod node;
 pub mod optional;
 pub mod pki;
 pub mod place;
+pub mod proxy;
 pub mod scenario;
 pub mod service;
 pub mod swap;

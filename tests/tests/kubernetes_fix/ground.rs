@@ -8,7 +8,7 @@ use cidrift_lab::binaries;
 use cidrift_lab::kubernetes::client::{pod, pod_cidrs};
 use cidrift_lab::kubernetes::deployed::id;
 use cidrift_lab::kubernetes::flanneld::{self, missing_routes};
-use cidrift_lab::kubernetes::{Cluster, Cni, Deployed, Node, Scenario, Typist, kubeadm};
+use cidrift_lab::kubernetes::{Cluster, Cni, Deployed, Node, Scenario, Service, Typist, kubeadm, proxy};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -32,6 +32,11 @@ pub(crate) const CONFLIST: &str = "etc/cni/net.d/10-containerd-net.conflist";
 pub(crate) struct Ground {
     pub(crate) watch: Watch,
     pub(crate) deployed: Deployed,
+    /// The same for somebody who may no more than `cidrift-viewer` and `cidrift-fixer` say.
+    pub(crate) mender: Deployed,
+    /// Agents find the aggregator by them.
+    #[expect(dead_code, reason = "they run as long as it lives")]
+    proxies: Vec<Service>,
     pub(crate) cluster: Cluster,
     before: BTreeMap<String, Same>,
     began: Instant,
@@ -40,6 +45,11 @@ pub(crate) struct Ground {
 impl Ground {
     /// Starts it; returns once nothing is wrong and pods of all nodes reach each other.
     pub(crate) fn start() -> Self {
+        Self::start_in(None)
+    }
+
+    /// The same with a network for flannel that holds more than the pool.
+    pub(crate) fn start_in(network: Option<IpNet>) -> Self {
         let say = |text: &str| eprintln!("{text}");
         let programs = binaries::find(say).unwrap();
         let began = Instant::now();
@@ -60,8 +70,18 @@ impl Ground {
         let cluster = Cluster::start(scenario, &say).unwrap();
         let (ranges, services) = (&cluster.scenario().cluster_cidr, &cluster.scenario().service_cidr);
         kubeadm::record(cluster.api(), ranges, services, &[]).unwrap();
-        flanneld::install(&cluster, &say).unwrap();
-        let deployed = Deployed::install(&cluster, &programs, &FLAGS, &[], &say).unwrap();
+        // By the bridge: no range of it has to follow when the pool's does.
+        let flags = ["--detect-local-mode=BridgeInterface", "--pod-bridge-interface=cni0"];
+        let start = |node: &Node| proxy::start(&cluster, &node.name, &flags, PATIENCE).unwrap();
+        let proxies = cluster.nodes().iter().map(start).collect();
+        match network {
+            Some(network) => flanneld::install_in(&cluster, &network, &say).unwrap(),
+            None => flanneld::install(&cluster, &say).unwrap(),
+        }
+        // Where nodes are drained the aggregator goes elsewhere, and is found there.
+        let anywhere = json!([{"op": "remove", "path": "/spec/template/spec/nodeSelector/kubernetes.io~1hostname"}]);
+        let patch = json!({"target": {"kind": "Deployment"}, "patch": anywhere.to_string()});
+        let deployed = Deployed::install(&cluster, &programs, &FLAGS, &[patch], &say).unwrap();
         let typist = Typist::new(&cluster, &deployed).unwrap();
         for node in ["n2", "n3"] {
             let line = format!(
@@ -72,12 +92,23 @@ impl Ground {
             typist.type_line(&line).unwrap();
         }
         workload(&typist);
+        for line in [
+            "kubectl create clusterrolebinding menders --clusterrole=cidrift-viewer --user=mender",
+            "kubectl create clusterrolebinding menders-fix --clusterrole=cidrift-fixer --user=mender",
+            "kubectl -n cidrift create rolebinding menders --role=cidrift-viewer --user=mender",
+            "kubectl -n cidrift create rolebinding menders-fix --role=cidrift-fixer --user=mender",
+        ] {
+            typist.type_line(line).unwrap();
+        }
         drop(typist);
+        let mender = deployed.by(cluster.kubeconfig_for("mender", None, false).unwrap());
         let names = cluster.nodes().iter().map(|node| node.name.clone());
         let before = names.map(|name| (name.clone(), Same::of(&cluster, &name))).collect();
         let ground = Self {
             watch: Watch::start(&cluster),
             deployed,
+            mender,
+            proxies,
             cluster,
             before,
             began,

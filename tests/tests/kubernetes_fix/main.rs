@@ -5,6 +5,7 @@
 mod breaks;
 mod ground;
 mod mend;
+mod migrate;
 mod ping;
 mod same;
 mod watch;

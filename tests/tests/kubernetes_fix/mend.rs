@@ -21,7 +21,13 @@ use crate::ground::Ground;
 
 /// What the program prints while it mends a node, or all that need it; it must come to a good end.
 pub(crate) fn mend(ground: &Ground, which: &str) -> String {
-    let output = ground.deployed.cidrift(&["fix", which, "--yes"]).unwrap();
+    fix(ground, &[which, "--yes"])
+}
+
+/// The same with these arguments.
+pub(crate) fn fix(ground: &Ground, arguments: &[&str]) -> String {
+    let arguments: Vec<&str> = ["fix"].iter().chain(arguments).copied().collect();
+    let output = ground.mender.cidrift(&arguments).unwrap();
     let (told, wrong) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -1,3 +1,4 @@
+mod fixes;
 mod plans;
 pub(super) mod samples;
 

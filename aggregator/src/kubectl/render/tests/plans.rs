@@ -25,7 +25,7 @@ fn empty() -> Plan {
     }
 }
 
-fn full() -> Plan {
+pub(super) fn full() -> Plan {
     let swap = NodePlan {
         node: "worker-3".to_owned(),
         uid: "u".to_owned(),

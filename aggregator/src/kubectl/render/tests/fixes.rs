@@ -1,0 +1,101 @@
+//! A fix as text: what is left of it, how it goes, how it ended.
+
+use insta::assert_snapshot;
+use jiff::ToSpan;
+
+use super::plans::full;
+use super::samples::{NOW, TABLE, narrow};
+use crate::fix::planner::Wish;
+use crate::fix::run::{Halt, Over, Planned, Progress, Record, Work};
+use crate::kubectl::render::{ended, progress, record};
+
+fn stopped() -> Record {
+    let plan = full().nodes.remove(1);
+    Record {
+        id: "0123456789ab".to_owned(),
+        begun: NOW - 90.minutes(),
+        by: "me@laptop".to_owned(),
+        wish: Wish::default(),
+        queue: vec![Planned::from(&plan), Planned::from(&full().nodes[0])],
+        work: Some(Work {
+            plan,
+            at: 1,
+            cordoned: true,
+            saved: Box::default(),
+            made: None,
+            deleting: false,
+            told: false,
+            stood: Vec::new(),
+        }),
+        over: vec![
+            Over {
+                node: "worker-8".to_owned(),
+                failed: None,
+            },
+            Over {
+                node: "worker-9".to_owned(),
+                failed: Some("no pod in place of kube-system/flannel-x becomes ready".to_owned()),
+            },
+        ],
+        stopped: Some("the drain of worker-3 has not ended within 5m".to_owned()),
+    }
+}
+
+#[test]
+fn what_is_left_says_where_it_stopped_and_what_taking_it_back_would_do() {
+    assert_snapshot!("fix_left", narrow(record(&stopped(), false, &TABLE)));
+    let back = |change: fn(&mut Work)| {
+        let mut left = stopped();
+        left.work.iter_mut().for_each(change);
+        record(&left, true, &TABLE)
+    };
+    assert!(back(|_| {}).contains("it is uncordoned"));
+    assert!(back(|work| work.deleting = true).contains("from its saved copy"));
+    let text = back(|work| {
+        work.deleting = true;
+        work.made = Some("new".to_owned());
+    });
+    assert!(text.contains("it keeps its new CIDRs, and the cordon"), "{text}");
+    assert!(back(|work| work.cordoned = false).contains("nothing of it was changed"));
+}
+
+#[test]
+fn it_ends_with_what_became_of_every_node_and_how_to_go_on() {
+    let why = Halt::Stop("the drain of worker-3 has not ended within 5m".to_owned());
+    assert_snapshot!("fix_stopped", narrow(ended(&stopped(), Some(&why), &TABLE)));
+    let lost = Halt::Lost("Lease cidrift-fix is held by you@there (pid 7) now".to_owned());
+    let text = ended(&stopped(), Some(&lost), &TABLE);
+    assert!(
+        text.contains("Another fix may go on") && !text.contains("--resume"),
+        "{text}"
+    );
+    let done = Record {
+        work: None,
+        queue: Vec::new(),
+        over: vec![stopped().over.remove(0)],
+        ..stopped()
+    };
+    assert_eq!(ended(&done, None, &TABLE), "\nworker-8  mended\n");
+}
+
+#[test]
+fn what_happens_is_a_line_that_no_host_can_break() {
+    let happened = Progress {
+        at: NOW,
+        node: "worker-3".to_owned(),
+        step: Some((2, 4)),
+        text: "waits for default/web\u{1b}[31m to end".to_owned(),
+    };
+    let text = progress(&happened, &TABLE);
+    assert!(
+        text.ends_with("  worker-3  [2/4] waits for default/web\u{fffd}[31m to end\n"),
+        "{text:?}"
+    );
+    let whole = Progress {
+        node: String::new(),
+        step: None,
+        text: "waits".to_owned(),
+        ..happened
+    };
+    assert!(progress(&whole, &TABLE).ends_with("  waits\n"));
+}
