@@ -165,10 +165,13 @@ impl<E: Eyes> Runner<'_, E> {
     }
 }
 
-/// Whether a finding is about a node.
+/// Whether a finding is about a node, or about the ways to it. What names it among others of the cluster is another matter:
+/// that Nodes come and go (POOL15) is what mending several within the hour looks like.
 pub(super) fn of(finding: &Finding, node: &str) -> bool {
-    let about = finding.claim.subject == node || finding.claim.nodes.iter().any(|name| name == node);
-    finding.stands() && finding.claim.severity > Severity::Info && about
+    let claim = &finding.claim;
+    let ways = claim.code.as_str().starts_with("PATH") || claim.code == Code::Pool03;
+    let about = claim.subject == node || (ways && claim.nodes.iter().any(|name| name == node));
+    finding.stands() && claim.severity > Severity::Info && about
 }
 
 /// What was to go and stands, and what has come of the node that did not stand before.
@@ -196,6 +199,7 @@ mod tests {
         world.find(Code::Pool02, "n2", &["n2"]);
         world.find(Code::Path01, "n3", &["n3", "n2"]);
         world.find(Code::Path01, "n1", &["n1", "n3"]);
+        world.find(Code::Pool15, "cluster", &["n1", "n2"]);
         let findings = world.ground.findings;
         let mends = ["POOL02/n2".to_owned()];
         let missing = stands(&findings, "n2", &mends, &[]);
