@@ -53,7 +53,7 @@ pub struct NodePlan {
     pub method: Method,
     /// The CIDRs that it has.
     pub from: Vec<IpNet>,
-    /// The CIDRs that it shall have; the same where its Node is not touched.
+    /// The CIDRs that it shall have; the same where its Node is not touched, none where the controller manager chooses.
     pub to: Vec<IpNet>,
     /// In this order.
     pub steps: Vec<Step>,
@@ -81,6 +81,8 @@ pub enum Method {
     Host,
     /// The Node is deleted and made again at once with other CIDRs.
     Swap,
+    /// The Node is deleted and registered anew by its kubelet, which must be restarted for that.
+    Rotate,
 }
 
 impl std::fmt::Display for Method {
@@ -90,6 +92,7 @@ impl std::fmt::Display for Method {
             Self::Assign => "assign",
             Self::Host => "host",
             Self::Swap => "swap",
+            Self::Rotate => "rotate",
         })
     }
 }
@@ -135,6 +138,8 @@ pub enum Does {
     },
     /// The Node is deleted and made again.
     Recreate,
+    /// The Node is deleted, its kubelet is restarted and registers it anew, and the controller manager gives it CIDRs.
+    Rotate,
     /// A Node without CIDRs gets them.
     Assign,
     /// A kube-controller-manager runs again.

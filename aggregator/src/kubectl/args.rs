@@ -152,6 +152,10 @@ pub(super) struct AllowArgs {
     /// Nodes of the control plane and of etcd, too; they come last.
     #[arg(long)]
     pub(super) include_control_plane: bool,
+    /// Nodes that need other CIDRs are registered anew by their kubelets, which must be restarted for that, and get what the
+    /// controller manager gives them; by default they are made again at once.
+    #[arg(long)]
+    pub(super) rotate: bool,
     /// Nodes may be deleted whose instances a cloud provider owns: it is known not to end them.
     #[arg(long)]
     pub(super) allow_managed: bool,

@@ -76,6 +76,7 @@ pub(super) fn wish(nodes: &[String], allow: &AllowArgs) -> Wish {
         },
         control_plane: allow.include_control_plane,
         managed: allow.allow_managed,
+        rotate: allow.rotate,
         migrate: None,
     }
 }

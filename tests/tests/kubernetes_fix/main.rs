@@ -30,6 +30,7 @@ fn breaks_are_planned_for_and_mended_while_somebody_watches() {
     duplicate(&ground);
     without_cidr(&ground);
     stale_template(&ground);
+    rotated(&ground);
     ground.end();
 }
 
@@ -141,5 +142,29 @@ fn stale_template(ground: &Ground) {
     }
     mend(ground, "--all");
     assert_eq!(own_routes(ground, "n2"), [""; 0]);
+    ground.is_whole();
+}
+
+/// The classic way: its kubelet is restarted by hand, and the controller manager gives it what it has.
+fn rotated(ground: &Ground) {
+    ground.phase("a node that is registered anew");
+    breaks::out_of_pool(ground);
+    ground.found(&["POOL02/n2"]);
+    let began = ground.mender.cidrift(&["fix", "n2", "--rotate", "--yes"]).unwrap();
+    let text = String::from_utf8_lossy(&began.stdout).into_owned();
+    eprintln!("{text}");
+    assert_eq!(began.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("the operator must act: on n2: systemctl restart kubelet"),
+        "{text}"
+    );
+    assert!(
+        ground.cluster.api().node("n2").unwrap().is_none(),
+        "deleted, and saved on the Lease"
+    );
+    ground.node("n2").kubelet.restart().unwrap();
+    mend(ground, "--resume");
+    let pool = &ground.cluster.scenario().cluster_cidr[0];
+    assert!(pool.contains(&ground.cidr("n2")), "{}", ground.cidr("n2"));
     ground.is_whole();
 }

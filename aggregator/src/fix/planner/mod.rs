@@ -37,6 +37,9 @@ pub struct Wish {
     pub control_plane: bool,
     /// `--allow-managed`: Nodes of a cloud's instances may be deleted.
     pub managed: bool,
+    /// `--rotate`: Nodes are not made again, but registered anew by their kubelets.
+    #[serde(default)]
+    pub rotate: bool,
     /// `--migrate`: not what is found is mended, but every node is moved to these ranges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrate: Option<Target>,

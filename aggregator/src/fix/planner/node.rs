@@ -32,7 +32,10 @@ pub(super) fn plan(
 ) -> Result<NodePlan, String> {
     let node = ground.nodes.get(name).ok_or("there is no such Node")?;
     let swap = need.has(&What::Swap);
-    let to = if swap || need.has(&What::Assign) {
+    let rotate = swap && wish.rotate;
+    let to = if rotate {
+        Vec::new()
+    } else if swap || need.has(&What::Assign) {
         wanted(ground, name, node, chooser)?
     } else {
         node.cidrs.clone()
@@ -50,7 +53,12 @@ pub(super) fn plan(
         allowed: wish.allowed,
         steps: Vec::new(),
     };
-    let method = planner.steps(need);
+    let method = if rotate {
+        planner.rotate(&need.twins);
+        Method::Rotate
+    } else {
+        planner.steps(need)
+    };
     let steps = planner.steps;
     let drain = drains.look(name, wish.allowed);
     let drained = steps.iter().any(|step| step.does == Does::Drain);
@@ -92,7 +100,7 @@ pub(super) fn plan(
              of {name} has changed"
         ));
     }
-    if method == Method::Swap {
+    if matches!(method, Method::Swap | Method::Rotate) {
         plan.blocked.extend(undeletable(name, node, wish));
     }
     plan.blocked.extend(without_controllers(ground, name, &plan));
@@ -289,6 +297,45 @@ impl Planner<'_> {
         }
         self.restart_daemon();
         self.led_back();
+        self.replace(true);
+        self.announce(twins);
+        self.step(Does::Verify, "verify, as below".to_owned());
+        self.uncordon();
+    }
+
+    /// The classic way: whoever allocates chooses, and all that the host made of the old CIDRs goes before.
+    fn rotate(&mut self, twins: &[String]) {
+        let name = self.name;
+        self.cordon();
+        self.drain();
+        let rendered = self
+            .facts()
+            .and_then(|facts| facts.cni.chosen.as_ref())
+            .filter(|config| {
+                let by = config.generated_by.as_deref();
+                by.is_some_and(|by| by.starts_with("containerd template"))
+            });
+        if let Some(path) = rendered.map(|config| config.path.clone()) {
+            let text = format!("on {name}: rm {path}");
+            let containing = String::new();
+            self.step(Does::RemoveFile { path, containing }, text);
+        }
+        let links = self.facts().into_iter().flat_map(|facts| &facts.links);
+        let bridges = links.filter(|link| link.role == LinkRole::Bridge);
+        for link in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
+            let text = format!("on {name}: ip link delete {link}   # the next pod's CNI makes it anew");
+            let addresses = Vec::new();
+            self.step(Does::RemoveLink { name: link, addresses }, text);
+        }
+        self.step(
+            Does::Rotate,
+            format!(
+                "kubectl delete node {name}; on {name}: systemctl restart kubelet; once it has registered: kubectl cordon {name}, and \
+                 its labels, annotations and taints as they were"
+            ),
+        );
+        self.adopt();
+        self.restart_daemon();
         self.replace(true);
         self.announce(twins);
         self.step(Does::Verify, "verify, as below".to_owned());
@@ -506,14 +553,17 @@ fn interrupts(steps: &[Step], drain: &Drain, drains: bool) -> Interrupts {
 }
 
 fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<String> {
-    let cidrs = list(to);
+    let cidrs = match method {
+        Method::Rotate => "what the controller manager gives it".to_owned(),
+        _ => list(to),
+    };
     let mut lines = Vec::new();
-    if matches!(method, Method::Swap | Method::Assign) {
+    if matches!(method, Method::Swap | Method::Assign | Method::Rotate) {
         lines.push(format!(
             "Node {name} has {cidrs} and is Ready; its kubelet has taken them over (kubectl cidrift node {name})"
         ));
     }
-    if method == Method::Swap {
+    if matches!(method, Method::Swap | Method::Rotate) {
         lines.push("labels, taints and annotations are those from before".to_owned());
     }
     if method != Method::Restart {
@@ -532,6 +582,12 @@ fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<St
 }
 
 fn risks(name: &str, node: &NodeGround, method: Method) -> Vec<String> {
+    if method == Method::Rotate {
+        return vec![format!(
+            "there is no Node {name} until its kubelet was restarted and has registered it; the allocator may choose what another \
+             host still routes"
+        )];
+    }
     if method != Method::Swap {
         return Vec::new();
     }

@@ -35,6 +35,7 @@ fn kinds(plan: &NodePlan) -> Vec<&'static str> {
         Does::Announce { .. } => "announce",
         Does::Controllers => "controllers",
         Does::Recreate => "recreate",
+        Does::Rotate => "rotate",
         Does::Assign => "assign",
         Does::Adopt => "adopt",
         Does::RestartDaemon { .. } => "restart-daemon",
@@ -333,6 +334,52 @@ fn a_file_that_nobody_is_known_to_write_is_for_whoever_did() {
     let plan = planned(&world);
     assert!(plan.nodes.is_empty());
     assert!(plan.by_hand[0].why.contains("nobody is known to write"), "{plan:#?}");
+}
+
+/// The allocator chooses, so that nothing of the host can be kept for what it will have.
+#[test]
+fn whoever_wants_it_has_the_kubelet_register_the_node_anew() {
+    let mut world = World::of(3);
+    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
+    world.configured("n2", "10.99.2.0/24", Some("containerd template"));
+    world.find(Code::Pool02, "n2", &["n2"]);
+    let wish = Wish {
+        rotate: true,
+        ..Wish::default()
+    };
+    let rotated = plan(&world.ground, &wish);
+    let rotated = only(&rotated);
+    assert_eq!(
+        (rotated.method, &rotated.to, &rotated.blocked),
+        (Method::Rotate, &nets(&[]), &Vec::new())
+    );
+    assert_eq!(
+        kinds(rotated),
+        [
+            "cordon",
+            "drain",
+            "remove-file",
+            "remove-link",
+            "rotate",
+            "adopt",
+            "replace-pods",
+            "verify",
+            "uncordon"
+        ]
+    );
+    assert!(
+        rotated.steps[4].text.contains("on n2: systemctl restart kubelet"),
+        "{:?}",
+        rotated.steps[4]
+    );
+    // Only what needs other CIDRs is.
+    let mut other = World::of(2);
+    other.bridge("n2", "10.244.7.1/24");
+    other.find(Code::Host02, "n2", &["n2"]);
+    assert_eq!(only(&plan(&other.ground, &wish)).method, Method::Host);
+    // Without a controller manager nobody would give it anything.
+    world.ground.controllers = Some("none runs".to_owned());
+    assert_eq!(only(&plan(&world.ground, &wish)).blocked.len(), 1);
 }
 
 #[test]

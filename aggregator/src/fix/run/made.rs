@@ -1,7 +1,7 @@
 //! Nodes as they are made again.
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, NodeSpec};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, Taint};
 use kube::api::ObjectMeta;
 
 use super::MARK;
@@ -33,12 +33,19 @@ pub(super) fn back(saved: &Node, cordoned: bool) -> Node {
     node
 }
 
+/// Those that no controller sets.
+pub(super) fn taints(saved: &Node) -> Vec<Taint> {
+    let taints = saved.spec.as_ref().and_then(|spec| spec.taints.clone());
+    let of_people = taints
+        .into_iter()
+        .flatten()
+        .filter(|taint| !taint.key.starts_with(CONDITION));
+    of_people.collect()
+}
+
 fn again(saved: &Node) -> Node {
     let spec = saved.spec.clone().unwrap_or_default();
-    let taints = spec.taints.map(|taints| {
-        let of_people = taints.into_iter().filter(|taint| !taint.key.starts_with(CONDITION));
-        of_people.collect::<Vec<_>>()
-    });
+    let taints = Some(taints(saved));
     Node {
         metadata: ObjectMeta {
             name: saved.metadata.name.clone(),

@@ -14,6 +14,7 @@ mod made;
 mod node;
 mod pods;
 mod record;
+mod rotate;
 mod shell;
 mod state;
 #[cfg(test)]
@@ -369,6 +370,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
             Does::RemoveLink { name, addresses } => self.remove_link(name, addresses).await,
             Does::Render { path, socket } => self.render(path, socket).await,
             Does::Recreate => self.recreate().await,
+            Does::Rotate => self.rotate().await,
             Does::Assign => self.assign().await,
             Does::Controllers => self.controllers().await,
             Does::Adopt => self.adopt().await,
@@ -409,6 +411,7 @@ fn title(does: &Does) -> String {
         Does::RemoveLink { name, .. } => format!("remove device {name}"),
         Does::Render { path, .. } => format!("have {path} rendered anew"),
         Does::Recreate => "delete the Node and make it again".to_owned(),
+        Does::Rotate => "delete the Node and have its kubelet register it anew".to_owned(),
         Does::Assign => "give the Node its CIDRs".to_owned(),
         Does::Controllers => "wait for a kube-controller-manager".to_owned(),
         Does::Adopt => "wait until its kubelet has taken the Node over".to_owned(),

@@ -3,7 +3,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::CSINode;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -112,17 +112,8 @@ impl<E: Eyes> Runner<'_, E> {
         let made = loop {
             match self.there(&name).await? {
                 Some(node) if node.metadata.uid.as_deref() == Some(old.as_str()) => {
-                    let only = Preconditions {
-                        uid: Some(old.clone()),
-                        resource_version: None,
-                    };
-                    let parameters = DeleteParams::default().preconditions(only);
-                    match call(async || api.delete(&name, &parameters).await).await {
-                        Ok(_) => gone = true,
-                        // It is gone, or another one: that shows at once.
-                        Err(error) if matches!(code(&error), Some(404 | 409)) => {}
-                        Err(error) => return Err(Halt::api(&format!("delete Node {name}"), &error)),
-                    }
+                    self.delete_node(&name, &old).await?;
+                    gone = true;
                 }
                 Some(node) if state::marked(&node, &id) => break node,
                 Some(_) => {

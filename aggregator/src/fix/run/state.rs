@@ -24,7 +24,10 @@ impl<E: Eyes> Runner<'_, E> {
         let name = &work.plan.node;
         let node = self.there(name).await?;
         own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)?;
-        if !matches!(next, Does::Cordon | Does::Drain | Does::Recreate | Does::Assign) {
+        if !matches!(
+            next,
+            Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate | Does::Assign
+        ) {
             return Ok(());
         }
         let api = self.nodes();
@@ -38,9 +41,11 @@ impl<E: Eyes> Runner<'_, E> {
 /// Whether the node that is worked on is as this fix left it; else what is not.
 pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Result<(), String> {
     let name = &work.plan.node;
+    // A Node that its kubelet has registered is not marked yet.
+    let rotates = *next == Does::Rotate && work.deleting && work.made.is_none();
     let recreates = *next == Does::Recreate;
     let Some(node) = node else {
-        return if recreates && work.deleting {
+        return if (recreates || rotates) && work.deleting {
             Ok(())
         } else {
             Err(format!("somebody deleted Node {name}"))
@@ -48,6 +53,9 @@ pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Re
     };
     let ours = marked(node, id);
     let uid = node.metadata.uid.as_deref().unwrap_or_default();
+    if rotates && uid != work.uid() {
+        return Ok(());
+    }
     // Made by this fix, which did not come to write that down.
     let made = recreates && work.deleting && ours;
     if uid != work.uid() && !made {

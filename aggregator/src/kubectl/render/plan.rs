@@ -67,7 +67,12 @@ fn one(number: usize, node: &NodePlan, look: &Look) -> String {
         } else {
             list(&node.from)
         };
-        head += &format!(", {from} -> {}", list(&node.to));
+        let to = if node.to.is_empty() {
+            "what kube-controller-manager gives it".to_owned()
+        } else {
+            list(&node.to)
+        };
+        head += &format!(", {from} -> {to}");
     }
     let mut out = format!("{}\n", Ink::Good.paint(&super::text::clean(&head), look));
     out += &wrap("   mends       ", "               ", &node.mends.join(", "), look);
