@@ -42,11 +42,12 @@ impl<E: Eyes> Runner<'_, E> {
         let node = self.registered(&name, &old).await?;
         let (uid, cidrs) = (node.metadata.uid.clone().unwrap_or_default(), state::cidrs(&node));
         let saved = self.work()?.saved.clone();
-        let mut annotations: Map<String, Value> = saved
+        // flanneld writes its own, and takes a Node that has them for a peer as long as it has not started anew.
+        let kept = saved
             .annotations()
             .iter()
-            .map(|(key, value)| (key.clone(), json!(value)))
-            .collect();
+            .filter(|(key, _)| !key.starts_with(FLANNEL) || *key == OVERWRITE);
+        let mut annotations: Map<String, Value> = kept.map(|(key, value)| (key.clone(), json!(value))).collect();
         annotations.insert(MARK.to_owned(), json!(self.record.id));
         let taints = super::made::taints(&saved);
         let change = json!({
