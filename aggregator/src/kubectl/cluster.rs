@@ -73,6 +73,14 @@ impl Cluster {
         &self.client
     }
 
+    /// The same, but every answer is handed on, also that it is too early: kube's own repetitions know no deadline of ours,
+    /// and go on for minutes where a budget holds up an eviction.
+    pub(super) fn impatient_client(&self) -> Result<Client, AskError> {
+        let mut config = self.config.clone();
+        config.default_retry = false;
+        Client::try_from(config).map_err(|error| AskError::Kubeconfig(chain(&error)))
+    }
+
     /// For messages.
     pub(super) fn name(&self) -> String {
         format!("{} by way of {}", self.namespace, self.config.cluster_url)

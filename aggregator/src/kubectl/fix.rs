@@ -22,7 +22,7 @@ use crate::fix::run::{Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, 
 
 pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
     let eyes = Watching::open(args).await?;
-    let client = eyes.cluster().client().clone();
+    let client = eyes.cluster().impatient_client()?;
     let goes = wanted.resume || wanted.abort;
     let want = if goes {
         let record = look(&client, &args.namespace).await?;
@@ -93,7 +93,7 @@ async fn act(
     cancel: &CancellationToken,
     tell: &dyn Fn(&Progress),
 ) -> Result<(Record, Result<(), Halt>), Failure> {
-    let client = eyes.cluster().client().clone();
+    let client = eyes.cluster().impatient_client()?;
     let wait = |who: &str| {
         tell(&Progress {
             at: Timestamp::now(),

@@ -170,6 +170,12 @@ impl<'a, E: Eyes> Runner<'a, E> {
             return ended;
         }
         self.record.stopped = ended.as_ref().err().map(ToString::to_string);
+        if let (Err(_), Some(work)) = (&ended, &self.record.work) {
+            // What others did to it meanwhile is not on the record.
+            let name = &work.plan.node;
+            let rest = self.at_rest(name).await;
+            self.tell(rest.unwrap_or_else(|why| format!("how {name} is now is not known: {why}")));
+        }
         let released = self.held.clone().release(&self.record).await;
         // What went wrong first is what matters.
         ended.and(released)

@@ -128,8 +128,7 @@ pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
             (_, true, false) => {
                 format!("Node {node} may be deleted and not made again yet; all that it had is saved: go on at once")
             }
-            (true, _, true) => format!("{node} has its new CIDRs ({}) and stays cordoned", list(&work.plan.to)),
-            (true, _, false) => format!("{node} stays cordoned, with the CIDRs that it had"),
+            (true, ..) => format!("{node} was cordoned by this fix"),
             (false, ..) => format!("{node} was not cordoned by this fix"),
         };
         out += &wrap("    ", "    ", &state, look);
