@@ -105,6 +105,7 @@ fn in_order(ground: &Ground, manager: &StaticManager<'_>) {
         assert!(told.contains(&format!("{node}  mended")), "{told}");
     }
     assert_eq!(missing_routes(&ground.cluster).unwrap(), [""; 0]);
+    ground.spread();
     ping::wait(&ground.cluster, PATIENCE);
     let (api, services) = (ground.cluster.api(), &ground.cluster.scenario().service_cidr);
     kubeadm::record(api, &[net(NEW)], services, &[]).unwrap();

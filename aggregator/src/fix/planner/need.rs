@@ -146,18 +146,24 @@ fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, Str
 fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> {
     let ours = ground.nodes.get(node).ok_or("there is no such Node any more")?;
     let entries = ours.view.iter().flat_map(|view| &view.entries);
-    let mut routes = entries.filter_map(|entry| match &entry.landing {
-        Landing::Underlay { address, .. } if ours.addresses.contains(address) => {
-            let own = ours
-                .cidrs
-                .iter()
-                .any(|cidr| crate::netmap::overlap(cidr, &entry.prefix));
-            own.then_some(What::Route {
-                prefix: entry.route.map_or(entry.prefix, |route| route.prefix),
-                via: *address,
-            })
-        }
-        _ => None,
+    let own = |prefix: &IpNet| {
+        let mut own = ours.addresses.iter();
+        own.find(|address| address.is_ipv4() == prefix.addr().is_ipv4())
+            .copied()
+    };
+    let mut routes = entries.filter_map(|entry| {
+        let prefix = entry.route.map_or(entry.prefix, |route| route.prefix);
+        let via = match &entry.landing {
+            Landing::Underlay { address, .. } if ours.addresses.contains(address) => *address,
+            // By a gateway that is its own the kernel sends as if there were none.
+            Landing::Onlink { .. } => own(&prefix)?,
+            _ => return None,
+        };
+        let ours = ours
+            .cidrs
+            .iter()
+            .any(|cidr| crate::netmap::overlap(cidr, &entry.prefix));
+        ours.then_some(What::Route { prefix, via })
     });
     let Some(route) = routes.next() else {
         return Err("no step of a node mends it".to_owned());

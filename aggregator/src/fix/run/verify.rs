@@ -181,7 +181,7 @@ fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) 
         let id = &finding.id;
         if mends.contains(id) && finding.stands() {
             missing.push(format!("{id} stands still"));
-        } else if of(finding, node) && finding.claim.code != Code::Pool15 && !stood.contains(id) {
+        } else if of(finding, node) && !stood.contains(id) {
             missing.push(format!("{id} has come: {}", finding.claim.summary));
         }
     }

@@ -75,7 +75,9 @@ fn one(number: usize, node: &NodePlan, look: &Look) -> String {
         head += &format!(", {from} -> {to}");
     }
     let mut out = format!("{}\n", Ink::Good.paint(&super::text::clean(&head), look));
-    out += &wrap("   mends       ", "               ", &node.mends.join(", "), look);
+    if !node.mends.is_empty() {
+        out += &wrap("   mends       ", "               ", &node.mends.join(", "), look);
+    }
     for why in &node.blocked {
         let label = Ink::Bad.paint("blocked", look);
         out += &wrap(&format!("   {label}     "), "               ", why, look);

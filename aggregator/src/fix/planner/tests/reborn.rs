@@ -2,6 +2,7 @@
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::Affected;
+use cidrift_proto::landing::Landing;
 
 use super::super::super::plan::{Does, Method};
 use super::{kinds, only, planned};
@@ -78,6 +79,16 @@ fn a_route_that_leads_a_nodes_own_pods_away_goes_after_its_daemon_was_started_an
             prefix: "10.244.2.0/24".parse().unwrap(),
             via: "172.30.0.2".parse().unwrap()
         }
+    );
+    // As the kernel of such a host tells it: nobody is asked on the way.
+    let mut told = World::of(2);
+    told.daemon("n2", "flannel");
+    let device = "eth0".to_owned();
+    told.lands("n2", "10.244.2.0/24", Landing::Onlink { device });
+    told.find(Code::Host04, "n2", &["n2"]);
+    assert_eq!(
+        kinds(only(&planned(&told))),
+        ["restart-daemon", "remove-route", "verify"]
     );
     // Another host's address is another matter.
     let mut other = World::of(2);
