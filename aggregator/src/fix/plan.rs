@@ -176,6 +176,31 @@ pub enum Does {
     Uncordon,
 }
 
+impl Does {
+    /// Its name in a saved plan.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Cordon => "cordon",
+            Self::Drain => "drain",
+            Self::RemoveFile { .. } => "remove-file",
+            Self::RemoveLink { .. } => "remove-link",
+            Self::Render { .. } => "render",
+            Self::Recreate => "recreate",
+            Self::Rotate => "rotate",
+            Self::Assign => "assign",
+            Self::Controllers => "controllers",
+            Self::Adopt => "adopt",
+            Self::RestartDaemon { .. } => "restart-daemon",
+            Self::RemoveRoute { .. } => "remove-route",
+            Self::Announce { .. } => "announce",
+            Self::ReplacePods { .. } => "replace-pods",
+            Self::ByHand => "by-hand",
+            Self::Verify => "verify",
+            Self::Uncordon => "uncordon",
+        }
+    }
+}
+
 /// Whom a plan interrupts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -190,8 +215,11 @@ pub struct Interrupts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ByHand {
-    /// Its id.
+    /// Its id; of a migration, the node.
     pub finding: String,
+    /// Nodes that it concerns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
     /// Why no step is planned.
     pub why: String,
     /// What to do.

@@ -175,7 +175,7 @@ pub(super) struct FixArgs {
     #[arg(long, conflicts_with_all = ["resume", "abort"])]
     pub(super) all: bool,
     /// Every node (or those named) to these ranges, for another --cluster-cidr: one range a family, comma-separated.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', conflicts_with_all = ["filename", "all", "resume", "abort"])]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', conflicts_with_all = ["filename", "all", "rotate", "resume", "abort"])]
     pub(super) migrate: Vec<IpNet>,
     #[command(flatten)]
     pub(super) masks: MaskArgs,

@@ -22,17 +22,28 @@ const MOVES: Duration = Duration::from_secs(90);
 pub(super) struct Watching<'a> {
     args: &'a Args,
     cluster: Cluster,
-    client: RefCell<Client>,
+    /// `None`: nobody was asked yet, or the one who was has gone.
+    client: RefCell<Option<Client>>,
 }
 
 impl<'a> Watching<'a> {
+    /// Asks nobody yet: what is taken back needs no aggregator.
     pub(super) async fn open(args: &'a Args) -> Result<Self, Failure> {
-        let client = Client::connect(args).await?;
         Ok(Self {
             args,
             cluster: Cluster::open(args).await?,
-            client: RefCell::new(client),
+            client: RefCell::default(),
         })
+    }
+
+    async fn client(&self) -> Result<Client, AskError> {
+        let there = self.client.borrow().clone();
+        if let Some(client) = there {
+            return Ok(client);
+        }
+        let client = Client::connect(self.args).await?;
+        self.client.replace(Some(client.clone()));
+        Ok(client)
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
@@ -41,24 +52,18 @@ impl<'a> Watching<'a> {
 
     /// Once, for the operator, who sees at once what is wrong.
     pub(super) async fn look(&self) -> Result<Ground, Failure> {
-        let client = self.client.borrow().clone();
+        let client = self.client().await?;
         ground(&client, &self.cluster).await
     }
 
     /// Asks; where nobody answers, a new connection is made for the next question.
     async fn ask<T>(&self, question: impl AsyncFnOnce(&Client) -> Result<T, AskError>) -> Result<T, String> {
-        let client = self.client.borrow().clone();
-        match question(&client).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                if !matches!(error, AskError::Question(_))
-                    && let Ok(client) = Client::connect(self.args).await
-                {
-                    self.client.replace(client);
-                }
-                Err(error.to_string())
-            }
+        let client = self.client().await.map_err(|error| error.to_string())?;
+        let answer = question(&client).await;
+        if matches!(&answer, Err(error) if !matches!(error, AskError::Question(_))) {
+            self.client.replace(None);
         }
+        answer.map_err(|error| error.to_string())
     }
 }
 
@@ -73,10 +78,8 @@ impl Eyes for Watching<'_> {
             if began.elapsed() >= MOVES {
                 return Err(failed);
             }
+            self.client.replace(None);
             sleep(Duration::from_secs(1)).await;
-            if let Ok(client) = Client::connect(self.args).await {
-                self.client.replace(client);
-            }
         }
     }
 

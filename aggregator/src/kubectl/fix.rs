@@ -24,6 +24,7 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
     let eyes = Watching::open(args).await?;
     let client = eyes.cluster().impatient_client()?;
     let goes = wanted.resume || wanted.abort;
+    let mut left = Vec::new();
     let want = if goes {
         let record = look(&client, &args.namespace).await?;
         let record = record.filter(Record::unfinished).ok_or(LeaseError::Nothing)?;
@@ -43,6 +44,8 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         } else {
             output.answer(&plan, text)?;
         }
+        let blocked = plan.nodes.iter().filter(|node| !node.blocked.is_empty());
+        left.extend(blocked.map(|node| format!("{} was left out: {}", node.node, node.blocked.join("; "))));
         if record.queue.is_empty() {
             let left = plan.nodes.len() + plan.by_hand.len();
             output.say(match (plan.nodes.is_empty(), left) {
@@ -78,8 +81,11 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
     output
         .borrow_mut()
         .event(&record, |look| render::ended(&record, ended.as_ref().err(), look))?;
+    for line in &left {
+        output.borrow_mut().say(line)?;
+    }
     Ok(match ended {
-        Ok(()) if record.failures() == 0 || wanted.abort => Outcome::Fine,
+        Ok(()) if wanted.abort || (record.failures() == 0 && left.is_empty()) => Outcome::Fine,
         _ => Outcome::Findings,
     })
 }
@@ -138,6 +144,9 @@ async fn planned(eyes: &Watching<'_>, wanted: &FixArgs) -> Result<(Plan, Record)
     for old in saved.iter().flat_map(|saved| &saved.nodes) {
         let now = plan.nodes.iter().find(|now| now.node == old.node);
         let moved = match now {
+            Some(now) if !now.blocked.is_empty() => {
+                Some(format!("{} must not be begun: {}", old.node, now.blocked.join("; ")))
+            }
             None => Some(format!("nothing is planned for {} any more", old.node)),
             Some(now) => Planned::from(old)
                 .moved(now)

@@ -13,12 +13,24 @@ const CLOCKS: u32 = 50;
 
 /// Why it is thought not to run; `None`: it does, or that cannot be told: it may do without a Lease, or be hidden by whoever
 /// runs the control plane.
-pub async fn controllers(client: &Client) -> Option<String> {
+///
+/// # Errors
+///
+/// The API server does not answer. Whoever may not ask is not told.
+pub async fn controllers(client: &Client) -> Result<Option<String>, kube::Error> {
     let managers: Api<Lease> = Api::namespaced(client.clone(), "kube-system");
     let kubelets: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
-    let manager = managers.get_opt("kube-controller-manager").await.ok()??;
-    let kubelets = kubelets.list(&ListParams::default().limit(CLOCKS)).await.ok()?;
-    quiet(&manager, &kubelets.items)
+    let asked = async {
+        let Some(manager) = managers.get_opt("kube-controller-manager").await? else {
+            return Ok(None);
+        };
+        let kubelets = kubelets.list(&ListParams::default().limit(CLOCKS)).await?;
+        Ok(quiet(&manager, &kubelets.items))
+    };
+    match asked.await {
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+        answer => answer,
+    }
 }
 
 fn quiet(manager: &Lease, kubelets: &[Lease]) -> Option<String> {

@@ -51,7 +51,10 @@ pub async fn objects(client: &Client) -> Result<Objects, GatherError> {
         pods: all(client, "pods").await?,
         budgets: all(client, "poddisruptionbudgets.policy").await?,
         csi: all(client, "csinodes.storage.k8s.io").await?,
-        controllers: controllers(client).await,
+        controllers: controllers(client).await.map_err(|error| GatherError::Api {
+            what: "leases.coordination.k8s.io",
+            why: chain(&error),
+        })?,
     })
 }
 

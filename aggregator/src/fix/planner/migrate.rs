@@ -38,6 +38,7 @@ pub(super) fn plan(ground: &Ground, wish: &Wish, target: &Target) -> Plan {
             }
             Err(why) => by_hand.push(ByHand {
                 finding: name.clone(),
+                nodes: vec![name.clone()],
                 why,
                 remedy: String::new(),
             }),

@@ -81,6 +81,7 @@ impl Need {
 pub(super) fn by_hand(finding: &Finding, why: String) -> ByHand {
     ByHand {
         finding: finding.id.clone(),
+        nodes: finding.claim.nodes.clone(),
         why,
         remedy: finding.claim.remedy.clone(),
     }

@@ -11,7 +11,7 @@ use cidrift_proto::landing::Landing;
 
 use self::guards::drained;
 use super::super::ground::Budget;
-use super::super::plan::{Does, Method, NodePlan, Plan};
+use super::super::plan::{Method, NodePlan, Plan};
 use super::{Wish, plan};
 use crate::fix::fixture::{World, nets};
 
@@ -25,26 +25,7 @@ fn only(plan: &Plan) -> &NodePlan {
 }
 
 fn kinds(plan: &NodePlan) -> Vec<&'static str> {
-    let kind = |does: &Does| match does {
-        Does::Cordon => "cordon",
-        Does::Drain => "drain",
-        Does::RemoveFile { .. } => "remove-file",
-        Does::RemoveLink { .. } => "remove-link",
-        Does::Render { .. } => "render",
-        Does::RemoveRoute { .. } => "remove-route",
-        Does::Announce { .. } => "announce",
-        Does::Controllers => "controllers",
-        Does::Recreate => "recreate",
-        Does::Rotate => "rotate",
-        Does::Assign => "assign",
-        Does::Adopt => "adopt",
-        Does::RestartDaemon { .. } => "restart-daemon",
-        Does::ReplacePods { .. } => "replace-pods",
-        Does::ByHand => "by-hand",
-        Does::Verify => "verify",
-        Does::Uncordon => "uncordon",
-    };
-    plan.steps.iter().map(|step| kind(&step.does)).collect()
+    plan.steps.iter().map(|step| step.does.kind()).collect()
 }
 
 /// Its Node and its configuration have a range that the pool does not have.

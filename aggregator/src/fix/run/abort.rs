@@ -4,11 +4,16 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::errand::LABEL;
 use super::halt::{Halt, call, code};
-use super::{Eyes, MARK, Over, Runner, made, state};
+use super::{Eyes, LOOK, MARK, Over, Runner, made, node, shell, state};
+use crate::fix::plan::{Does, Method};
+
+/// Where containerd listens, unless the agent says otherwise.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 impl<E: Eyes> Runner<'_, E> {
     /// The node that is worked on as it was before, as far as that goes; the rest of the queue is forgotten.
@@ -17,6 +22,13 @@ impl<E: Eyes> Runner<'_, E> {
             let name = work.plan.node.clone();
             self.errands().await?;
             self.restore(&name).await?;
+            self.rendered(&name).await?;
+            // CSINode and Lease were taken from the Node that was to go.
+            if work.deleting
+                && let Some(uid) = self.there(&name).await?.and_then(|node| node.metadata.uid)
+            {
+                self.own(&name, &uid).await?;
+            }
             let rest = self.at_rest(&name).await?;
             self.tell(rest);
             self.record.work = None;
@@ -55,6 +67,14 @@ impl<E: Eyes> Runner<'_, E> {
                 }
             }
             None => self.tell("somebody deleted its Node: that is not this fix's to bring back"),
+            // Its kubelet has registered it, which knows nothing of what people had given the one before.
+            Some(node)
+                if work.deleting && work.made.is_none() && node.metadata.uid.as_deref() != Some(&work.plan.uid) =>
+            {
+                self.give_back(&node, false).await?;
+                self.unmark(name, node.metadata.uid.as_deref()).await?;
+                self.tell("its Node was registered anew: it has the labels, annotations and taints from before again");
+            }
             Some(node) if !state::marked(&node, id) => {
                 self.tell("its Node does not carry the mark of this fix: it stays")
             }
@@ -75,6 +95,45 @@ impl<E: Eyes> Runner<'_, E> {
             }
         }
         Ok(())
+    }
+
+    /// Where the Node has the CIDRs from before and the file that was rendered for them was removed, the runtime renders it
+    /// again: a kubelet tells it only CIDRs that are others than before, or when it starts.
+    async fn rendered(&self, name: &str) -> Result<(), Halt> {
+        let work = self.work()?;
+        // Of a swap the step that was under way, too: it may have been done.
+        let done = work.at + usize::from(work.plan.method == Method::Swap);
+        let file = work.plan.steps.iter().take(done).find_map(|step| match &step.does {
+            Does::RemoveFile { path, .. } => Some(path),
+            _ => None,
+        });
+        let Some(path) = file else { return Ok(()) };
+        let began = Instant::now();
+        loop {
+            let Some(node) = self.there(name).await? else {
+                return Ok(());
+            };
+            if state::cidrs(&node) != work.plan.from || work.plan.from.is_empty() {
+                return Ok(());
+            }
+            if node::room(&node) {
+                break;
+            }
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(format!(
+                    "{path} on {name} is to be rendered again, and its kubelet has not reported: start it anew"
+                )));
+            }
+            sleep(LOOK).await;
+        }
+        self.tell(format!("has {path} rendered again"));
+        if let Some(template) = &self.settings.restart {
+            return shell::run(template, name, &work.plan.from, self.settings.patience).await;
+        }
+        let view = self.eyes.node(name).await.ok().and_then(|view| view.facts);
+        let socket = view.and_then(|facts| facts.runtime).map(|runtime| runtime.socket);
+        let socket = socket.unwrap_or_else(|| CONTAINERD.to_owned());
+        self.render_for(path, &socket, &work.plan.from).await
     }
 
     /// Pods of this fix that nobody waits for any more.

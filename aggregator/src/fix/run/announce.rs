@@ -12,6 +12,7 @@ use super::halt::{Halt, call};
 use super::verify::AT_ONCE;
 use super::{Eyes, LOOK, Runner};
 use crate::fix::gather;
+use crate::query::answer::PathAnswer;
 use crate::summary::Health;
 
 /// Daemons that hear of a Node have made their routes within this; those that have not by then do not hear of it.
@@ -34,12 +35,15 @@ impl<E: Eyes> Runner<'_, E> {
         let mut restarted = BTreeSet::new();
         let mut last = String::new();
         loop {
-            let deaf = self.deaf(&all, nodes).await;
-            if deaf.is_empty() {
+            let (deaf, unknown) = self.deaf(&all, nodes).await;
+            let over = began.elapsed() >= self.settings.verify;
+            // What is not known by then is not known to be wrong either: what is verified says it.
+            if deaf.is_empty() && (unknown.is_empty() || over) {
                 return Ok(());
             }
-            let names = || deaf.iter().cloned().collect::<Vec<_>>().join(", ");
-            if began.elapsed() >= self.settings.verify {
+            let names = || deaf.iter().chain(&unknown).cloned().collect::<BTreeSet<_>>();
+            let names = || names().into_iter().collect::<Vec<_>>().join(", ");
+            if over {
                 return Err(Halt::Stop(format!(
                     "packets of {} do not reach {}",
                     names(),
@@ -63,20 +67,27 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    /// Nodes whose packets for one of these are known not to arrive.
-    async fn deaf(&self, all: &[String], nodes: &[String]) -> BTreeSet<String> {
+    /// Nodes whose packets for one of these are known not to arrive, and those of which it is not known.
+    async fn deaf(&self, all: &[String], nodes: &[String]) -> (BTreeSet<String>, BTreeSet<String>) {
         let ways = all.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
         let asked = stream::iter(ways.filter(|(from, to)| from != to).map(|(from, to)| async move {
-            let path = self.eyes.path(from, to).await.ok()?;
-            // Only the way there: the way back is the other one's.
-            let back = crate::query::answer::PathAnswer::judge(&path.forward, &path.forward);
-            (back == Health::Findings).then(|| from.clone())
+            let health = match self.eyes.path(from, to).await {
+                // Only the way there: the way back is the other one's.
+                Ok(path) => PathAnswer::judge(&path.forward, &path.forward),
+                Err(_) => Health::Unknown,
+            };
+            (from.clone(), health)
         }));
-        asked
-            .buffer_unordered(AT_ONCE)
-            .filter_map(async |node| node)
-            .collect()
-            .await
+        let (mut deaf, mut unknown) = (BTreeSet::new(), BTreeSet::new());
+        let told: Vec<(String, Health)> = asked.buffer_unordered(AT_ONCE).collect().await;
+        for (from, health) in told {
+            match health {
+                Health::Findings => deaf.insert(from),
+                Health::Unknown => unknown.insert(from),
+                Health::Healthy => false,
+            };
+        }
+        (deaf, unknown)
     }
 
     async fn daemon_on(&self, node: &str) -> Result<Option<String>, Halt> {

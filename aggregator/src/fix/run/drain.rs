@@ -10,11 +10,29 @@ use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call, code, passing};
 use super::{Eyes, LOOK, Runner, state};
-use crate::fix::drain::{Departure, departure};
+use crate::fix::drain::{Allowed, Departure, departure};
 use crate::fix::gather;
+use crate::fix::ground::PodGround;
 
 /// A budget that allowed nothing is asked again after this: its controller counts when a pod has become ready elsewhere.
 pub(super) const AGAIN: Duration = Duration::from_secs(2);
+
+/// Whether the operator lets a pod go; else what would be lost with it.
+pub(super) fn allowed(pod: &PodGround, allowed: Allowed) -> Result<(), String> {
+    if pod.owner.is_none() && !allowed.unmanaged {
+        return Err(format!(
+            "pod {} has no controller: nobody makes it anew; delete it yourself, or begin with --force",
+            pod.key
+        ));
+    }
+    if pod.scratch && !allowed.scratch {
+        return Err(format!(
+            "pod {} has an emptyDir, and what is in it is lost; begin with --delete-emptydir-data where that is meant",
+            pod.key
+        ));
+    }
+    Ok(())
+}
 
 /// What holds up an eviction.
 pub(super) enum Evicted {
@@ -40,7 +58,9 @@ impl<E: Eyes> Runner<'_, E> {
 
     /// Evicts whoever is there when it begins, and waits until all of them have ended.
     pub(super) async fn drain(&mut self) -> Result<(), Halt> {
-        let (node, cordoned) = (self.plan()?.node.clone(), self.work()?.cordoned);
+        let work = self.work()?;
+        let node = work.plan.node.clone();
+        let cordoned = work.cordoned || state::unschedulable(&work.saved);
         let began = Instant::now();
         // Those that come later tolerate a cordon: evicting them would have no end.
         let mut wanted: Option<BTreeSet<String>> = None;
@@ -53,6 +73,12 @@ impl<E: Eyes> Runner<'_, E> {
                 .iter()
                 .filter(|pod| departure(&gather::pod(pod)) == Departure::Evicted)
                 .collect();
+            if wanted.is_none() {
+                for pod in &leaving {
+                    allowed(&gather::pod(pod), self.record.wish.allowed).map_err(Halt::Stop)?;
+                }
+                self.held.renew().await?;
+            }
             let uids = || leaving.iter().filter_map(|pod| pod.uid()).collect::<BTreeSet<_>>();
             let wanted = wanted.get_or_insert_with(uids);
             let mut left = Vec::new();
@@ -122,5 +148,37 @@ impl<E: Eyes> Runner<'_, E> {
                 _ => Ok(Evicted::Held("the API server does not answer".to_owned())),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_lost_goes_only_where_that_was_said() {
+        let owner = crate::fix::ground::Owner {
+            kind: "ReplicaSet".to_owned(),
+            name: "web".to_owned(),
+        };
+        let plain = PodGround {
+            key: "default/web".to_owned(),
+            owner: Some(owner),
+            ..PodGround::default()
+        };
+        let none = Allowed::default();
+        assert_eq!(allowed(&plain, none), Ok(()));
+        let bare = PodGround {
+            owner: None,
+            ..plain.clone()
+        };
+        assert!(allowed(&bare, none).unwrap_err().contains("--force"));
+        let scratch = PodGround { scratch: true, ..plain };
+        assert!(allowed(&scratch, none).unwrap_err().contains("--delete-emptydir-data"));
+        let all = Allowed {
+            unmanaged: true,
+            scratch: true,
+        };
+        assert_eq!((allowed(&bare, all), allowed(&scratch, all)), (Ok(()), Ok(())));
     }
 }

@@ -9,6 +9,9 @@ use crate::control_plane::chain;
 /// An API server that restarts is back within this; a Lease that is not renewed meanwhile has run out by then, too.
 const OUTAGE: Duration = Duration::from_secs(90);
 
+/// One try. What it asked for may come true later all the same, within the API server's own limit.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
 /// Why a fix stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
@@ -69,7 +72,10 @@ pub(super) async fn call<T>(mut make: impl AsyncFnMut() -> Result<T, kube::Error
         .without_max_times()
         .build();
     loop {
-        match make().await {
+        // A connection that hangs is no better than one that breaks.
+        let silent = || kube::Error::Service(format!("no answer within {ATTEMPT:?}").into());
+        let answer = tokio::time::timeout(ATTEMPT, make()).await;
+        match answer.unwrap_or_else(|_| Err(silent())) {
             Err(error) if passing(&error) => match pauses.next() {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(error),

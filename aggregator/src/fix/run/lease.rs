@@ -29,6 +29,9 @@ const DURATION: Duration = Duration::from_secs(30);
 /// From one renewal to the next.
 const EVERY: Duration = Duration::from_secs(7);
 
+/// What the queue may take, bytes.
+const ROOM: usize = 192 << 10;
+
 /// What it is wanted for.
 #[derive(Debug, Clone)]
 pub enum Want {
@@ -56,6 +59,9 @@ pub enum LeaseError {
     /// Its record cannot be read.
     #[error("the record on Lease {LEASE} cannot be read ({0}): was it written by another version?")]
     Odd(String),
+    /// Annotations take no more than 256 KiB.
+    #[error("Lease {LEASE} has no room for {0} nodes: name fewer")]
+    TooMany(usize),
     /// It turned into somebody else's a moment ago.
     #[error("somebody else took Lease {LEASE} a moment ago")]
     Raced,
@@ -178,7 +184,8 @@ impl Held {
         if fresh { Ok(()) } else { self.renew().await }
     }
 
-    async fn renew(&self) -> Result<(), Halt> {
+    /// Renews it now: it is ours at this moment, whatever the clock says.
+    pub(super) async fn renew(&self) -> Result<(), Halt> {
         self.put(|_| Ok(())).await
     }
 
@@ -229,6 +236,9 @@ impl Held {
                 }
                 Err(error) if code(&error) == Some(404) => {
                     return Err(Halt::Lost(format!("Lease {LEASE} was deleted")));
+                }
+                Err(error) if code(&error) == Some(422) => {
+                    return Err(Halt::Stop(Halt::api("write on Lease cidrift-fix", &error).to_string()));
                 }
                 Err(error) => return Err(Halt::Lost(Halt::api("renew Lease cidrift-fix", &error).to_string())),
             }
@@ -281,6 +291,10 @@ fn record(lease: &Lease) -> Result<Option<Record>, LeaseError> {
 
 fn note(lease: &mut Lease, record: &Record) -> Result<(), LeaseError> {
     let text = serde_json::to_string(record).map_err(|error| LeaseError::Odd(error.to_string()))?;
+    // The node that is worked on comes on top, with its Node and plan.
+    if record.work.is_none() && text.len() > ROOM {
+        return Err(LeaseError::TooMany(record.queue.len()));
+    }
     lease.annotations_mut().insert(RECORD.to_owned(), text);
     Ok(())
 }

@@ -39,6 +39,7 @@ pub use self::window::Window;
 use super::ground::Ground;
 use super::plan::{Does, Method, NodePlan};
 use super::planner;
+use crate::cluster::ReportState;
 use crate::query::answer::{NodeAnswer, PathAnswer};
 
 /// On a Node that a fix works on: the id of its record. Who cordoned it is told by that.
@@ -223,10 +224,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
                     self.over(None).await?;
                 }
                 Err(Halt::Stop(why)) => {
-                    // A node that takes no pods is one that the next one would make two of.
-                    let work = self.work()?;
-                    let away = work.cordoned || work.deleting;
-                    if away || self.record.failures() + 1 >= FAILURES {
+                    if self.away().await? || self.record.failures() + 1 >= FAILURES {
                         return Err(Halt::Stop(why));
                     }
                     self.tell(format!("failed: {why}"));
@@ -235,6 +233,22 @@ impl<'a, E: Eyes> Runner<'a, E> {
                 Err(halt) => return Err(halt),
             }
         }
+    }
+
+    /// Whether the node that is worked on takes no pods now, or may not for long: the next one would make two of it.
+    async fn away(&self) -> Result<bool, Halt> {
+        let work = self.work()?;
+        let begun = work.plan.steps.iter().take(work.at + 1);
+        let host = |does: &Does| {
+            matches!(
+                does,
+                Does::RemoveFile { .. } | Does::RemoveLink { .. } | Does::RemoveRoute { .. } | Does::Render { .. }
+            )
+        };
+        let changed = work.cordoned || work.deleting || begun.into_iter().any(|step| host(&step.does));
+        let node = self.there(&work.plan.node).await?;
+        let takes = |node: Node| state::ready(&node) && !state::marked(&node, &self.record.id);
+        Ok(changed || !node.is_some_and(takes))
     }
 
     /// Done with the node that is worked on.
@@ -312,15 +326,24 @@ impl<'a, E: Eyes> Runner<'a, E> {
             let ground = self.eyes.ground().await.map_err(Halt::Stop)?;
             let mut plan = planner::plan(&ground, &self.record.wish);
             let Some(at) = plan.nodes.iter().position(|plan| plan.node == next.node) else {
-                let prefix = format!("/{}", next.node);
-                let hand = plan.by_hand.iter().find(|hand| hand.finding.ends_with(&prefix));
-                return match hand {
-                    Some(hand) => Err(Halt::Stop(format!(
+                let hand = plan.by_hand.iter().find(|hand| hand.nodes.contains(&next.node));
+                if let Some(hand) = hand {
+                    return Err(Halt::Stop(format!(
                         "{} cannot be planned any more: {}: {}",
                         next.node, hand.finding, hand.why
-                    ))),
-                    None => Ok(None),
-                };
+                    )));
+                }
+                // A node whose agent is quiet shows no findings either.
+                let view = ground.nodes.get(&next.node).and_then(|node| node.view.as_ref());
+                if view.is_some_and(|view| view.summary.report == ReportState::Live) {
+                    return Ok(None);
+                }
+                if began.elapsed() >= AFTERMATH {
+                    let text = format!("the agent of {} does not report: what it needs is not known", next.node);
+                    return Err(Halt::Stop(text));
+                }
+                tokio::time::sleep(LOOK * 6).await;
+                continue;
             };
             let plan = plan.nodes.swap_remove(at);
             if let Some(moved) = next.moved(&plan) {

@@ -1,5 +1,7 @@
 //! Steps that act on the Node itself.
 
+use std::time::Duration;
+
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::CSINode;
@@ -12,6 +14,9 @@ use super::halt::{Halt, call, code};
 use super::{Eyes, LOOK, MARK, Runner, made, record, state};
 use crate::correlate::words::list;
 use crate::fix::gather;
+
+/// A Node without finalizers is gone when its deletion is answered.
+pub(super) const BRIEF: Duration = Duration::from_millis(50);
 
 /// Where kubelets renew their Leases.
 const NODE_LEASES: &str = "kube-node-lease";
@@ -59,8 +64,12 @@ impl<E: Eyes> Runner<'_, E> {
     pub(super) async fn uncordon(&mut self) -> Result<(), Halt> {
         let work = self.work()?;
         let (name, uid) = (work.plan.node.clone(), work.uid().to_owned());
-        let change = json!({"metadata": {"annotations": {MARK: null}}, "spec": {"unschedulable": null}});
-        self.patch(&name, &uid, change).await?;
+        // Done before, and whatever it is since then is somebody else's.
+        let there = self.there(&name).await?;
+        if there.is_some_and(|node| state::marked(&node, &self.record.id)) {
+            let change = json!({"metadata": {"annotations": {MARK: null}}, "spec": {"unschedulable": null}});
+            self.patch(&name, &uid, change).await?;
+        }
         if let Some(work) = &mut self.record.work {
             work.cordoned = false;
         }
@@ -92,12 +101,7 @@ impl<E: Eyes> Runner<'_, E> {
         if !work.deleting {
             let node = self.there(&name).await?;
             let node = node.ok_or_else(|| Halt::Stop(format!("somebody deleted Node {name}")))?;
-            if !node.finalizers().is_empty() {
-                return Err(Halt::Stop(format!(
-                    "Node {name} has finalizers ({}): it would not be gone at once, and nothing could be made in its place",
-                    node.finalizers().join(", ")
-                )));
-            }
+            deletable(&node)?;
             if let Some(work) = &mut self.record.work {
                 (*work.saved, work.deleting) = (record::saved(&node), true);
             }
@@ -108,11 +112,11 @@ impl<E: Eyes> Runner<'_, E> {
         let work = self.work()?;
         let new = made::anew(&work.saved, &work.plan.to, &id);
         let api = self.nodes();
-        let mut gone = false;
+        let (mut gone, began) = (false, Instant::now());
         let made = loop {
             match self.there(&name).await? {
                 Some(node) if node.metadata.uid.as_deref() == Some(old.as_str()) => {
-                    self.delete_node(&name, &old).await?;
+                    self.delete_node(&node).await?;
                     gone = true;
                 }
                 Some(node) if state::marked(&node, &id) => break node,
@@ -133,6 +137,10 @@ impl<E: Eyes> Runner<'_, E> {
                     }
                 }
             }
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(format!("Node {name} is deleted and does not go")));
+            }
+            sleep(BRIEF).await;
         };
         self.tell("its Node is made again");
         let uid = made.metadata.uid.clone().unwrap_or_default();
@@ -151,7 +159,7 @@ impl<E: Eyes> Runner<'_, E> {
     }
 
     /// The same for the new Node: they go with that one.
-    async fn own(&self, name: &str, uid: &str) -> Result<(), Halt> {
+    pub(super) async fn own(&self, name: &str, uid: &str) -> Result<(), Halt> {
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
         self.owners(name, &owner).await
     }
@@ -167,7 +175,10 @@ impl<E: Eyes> Runner<'_, E> {
     pub(super) async fn controllers(&self) -> Result<(), Halt> {
         let began = Instant::now();
         let mut told = false;
-        while let Some(why) = gather::controllers(&self.client).await {
+        loop {
+            let quiet = call(async || gather::controllers(&self.client).await).await;
+            let quiet = quiet.map_err(|error| Halt::api("see whether a kube-controller-manager runs", &error))?;
+            let Some(why) = quiet else { return Ok(()) };
             if began.elapsed() >= self.settings.drain {
                 return Err(Halt::Stop(format!("{why}: start it, and go on")));
             }
@@ -177,7 +188,6 @@ impl<E: Eyes> Runner<'_, E> {
             }
             sleep(LOOK * 2).await;
         }
-        Ok(())
     }
 
     /// Ready, with room, without a condition's taint: a kubelet that is restarted before a Node has room rejects its pods.
@@ -207,6 +217,18 @@ impl<E: Eyes> Runner<'_, E> {
     }
 }
 
+/// Whether it would be gone at once.
+pub(super) fn deletable(node: &Node) -> Result<(), Halt> {
+    if node.finalizers().is_empty() {
+        return Ok(());
+    }
+    Err(Halt::Stop(format!(
+        "Node {} has finalizers ({}): it would not be gone at once, and nothing could be made in its place",
+        node.name_any(),
+        node.finalizers().join(", ")
+    )))
+}
+
 async fn set_owners<K>(api: &Api<K>, name: &str, owners: &Value) -> Result<(), Halt>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
@@ -217,6 +239,12 @@ where
         Err(error) if code(&error) == Some(404) => Ok(()),
         Err(error) => Err(Halt::api(&format!("patch {} {name}", K::kind(&())), &error)),
     }
+}
+
+/// Whether its kubelet has told how many pods it can run: before that it rejects all of them.
+pub(super) fn room(node: &Node) -> bool {
+    let told = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    told.is_some_and(|all| all.contains_key("pods"))
 }
 
 /// What a Node lacks for pods to run on it; `None`: nothing.
@@ -230,11 +258,7 @@ fn lacks(node: &Node) -> Option<String> {
             None => "its kubelet has not reported yet".to_owned(),
         });
     }
-    let status = node.status.as_ref();
-    let room = status
-        .and_then(|status| status.allocatable.as_ref())
-        .is_some_and(|all| all.contains_key("pods"));
-    if !room {
+    if !room(node) {
         return Some("its kubelet has not told how many pods it can run".to_owned());
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());

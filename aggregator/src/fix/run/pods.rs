@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 
-use super::drain::{AGAIN, Evicted};
+use super::drain::{AGAIN, Evicted, allowed};
 use super::halt::{Halt, call, code};
 use super::{Eyes, LOOK, Runner};
 use crate::fix::drain::{Departure, departure};
@@ -117,13 +117,7 @@ impl<E: Eyes> Runner<'_, E> {
             self.delete(pod).await?;
             return Ok(None);
         }
-        if ground.owner.is_none() && !self.record.wish.allowed.unmanaged {
-            return Err(Halt::Stop(format!(
-                "pod {} has an address of another range and no controller: nobody makes it anew; delete it yourself, or \
-                 allow that with --force",
-                ground.key
-            )));
-        }
+        allowed(&ground, self.record.wish.allowed).map_err(Halt::Stop)?;
         match self.evict(pod).await? {
             Evicted::Yes => Ok(None),
             Evicted::Held(why) => Ok(Some(why)),

@@ -58,6 +58,8 @@ pub struct Planned {
     pub method: Method,
     /// The CIDRs that it is to have.
     pub to: Vec<IpNet>,
+    /// Kinds of its steps, in their order.
+    pub steps: String,
 }
 
 impl From<&NodePlan> for Planned {
@@ -67,8 +69,14 @@ impl From<&NodePlan> for Planned {
             uid: plan.uid.clone(),
             method: plan.method,
             to: plan.to.clone(),
+            steps: kinds(plan),
         }
     }
+}
+
+fn kinds(plan: &NodePlan) -> String {
+    let kinds: Vec<&str> = plan.steps.iter().map(|step| step.does.kind()).collect();
+    kinds.join(", ")
 }
 
 impl Planned {
@@ -84,14 +92,16 @@ impl Planned {
                 self.node, self.method, plan.method
             ));
         }
-        (self.to != plan.to).then(|| {
-            format!(
+        if self.to != plan.to {
+            return Some(format!(
                 "{} was to have {}, and now {}",
                 self.node,
                 list(&self.to),
                 list(&plan.to)
-            )
-        })
+            ));
+        }
+        let now = kinds(plan);
+        (self.steps != now).then(|| format!("the steps of {} were {}, and now {now}", self.node, self.steps))
     }
 }
 

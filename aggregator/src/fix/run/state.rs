@@ -18,19 +18,25 @@ impl<E: Eyes> Runner<'_, E> {
         found.map_err(|error| Halt::api(&format!("get Node {name}"), &error))
     }
 
+    /// That nobody else acted on the node that is worked on.
+    pub(super) async fn untouched(&self, next: &Does) -> Result<(), Halt> {
+        let work = self.work()?;
+        let node = self.there(&work.plan.node).await?;
+        own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)
+    }
+
     /// What has to be true before any step, and before those that make a node unavailable or give it CIDRs.
     pub(super) async fn unmoved(&self, next: &Does) -> Result<(), Halt> {
+        self.untouched(next).await?;
         let work = self.work()?;
-        let name = &work.plan.node;
-        let node = self.there(name).await?;
-        own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)?;
-        if !matches!(
+        let api = self.nodes();
+        let taken = matches!(
             next,
             Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate | Does::Assign
-        ) {
+        );
+        if !taken {
             return Ok(());
         }
-        let api = self.nodes();
         let all = call(async || api.list(&ListParams::default()).await).await;
         let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
         let waits: Vec<&str> = self.record.queue.iter().map(|next| next.node.as_str()).collect();
@@ -63,7 +69,11 @@ pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Re
             "Node {name} is another one now: somebody deleted it and made it again"
         ));
     }
-    if work.cordoned && !unschedulable(node) {
+    // Whoever uncordoned it for this fix died before he wrote that down.
+    if *next == Does::Uncordon && !unschedulable(node) && !ours {
+        return Ok(());
+    }
+    if (work.cordoned || unschedulable(&work.saved)) && !unschedulable(node) {
         return Err(format!("somebody uncordoned {name}"));
     }
     if work.cordoned && !ours {
@@ -77,7 +87,12 @@ pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Re
 pub(super) fn others(work: &Work, all: &[Node], next: &Does, waits: &[&str]) -> Result<(), String> {
     let plan = &work.plan;
     let others = || all.iter().filter(|node| node.name_any() != plan.node);
-    if plan.steps.iter().any(|step| step.does == Does::Drain) && *next != Does::Assign {
+    // A Node that is gone already has to come back, whatever others do.
+    let gone = work.deleting
+        && !all
+            .iter()
+            .any(|node| node.metadata.uid.as_deref() == Some(plan.uid.as_str()));
+    if plan.steps.iter().any(|step| step.does == Does::Drain) && *next != Does::Assign && !gone {
         for other in others() {
             let why = if unschedulable(other) {
                 "is cordoned"

@@ -110,6 +110,33 @@ fn a_node_that_others_delete_make_again_or_uncordon_is_a_surprise() {
     }
 }
 
+/// It was done, and whoever did it died before he wrote that down.
+#[test]
+fn what_was_uncordoned_for_this_fix_is_no_surprise_and_what_others_had_cordoned_is_theirs() {
+    let ours = Work {
+        cordoned: true,
+        at: 5,
+        ..work()
+    };
+    let free = node("n2", "old", "10.200.2.0/24", &json!({}));
+    assert_eq!(own(&ours, Some(&free), &Does::Uncordon), Ok(()));
+    assert!(own(&ours, Some(&marked(free.clone(), "f1")), &Does::Uncordon).is_err());
+    // Somebody else had cordoned it, and takes that back meanwhile.
+    let theirs = Work {
+        saved: Box::new(saved(&node(
+            "n2",
+            "old",
+            "10.200.2.0/24",
+            &json!({"unschedulable": true}),
+        ))),
+        ..work()
+    };
+    assert_eq!(
+        own(&theirs, Some(&free), &Does::Drain),
+        Err("somebody uncordoned n2".to_owned())
+    );
+}
+
 #[test]
 fn a_node_may_be_gone_or_new_only_where_this_fix_has_decided_that() {
     let deleting = Work {
@@ -160,6 +187,16 @@ fn a_second_node_that_is_unavailable_stops_what_would_make_it_two() {
     // It waits for its own turn; but not one that somebody cordoned.
     assert_eq!(others(&down, &Does::Drain, &["n3"]), Ok(()));
     assert!(others(&cordoned, &Does::Drain, &["n3"]).is_err());
+    // It is gone already: it has to come back, whatever others do.
+    let deleting = Work {
+        deleting: true,
+        ..work()
+    };
+    assert_eq!(
+        state::others(&deleting, &[fine.clone(), cordoned.clone()], &Does::Recreate, &[]),
+        Ok(())
+    );
+    assert!(state::others(&deleting, &[own.clone(), cordoned.clone()], &Does::Recreate, &[]).is_err());
     // Nothing is taken away by this.
     assert_eq!(others(&cordoned, &Does::Assign, &[]), Ok(()));
 }
@@ -198,6 +235,14 @@ fn what_was_agreed_to_is_held_against_what_is_planned_now() {
     assert_eq!(
         agreed.moved(&other).unwrap(),
         "n2 was to have 10.244.255.0/24, and now 10.244.7.0/24"
+    );
+    // The same method, and more of it.
+    let mut other = plan();
+    other.steps.retain(|step| step.does != Does::Drain);
+    let why = agreed.moved(&other).unwrap();
+    assert!(
+        why.ends_with("and now cordon, recreate, adopt, verify, uncordon"),
+        "{why}"
     );
 }
 

@@ -61,6 +61,7 @@ pub(super) fn full() -> Plan {
         nodes: vec![restart, swap],
         by_hand: vec![ByHand {
             finding: "HOST08/worker-2".to_owned(),
+            nodes: vec!["worker-2".to_owned()],
             why: "only a restart of the kubelet makes it look again, and that needs the host".to_owned(),
             remedy: "On worker-2: systemctl restart kubelet".to_owned(),
         }],
