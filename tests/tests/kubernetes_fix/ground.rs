@@ -109,10 +109,16 @@ impl Ground {
         api.wait(&format!("containerd renders {cidr}"), PATIENCE, rendered)
             .unwrap();
         api.wait_ready(node, true, PATIENCE).unwrap();
-        // The scheduler passes over it until kube-controller-manager has seen that, too.
+        // A cordon's own taint goes when it is uncordoned.
+        self.takes_pods(node, &["node.kubernetes.io/unschedulable"]);
+    }
+
+    /// Waits until a node has none of the controller manager's taints but these: the scheduler passes over it meanwhile.
+    fn takes_pods(&self, node: &str, but: &[&str]) {
+        let api = self.cluster.api();
         let free = || {
             let taints = api.node(node)?.and_then(|node| node.spec?.taints).unwrap_or_default();
-            let kept = |key: &str| key.starts_with("node.kubernetes.io/") && key != "node.kubernetes.io/unschedulable";
+            let kept = |key: &str| key.starts_with("node.kubernetes.io/") && !but.contains(&key);
             Ok((!taints.iter().any(|taint| kept(&taint.key))).then_some(()))
         };
         api.wait(&format!("{node} takes pods"), PATIENCE, free).unwrap();
@@ -150,16 +156,19 @@ impl Ground {
         row
     }
 
-    /// That nothing is planned for a node, and why: each of these findings is for somebody else, for this reason.
+    /// Waits until nothing is planned for a node (a daemon that was just started anew has its routes a moment later), and
+    /// says why: each of these findings is for somebody else, for this reason.
     pub(crate) fn not_planned(&self, node: &str, whys: &[(&str, &str)]) {
-        let planned = self.deployed.ask(&["plan"]).unwrap();
-        assert_eq!(self.row(&planned, node), Value::Null, "{planned:#}");
+        let mut planned = Value::Null;
+        let waited = self.cluster.api().wait("nothing is planned", PATIENCE, || {
+            planned = self.deployed.ask(&["plan"])?;
+            Ok(self.row(&planned, node).is_null().then_some(()))
+        });
+        assert!(waited.is_ok(), "{planned:#}");
         for (finding, why) in whys {
             let mut rows = planned["byHand"].as_array().into_iter().flatten();
-            assert!(
-                rows.any(|row| row["finding"] == *finding && row["why"] == *why),
-                "{finding}: {planned:#}"
-            );
+            let said = rows.any(|row| row["finding"] == *finding && row["why"] == *why);
+            assert!(said, "{finding}: {planned:#}");
         }
     }
 
@@ -182,10 +191,21 @@ impl Ground {
         self.mark("it is whole");
     }
 
-    /// Makes the workload's pods anew, so that every node has some.
+    /// Makes the workload's pods anew until every node has some: the scheduler may hear late of a node that takes pods.
     pub(crate) fn spread(&self) {
+        for node in self.cluster.nodes() {
+            self.takes_pods(&node.name, &[]);
+        }
         let line = "kubectl rollout restart deployment/web && kubectl rollout status deployment/web --timeout=90s";
-        self.typist().type_line(line).unwrap();
+        let typist = self.typist();
+        let everywhere = || {
+            typist.type_line(line)?;
+            Ok(ping::empty(&self.cluster).is_empty().then_some(()))
+        };
+        self.cluster
+            .api()
+            .wait("every node has a pod of web", PATIENCE, everywhere)
+            .unwrap();
     }
 
     /// Ends it; returns when nothing was seen that must not be.

@@ -9,6 +9,7 @@ mod ping;
 mod same;
 mod watch;
 
+use cidrift_lab::kubernetes::flanneld::routes;
 use cidrift_lab::require::{Need, have};
 use serde_json::json;
 
@@ -33,6 +34,7 @@ fn breaks_are_planned_for_and_mended_while_somebody_watches() {
 fn foreign_bridge(ground: &Ground) {
     ground.phase("a foreign bridge");
     breaks::foreign_bridge(ground);
+    assert!(ping::missing(&ground.cluster).contains(&"n1 -> n3".to_owned()));
     ground.found(&["HOST02/n3"]);
     ground.planned("n3", "host");
     mend(ground, "n3");
@@ -58,10 +60,13 @@ fn out_of_pool(ground: &Ground) {
 fn duplicate(ground: &Ground) {
     ground.phase("two nodes of one CIDR");
     breaks::duplicate(ground);
-    assert_eq!(own_routes(ground, "n3"), [""; 0]);
+    // Without flannel's annotations n3's old flanneld did not take the new Node for a peer, and n1 heard of it from the new.
     let cidr = ground.cidr("n2");
+    assert_eq!(own_routes(ground, "n3"), [""; 0]);
+    let followed = format!("{cidr} via {} ", ground.node("n3").addresses[0]);
+    assert!(routes(ground.node("n1")).unwrap().contains(&followed));
     ground.found(&[&format!("POOL03/{cidr}")]);
-    // n1 has heard of n3 last.
+    // Most reach n3 by it.
     let row = ground.planned("n2", "swap");
     assert_eq!(row["from"], json!([cidr.to_string()]));
     mend(ground, "n2");
@@ -97,9 +102,12 @@ fn without_cidr(ground: &Ground) {
     ground.is_whole();
 }
 
+/// What its findings ask for is not planned: all of them wait for POOL12, and POOL12 for a peer that routes the old CIDR,
+/// which none does. So their remedies are typed.
 fn stale_template(ground: &Ground) {
     ground.phase("a template that was rendered for another CIDR");
     breaks::stale_template(ground);
+    assert!(ping::missing(&ground.cluster).contains(&"n1 -> n2".to_owned()));
     ground.found(&["HOST01/n2", "HOST02/n2", "HOST03/n2", "HOST04/n2", "POOL12/n2"]);
     let explained = "POOL12/n2 explains it: mend that first";
     let whys = [

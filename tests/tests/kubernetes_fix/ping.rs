@@ -43,16 +43,24 @@ fn pods(cluster: &Cluster) -> Vec<There> {
     found
 }
 
+/// Nodes without a Ready pod of web: "no pod on n2".
+pub(crate) fn empty(cluster: &Cluster) -> Vec<String> {
+    without(cluster, &pods(cluster))
+}
+
+fn without(cluster: &Cluster, pods: &[There]) -> Vec<String> {
+    let empty = cluster
+        .nodes()
+        .iter()
+        .filter(|node| !pods.iter().any(|there| there.node == node.name));
+    empty.map(|node| format!("no pod on {}", node.name)).collect()
+}
+
 /// What does not get through between pods of any two nodes, in both directions: "n1 -> n2". A node without a Ready pod of
 /// web has nobody to answer.
 pub(crate) fn missing(cluster: &Cluster) -> Vec<String> {
     let pods = pods(cluster);
-    let mut missing: Vec<String> = cluster
-        .nodes()
-        .iter()
-        .filter(|node| !pods.iter().any(|there| there.node == node.name))
-        .map(|node| format!("no pod on {}", node.name))
-        .collect();
+    let mut missing = without(cluster, &pods);
     for from in &pods {
         let netns = cluster
             .node(&from.node)

@@ -114,10 +114,15 @@ fn look(api: &Api, all: &BTreeSet<String>) -> kube::Result<Vec<String>> {
     let (labelled, every) = (ListParams::default().labels("app=web"), ListParams::default());
     let (pods, budget, nodes) =
         api.block_on(async { tokio::try_join!(pods.list(&labelled), budgets.get_opt(WEB), nodes.list(&every)) })?;
+    Ok(judge(&pods.items, budget.as_ref(), &nodes.items, all))
+}
+
+/// What must not be: fewer pods than the budget demands, or more than one node that takes no pods.
+fn judge(pods: &[Pod], budget: Option<&PodDisruptionBudget>, nodes: &[Node], all: &BTreeSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let status = budget.and_then(|budget| budget.status);
+    let status = budget.and_then(|budget| budget.status.as_ref());
     if let Some(status) = status.filter(|status| status.expected_pods > 0) {
-        let ready = pods.items.iter().filter(|pod| pod_ready(pod)).count();
+        let ready = pods.iter().filter(|pod| pod_ready(pod)).count();
         if i32::try_from(ready).unwrap_or(i32::MAX) < status.desired_healthy {
             wrong.push(format!(
                 "{ready} pods of web are Ready, {} must be",
@@ -125,21 +130,13 @@ fn look(api: &Api, all: &BTreeSet<String>) -> kube::Result<Vec<String>> {
             ));
         }
     }
-    let out: Vec<&str> = all
-        .iter()
-        .filter(|name| {
-            let node = nodes
-                .items
-                .iter()
-                .find(|node| node.metadata.name.as_ref() == Some(name));
-            !node.is_some_and(available)
-        })
-        .map(String::as_str)
-        .collect();
+    let there = |name: &String| nodes.iter().find(|node| node.metadata.name.as_ref() == Some(name));
+    let out = all.iter().filter(|name| !there(name).is_some_and(available));
+    let out: Vec<&str> = out.map(String::as_str).collect();
     if out.len() > 1 {
         wrong.push(format!("{} are not available at the same time", out.join(", ")));
     }
-    Ok(wrong)
+    wrong
 }
 
 fn available(node: &Node) -> bool {
@@ -154,4 +151,55 @@ pub(crate) fn pod_ready(pod: &Pod) -> bool {
         .into_iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True");
     ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pods(ready: usize) -> Vec<Pod> {
+        let pod = |status: &str| {
+            serde_json::from_value(json!({"status": {"conditions": [{"type": "Ready", "status": status}]}})).unwrap()
+        };
+        let mut pods: Vec<Pod> = (0..ready).map(|_| pod("True")).collect();
+        pods.push(pod("False"));
+        let mut ending = pod("True");
+        ending.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        pods.push(ending);
+        pods
+    }
+
+    fn node(name: &str, ready: &str, cordoned: bool) -> Node {
+        let node = json!({"metadata": {"name": name}, "spec": {"unschedulable": cordoned},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}});
+        serde_json::from_value(node).unwrap()
+    }
+
+    #[test]
+    fn too_few_pods_and_two_nodes_that_are_out_are_seen() {
+        let status =
+            json!({"status": {"currentHealthy": 4, "desiredHealthy": 4, "disruptionsAllowed": 0, "expectedPods": 6}});
+        let budget: PodDisruptionBudget = serde_json::from_value(status).unwrap();
+        let all = BTreeSet::from(["n1", "n2", "n3"].map(str::to_owned));
+        let one_out = [
+            node("n1", "True", false),
+            node("n2", "True", true),
+            node("n3", "True", false),
+        ];
+        assert_eq!(judge(&pods(4), Some(&budget), &one_out, &all), [""; 0]);
+        let few = judge(&pods(3), Some(&budget), &one_out, &all);
+        assert_eq!(few, ["3 pods of web are Ready, 4 must be"]);
+        let not_ready = [
+            node("n1", "Unknown", false),
+            node("n2", "True", true),
+            node("n3", "True", false),
+        ];
+        let gone = [node("n2", "True", true), node("n3", "True", false)];
+        for two_out in [&not_ready[..], &gone[..]] {
+            let seen = judge(&pods(4), Some(&budget), two_out, &all);
+            assert_eq!(seen, ["n1, n2 are not available at the same time"]);
+        }
+    }
 }
