@@ -4,11 +4,16 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::errand::LABEL;
 use super::halt::{Halt, call, code};
-use super::{Eyes, MARK, Over, Runner, made, state};
+use super::{Eyes, LOOK, MARK, Over, Runner, made, node, shell, state};
+use crate::fix::plan::{Does, Method};
+
+/// Where containerd listens, unless the agent says otherwise.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 impl<E: Eyes> Runner<'_, E> {
     /// The node that is worked on as it was before, as far as that goes; the rest of the queue is forgotten.
@@ -17,6 +22,7 @@ impl<E: Eyes> Runner<'_, E> {
             let name = work.plan.node.clone();
             self.errands().await?;
             self.restore(&name).await?;
+            self.rendered(&name).await?;
             let rest = self.at_rest(&name).await?;
             self.tell(rest);
             self.record.work = None;
@@ -75,6 +81,45 @@ impl<E: Eyes> Runner<'_, E> {
             }
         }
         Ok(())
+    }
+
+    /// Where the Node has the CIDRs from before and the file that was rendered for them was removed, the runtime renders it
+    /// again: a kubelet tells it only CIDRs that are others than before, or when it starts.
+    async fn rendered(&self, name: &str) -> Result<(), Halt> {
+        let work = self.work()?;
+        // Of a swap the step that was under way, too: it may have been done.
+        let done = work.at + usize::from(work.plan.method == Method::Swap);
+        let file = work.plan.steps.iter().take(done).find_map(|step| match &step.does {
+            Does::RemoveFile { path, .. } => Some(path),
+            _ => None,
+        });
+        let Some(path) = file else { return Ok(()) };
+        let began = Instant::now();
+        loop {
+            let Some(node) = self.there(name).await? else {
+                return Ok(());
+            };
+            if state::cidrs(&node) != work.plan.from || work.plan.from.is_empty() {
+                return Ok(());
+            }
+            if node::room(&node) {
+                break;
+            }
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(format!(
+                    "{path} on {name} is to be rendered again, and its kubelet has not reported: start it anew"
+                )));
+            }
+            sleep(LOOK).await;
+        }
+        self.tell(format!("has {path} rendered again"));
+        if let Some(template) = &self.settings.restart {
+            return shell::run(template, name, &work.plan.from, self.settings.patience).await;
+        }
+        let view = self.eyes.node(name).await.ok().and_then(|view| view.facts);
+        let socket = view.and_then(|facts| facts.runtime).map(|runtime| runtime.socket);
+        let socket = socket.unwrap_or_else(|| CONTAINERD.to_owned());
+        self.render_for(path, &socket, &work.plan.from).await
     }
 
     /// Pods of this fix that nobody waits for any more.

@@ -76,13 +76,18 @@ impl<E: Eyes> Runner<'_, E> {
             shell::run(template, &plan.node, &plan.to, self.settings.patience).await?;
             return self.adopt().await;
         }
+        self.render_for(path, socket, &plan.to).await
+    }
+
+    /// Has the runtime told these CIDRs until it has rendered them.
+    pub(super) async fn render_for(&self, path: &str, socket: &str, cidrs: &[IpNet]) -> Result<(), Halt> {
         let mut arguments = vec![
             "render".to_owned(),
             "--host-root=/host".to_owned(),
             format!("--endpoint=unix://{socket}"),
             format!("--path={path}"),
         ];
-        arguments.extend(plan.to.iter().map(|net| format!("--pod-cidr={net}")));
+        arguments.extend(cidrs.iter().map(|net| format!("--pod-cidr={net}")));
         let needs = Needs {
             mounts: vec![(directory(path), false), (directory(socket), false)],
             capabilities: &[],

@@ -210,6 +210,12 @@ where
     }
 }
 
+/// Whether its kubelet has told how many pods it can run: before that it rejects all of them.
+pub(super) fn room(node: &Node) -> bool {
+    let told = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    told.is_some_and(|all| all.contains_key("pods"))
+}
+
 /// What a Node lacks for pods to run on it; `None`: nothing.
 fn lacks(node: &Node) -> Option<String> {
     if !state::ready(node) {
@@ -221,11 +227,7 @@ fn lacks(node: &Node) -> Option<String> {
             None => "its kubelet has not reported yet".to_owned(),
         });
     }
-    let status = node.status.as_ref();
-    let room = status
-        .and_then(|status| status.allocatable.as_ref())
-        .is_some_and(|all| all.contains_key("pods"));
-    if !room {
+    if !room(node) {
         return Some("its kubelet has not told how many pods it can run".to_owned());
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());

@@ -18,12 +18,17 @@ impl<E: Eyes> Runner<'_, E> {
         found.map_err(|error| Halt::api(&format!("get Node {name}"), &error))
     }
 
+    /// That nobody else acted on the node that is worked on.
+    pub(super) async fn untouched(&self, next: &Does) -> Result<(), Halt> {
+        let work = self.work()?;
+        let node = self.there(&work.plan.node).await?;
+        own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)
+    }
+
     /// What has to be true before any step, and before those that make a node unavailable or give it CIDRs.
     pub(super) async fn unmoved(&self, next: &Does) -> Result<(), Halt> {
+        self.untouched(next).await?;
         let work = self.work()?;
-        let name = &work.plan.node;
-        let node = self.there(name).await?;
-        own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)?;
         if !matches!(next, Does::Cordon | Does::Drain | Does::Recreate | Does::Assign) {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use super::halt::{Halt, call};
 use super::{Eyes, LOOK, Runner, probes, shell, state};
 use crate::cluster::ReportState;
 use crate::correlate::words::list;
+use crate::fix::plan::Does;
 use crate::summary::Health;
 
 /// Ways asked for at a time.
@@ -45,6 +46,7 @@ impl<E: Eyes> Runner<'_, E> {
         let pod = self.pod(name, &plan.node, &["hold".to_owned()], None).await?;
         let began = Instant::now();
         let address = loop {
+            self.untouched(&Does::Verify).await?;
             // It may be on its way out from an earlier try.
             self.create(api, &pod).await?;
             let there = call(async || api.get_opt(name).await).await;
@@ -78,6 +80,7 @@ impl<E: Eyes> Runner<'_, E> {
         let began = Instant::now();
         let mut last = String::new();
         loop {
+            self.untouched(&Does::Verify).await?;
             let missing = self.missing(address).await?;
             if missing.is_empty() {
                 return Ok(());
