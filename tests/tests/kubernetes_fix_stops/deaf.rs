@@ -9,7 +9,7 @@ use crate::running::{Running, fix};
 pub(crate) fn peer_is_deaf(ground: &Ground) {
     ground.phase("a peer that does not converge");
     let (typist, before) = (ground.typist(), uid(ground, "n2"));
-    let mut running = Running::start(ground, &["n2", "-o", "json", "--verify-timeout=30s"]);
+    let mut running = Running::start(ground, &["n2", "-o", "json", "--verify-timeout=20s"]);
     // The CIDR is chosen by now: one that a host has a route for would not have been.
     assert!(running.until(|happened| happened.text == "drain").is_some());
     let record = typist

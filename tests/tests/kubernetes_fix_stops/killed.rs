@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use crate::after::nothing_is_left;
-use crate::breaks;
 use crate::ground::Ground;
 use crate::running::{Happened, Running};
 
@@ -27,9 +26,9 @@ const STEPS: [&str; 11] = [
     "uncordon",
 ];
 
+/// Mends n2, for which a swap is planned.
 pub(crate) fn killed_everywhere(ground: &Ground) {
     ground.phase("a fix that is killed at every line");
-    breaks::out_of_pool(ground);
     ground.found(&["POOL02/n2"]);
     let row = ground.planned("n2", "swap");
     let steps: Vec<&str> = row["steps"]

@@ -37,19 +37,23 @@ fn a_fix_that_is_cut_short_leaves_a_known_state_and_goes_on() {
         return;
     }
     let ground = Ground::start();
-    killed::killed_everywhere(&ground);
     // One broken node, on which nothing comes to its end until the last of these.
     broken(&ground, "a fix that must not begin");
     others::another_is_cordoned(&ground);
     budgets::never_met(&ground);
     budgets::held_up(&ground);
+    others::taken_back(&ground);
+    killed::killed_everywhere(&ground);
+    // Another one.
+    broken(&ground, "a fix that is stopped again and again");
+    others::uncordoned(&ground);
     stopped::interrupted(&ground);
     absent::kubelet_is_away(&ground);
     outage::api_server_is_away(&ground);
     // And another one.
     broken(&ground, "a peer that does not converge");
     deaf::peer_is_deaf(&ground);
-    others::uncordoned_and_deleted(&ground);
+    others::deleted(&ground);
     outage::end(ground);
 }
 
