@@ -1,0 +1,66 @@
+//! What becomes of a fix that is killed, stopped or interfered with, on a real Kubernetes.
+// Helpers of tests may unwrap as tests may; clippy knows only the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod absent;
+mod after;
+#[path = "../kubernetes_fix/breaks.rs"]
+#[expect(dead_code, reason = "some are of the other test")]
+mod breaks;
+mod budgets;
+mod deaf;
+#[path = "../kubernetes_fix/ground.rs"]
+#[expect(dead_code, reason = "some is of the other test")]
+mod ground;
+mod killed;
+#[path = "../kubernetes_fix/mend.rs"]
+#[expect(dead_code, reason = "some is of the other test")]
+mod mend;
+mod others;
+mod outage;
+#[path = "../kubernetes_fix/ping.rs"]
+mod ping;
+mod running;
+#[path = "../kubernetes_fix/same.rs"]
+mod same;
+mod stopped;
+#[path = "../kubernetes_fix/watch.rs"]
+mod watch;
+
+use cidrift_lab::require::{Need, have};
+
+use ground::Ground;
+
+#[test]
+fn a_fix_that_is_cut_short_leaves_a_known_state_and_goes_on() {
+    if !have(Need::Kubernetes) {
+        return;
+    }
+    let ground = Ground::start();
+    // One broken node, on which nothing comes to its end until the last of these.
+    broken(&ground, "a fix that must not begin");
+    others::another_is_cordoned(&ground);
+    budgets::never_met(&ground);
+    budgets::held_up(&ground);
+    others::taken_back(&ground);
+    killed::killed_everywhere(&ground);
+    // Another one.
+    broken(&ground, "a fix that is stopped again and again");
+    others::uncordoned(&ground);
+    stopped::interrupted(&ground);
+    absent::kubelet_is_away(&ground);
+    outage::api_server_is_away(&ground);
+    // And another one.
+    broken(&ground, "a peer that does not converge");
+    deaf::peer_is_deaf(&ground);
+    others::deleted(&ground);
+    outage::end(ground);
+}
+
+/// n2 is broken, and a swap is planned for it.
+fn broken(ground: &Ground, phase: &'static str) {
+    ground.phase(phase);
+    breaks::out_of_pool(ground);
+    ground.found(&["POOL02/n2"]);
+    ground.planned("n2", "swap");
+}

@@ -1,0 +1,40 @@
+//! The API server is away for a while.
+
+use std::time::Duration;
+
+use crate::after::nothing_is_left;
+use crate::ground::Ground;
+use crate::running::Running;
+
+/// What a restart of an API server takes.
+const AWAY: Duration = Duration::from_secs(10);
+
+/// What is going on meanwhile: whoever looks at the cluster sees nothing then.
+const PHASE: &str = "the API server is away";
+
+/// Goes on with a node that has been swapped; the API server ends just before that is verified.
+pub(crate) fn api_server_is_away(ground: &Ground) {
+    ground.phase(PHASE);
+    let server = &ground.cluster.plane().apiserver;
+    let mut running = Running::start(ground, &["--resume", "-o", "json", "--after-command", "sleep 8"]);
+    let verifies = running.until(|happened| happened.text == "verify");
+    assert!(verifies.is_some());
+    server.stop().unwrap();
+    std::thread::sleep(AWAY);
+    server.start_again().unwrap();
+    running.end().is(0, &[]);
+    nothing_is_left(ground);
+    ground.is_whole();
+}
+
+/// Ends it, as [`Ground::end`] does; but the watcher may have been blind while there was no API server.
+pub(crate) fn end(ground: Ground) {
+    ground.mark("all is done");
+    let seen = ground.watch.end();
+    eprintln!("{} looks, the longest gap {:.1?}", seen.looks, seen.longest);
+    assert!(seen.violations.is_empty(), "{:#?}", seen.violations);
+    let blind: Vec<&String> = seen.blind.iter().filter(|what| !what.starts_with(PHASE)).collect();
+    assert!(blind.is_empty(), "{blind:#?}");
+    assert!(seen.looks > 100, "{seen:?}");
+    ground.deployed.remove().unwrap();
+}

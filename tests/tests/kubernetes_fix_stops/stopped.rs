@@ -1,0 +1,25 @@
+//! Ctrl-C, and two fixes at once.
+
+use crate::after::{cordoned, uid};
+use crate::budgets;
+use crate::ground::Ground;
+use crate::running::{Running, fix};
+
+/// Goes on with a drain that a budget holds up, and is interrupted, while another fix waits for its turn. Leaves a fix that is
+/// to go on, and nothing in its way.
+pub(crate) fn interrupted(ground: &Ground) {
+    ground.phase("a fix that is interrupted");
+    let before = uid(ground, "n2");
+    let mut first = Running::start(ground, &["--resume"]);
+    first.says("waits for default/web-");
+    let second = fix(ground, &["n2"]);
+    second.is(2, &["a fix is under way", "(pid ", "renews Lease cidrift-fix"]);
+    first.interrupt();
+    let state = "Node n2 has 10.200.2.0/24, is Ready, cordoned";
+    first
+        .end()
+        .is(1, &["it was interrupted", state, "kubectl cidrift fix --resume --yes"]);
+    assert!(cordoned(ground, "n2"));
+    assert_eq!(uid(ground, "n2"), before);
+    budgets::let_go(ground);
+}
