@@ -8,6 +8,7 @@ mod mend;
 mod migrate;
 mod ping;
 mod same;
+mod stops;
 mod watch;
 
 use cidrift_lab::kubernetes::client::pod_cidrs;

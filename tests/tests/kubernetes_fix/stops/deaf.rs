@@ -1,8 +1,8 @@
 //! A peer that does not converge.
 
-use crate::after::{cordoned, uid};
+use super::after::{cordoned, uid};
+use super::running::{Running, fix};
 use crate::ground::Ground;
-use crate::running::{Running, fix};
 
 /// n1 drops packets for both halves of the new CIDR, whatever its flanneld does. Leaves n2 swapped and cordoned, and a fix
 /// that has announced it.

@@ -4,8 +4,8 @@ use cidrift_lab::kubernetes::deployed::NAMESPACE;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 
+use super::running::fix;
 use crate::ground::{Ground, PATIENCE};
-use crate::running::fix;
 
 /// On a Node that a fix works on.
 const MARK: &str = "cidrift.dev/fix";

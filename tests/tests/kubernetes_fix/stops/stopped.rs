@@ -1,9 +1,9 @@
 //! Ctrl-C, and two fixes at once.
 
-use crate::after::{cordoned, uid};
-use crate::budgets;
+use super::after::{cordoned, uid};
+use super::budgets;
+use super::running::{Running, fix};
 use crate::ground::Ground;
-use crate::running::{Running, fix};
 
 /// Goes on with a drain that a budget holds up, and is interrupted, while another fix waits for its turn. Leaves a fix that is
 /// to go on, and nothing in its way.

@@ -1,8 +1,8 @@
 //! A node that does not come back.
 
-use crate::after::{cordoned, uid};
+use super::after::{cordoned, uid};
+use super::running::{Running, fix};
 use crate::ground::Ground;
-use crate::running::{Running, fix};
 
 /// Goes on with what was interrupted during the drain: the kubelet ends when the Node is about to be deleted. Leaves a fix
 /// that waits for it, with a kubelet that runs again.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::after::nothing_is_left;
+use super::after::nothing_is_left;
+use super::running::Running;
 use crate::ground::Ground;
-use crate::running::Running;
 
 /// What a restart of an API server takes.
 const AWAY: Duration = Duration::from_secs(10);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::after::nothing_is_left;
+use super::after::nothing_is_left;
+use super::running::{Happened, Running};
 use crate::ground::Ground;
-use crate::running::{Happened, Running};
 
 /// More kills than a fix has lines: one that gets nowhere ends.
 const KILLS: usize = 100;

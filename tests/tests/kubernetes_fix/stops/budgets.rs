@@ -1,8 +1,8 @@
 //! Budgets that hold up a drain, for ever or for now.
 
-use crate::after::{cordoned, nothing_is_left, uid};
+use super::after::{cordoned, nothing_is_left, uid};
+use super::running::fix;
 use crate::ground::{Ground, PATIENCE};
-use crate::running::fix;
 
 /// As many must be available as there are.
 pub(crate) fn never_met(ground: &Ground) {

@@ -1,35 +1,19 @@
 //! What becomes of a fix that is killed, stopped or interfered with, on a real Kubernetes.
-// Helpers of tests may unwrap as tests may; clippy knows only the tests themselves.
-#![allow(clippy::unwrap_used)]
 
 mod absent;
 mod after;
-#[path = "../kubernetes_fix/breaks.rs"]
-#[expect(dead_code, reason = "some are of the other test")]
-mod breaks;
 mod budgets;
 mod deaf;
-#[path = "../kubernetes_fix/ground.rs"]
-#[expect(dead_code, reason = "some is of the other test")]
-mod ground;
 mod killed;
-#[path = "../kubernetes_fix/mend.rs"]
-#[expect(dead_code, reason = "some is of the other test")]
-mod mend;
 mod others;
 mod outage;
-#[path = "../kubernetes_fix/ping.rs"]
-mod ping;
 mod running;
-#[path = "../kubernetes_fix/same.rs"]
-mod same;
 mod stopped;
-#[path = "../kubernetes_fix/watch.rs"]
-mod watch;
 
 use cidrift_lab::require::{Need, have};
 
-use ground::Ground;
+use crate::breaks;
+use crate::ground::Ground;
 
 #[test]
 fn a_fix_that_is_cut_short_leaves_a_known_state_and_goes_on() {

@@ -1,9 +1,9 @@
 //! Somebody else acts on Nodes.
 
-use crate::after::{cordoned, node, nothing_is_left, uid};
-use crate::budgets;
+use super::after::{cordoned, node, nothing_is_left, uid};
+use super::budgets;
+use super::running::{Running, fix};
 use crate::ground::{Ground, PATIENCE};
-use crate::running::{Running, fix};
 use crate::same::Same;
 
 /// While another node takes no pods none is taken away.
