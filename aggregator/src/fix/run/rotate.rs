@@ -114,6 +114,11 @@ impl<E: Eyes> Runner<'_, E> {
             }
         }
         let mut change = json!({"metadata": {"labels": saved.labels()}, "spec": {"taints": taints}});
+        // A cloud's kubelet or controller sets it; what somebody else had set is given once.
+        let provider = |node: &Node| node.spec.as_ref().and_then(|spec| spec.provider_id.clone());
+        if let (None, Some(before)) = (provider(node), provider(&saved)) {
+            change["spec"]["providerID"] = json!(before);
+        }
         if cordon {
             annotations.insert(MARK.to_owned(), json!(self.record.id));
             change["spec"]["unschedulable"] = json!(true);
