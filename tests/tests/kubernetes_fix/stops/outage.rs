@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::after::nothing_is_left;
 use super::running::Running;
-use crate::ground::Ground;
+use crate::ground::{Ground, PATIENCE};
 
 /// What a restart of an API server takes.
 const AWAY: Duration = Duration::from_secs(10);
@@ -22,6 +22,15 @@ pub(crate) fn api_server_is_away(ground: &Ground) {
     server.stop().unwrap();
     std::thread::sleep(AWAY);
     server.start_again().unwrap();
+    // It ends when it cannot renew its Lease; its supervisor starts it again.
+    let kcm = ground.cluster.kcm();
+    let ended = || Ok(kcm.ended().map(drop));
+    ground
+        .cluster
+        .api()
+        .wait("the controller manager has ended", PATIENCE, ended)
+        .unwrap();
+    kcm.start_again().unwrap();
     running.end().is(0, &[]);
     nothing_is_left(ground);
     ground.is_whole();
