@@ -3,10 +3,12 @@
 //! Every finding that stands either becomes a need of one node, or is said to be for somebody else, with the reason. Needs of
 //! a node are put together: the least that removes all of them is its plan.
 
+mod guards;
 mod migrate;
 mod need;
 mod node;
 mod release;
+mod steps;
 mod words;
 
 #[cfg(test)]

@@ -1,0 +1,395 @@
+//! The steps of a node's plan, in the order in which they keep it whole.
+
+use std::net::IpAddr;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::facts::{HostFacts, LinkRole};
+use ipnet::IpNet;
+
+use super::super::drain::{self, Allowed};
+use super::super::ground::{Ground, NodeGround};
+use super::super::plan::{Does, Method, Step};
+use super::need::{Need, What, daemon_pod, foreign};
+use crate::correlate::words::list;
+
+/// Where containerd listens, unless a host says otherwise.
+const CONTAINERD: &str = "/run/containerd/containerd.sock";
+
+/// One node's steps, as they come together.
+pub(super) struct Planner<'a> {
+    pub(super) ground: &'a Ground,
+    pub(super) name: &'a str,
+    pub(super) node: &'a NodeGround,
+    pub(super) to: &'a [IpNet],
+    pub(super) allowed: Allowed,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Planner<'_> {
+    fn step(&mut self, does: Does, text: String) {
+        self.steps.push(Step { does, text });
+    }
+
+    /// Plans what is asked for; returns how destructive it is.
+    pub(super) fn steps(&mut self, need: &Need) -> Method {
+        if need.has(&What::Swap) {
+            self.swap(&need.twins);
+            return Method::Swap;
+        }
+        let assign = need.has(&What::Assign);
+        if assign {
+            let (first, all) = (self.to.first().map(ToString::to_string), json_list(self.to));
+            self.step(
+                Does::Assign,
+                format!(
+                    "kubectl patch node {} --type=merge -p '{{\"spec\":{{\"podCIDR\":\"{}\",\"podCIDRs\":{all}}}}}'",
+                    self.name,
+                    first.unwrap_or_default(),
+                ),
+            );
+            self.controllers();
+            self.adopt();
+            self.restart_daemon();
+        }
+        let bridges: Vec<&String> = need
+            .what
+            .iter()
+            .filter_map(|what| match what {
+                What::Link { name } => Some(name),
+                _ => None,
+            })
+            .collect();
+        let hosts = |what: &What| matches!(what, What::Render { .. } | What::Route { .. });
+        let host = !bridges.is_empty() || need.what.iter().any(hosts);
+        // A bridge carries all pods of the node: without it they are cut off.
+        if !bridges.is_empty() {
+            self.cordon();
+            self.drain();
+        }
+        for what in &need.what {
+            if let What::Render { path } = what {
+                self.render(path);
+            }
+        }
+        for bridge in &bridges {
+            self.remove_link(bridge);
+        }
+        if need.has(&What::Daemon) && !assign {
+            self.restart_daemon();
+        }
+        let reborn = need.mends.iter().any(|id| id.starts_with(Code::Pool12.as_str()));
+        if need.has(&What::Daemon) && reborn {
+            self.led_back();
+        }
+        for what in &need.what {
+            if let What::Route { prefix, via } = what {
+                self.remove_route(*prefix, *via);
+            }
+        }
+        if !bridges.is_empty() {
+            self.replace(true);
+        } else if host || need.has(&What::Pods) || need.has(&What::Daemon) {
+            self.replace(false);
+        }
+        if assign {
+            self.announce(&[]);
+        }
+        self.step(Does::Verify, "verify, as below".to_owned());
+        if !bridges.is_empty() {
+            self.uncordon();
+        }
+        match (assign, host || need.has(&What::Pods)) {
+            (_, true) => Method::Host,
+            (true, false) => Method::Assign,
+            (false, false) => Method::Restart,
+        }
+    }
+
+    fn swap(&mut self, twins: &[String]) {
+        // What ends the controller manager goes first: without one no drain comes to an end.
+        let late = self.ground.controllers.is_some();
+        self.cordon();
+        if !late {
+            self.drain();
+        }
+        if let Some(facts) = self.node.view.as_ref().and_then(|view| view.facts.as_ref()) {
+            let chosen = facts.cni.chosen.as_ref();
+            let stale = chosen.filter(|config| config.subnets.iter().any(|net| foreign(net, self.to)));
+            if let Some(config) = stale {
+                match &config.generated_by {
+                    // Between drain and new Node: once the kubelet tells the new CIDR, the runtime renders only what is missing.
+                    Some(by) if by.starts_with("containerd template") => {
+                        self.remove_file(&config.path);
+                    }
+                    _ if daemon_pod(self.ground, self.name).is_some() => {}
+                    _ => {
+                        let text = format!(
+                            "on {}: {} hands out of {}; write it for {}",
+                            self.name,
+                            config.path,
+                            list(&config.ranges),
+                            list(self.to)
+                        );
+                        self.step(Does::ByHand, text);
+                    }
+                }
+            }
+        }
+        if !late {
+            self.remove_bridges();
+        }
+        self.step(
+            Does::Recreate,
+            format!(
+                "kubectl get node {name} -o json | jq 'del(.status, .metadata.uid, .metadata.resourceVersion, \
+                 .metadata.creationTimestamp, .metadata.managedFields) | .spec.podCIDR=\"{first}\" | .spec.podCIDRs={all} | \
+                 .spec.unschedulable=true | .spec.taints=[.spec.taints[]?|select(.key|startswith(\"node.kubernetes.io/\")|not)]' > {name}.json && kubectl delete node {name} && kubectl create -f {name}.json",
+                name = self.name,
+                first = self.to.first().map(ToString::to_string).unwrap_or_default(),
+                all = json_list(self.to),
+            ),
+        );
+        self.controllers();
+        self.adopt();
+        if late {
+            self.drain();
+            self.remove_bridges();
+        }
+        self.restart_daemon();
+        self.led_back();
+        self.replace(true);
+        self.announce(twins);
+        self.step(Does::Verify, "verify, as below".to_owned());
+        self.uncordon();
+    }
+
+    /// The classic way: whoever allocates chooses, and all that the host made of the old CIDRs goes before.
+    pub(super) fn rotate(&mut self, twins: &[String]) {
+        let name = self.name;
+        self.cordon();
+        self.drain();
+        let rendered = self
+            .facts()
+            .and_then(|facts| facts.cni.chosen.as_ref())
+            .filter(|config| {
+                let by = config.generated_by.as_deref();
+                by.is_some_and(|by| by.starts_with("containerd template"))
+            });
+        if let Some(path) = rendered.map(|config| config.path.clone()) {
+            let text = format!("on {name}: rm {path}");
+            let containing = String::new();
+            self.step(Does::RemoveFile { path, containing }, text);
+        }
+        let links = self.facts().into_iter().flat_map(|facts| &facts.links);
+        let bridges = links.filter(|link| link.role == LinkRole::Bridge);
+        for link in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
+            let text = format!("on {name}: ip link delete {link}   # the next pod's CNI makes it anew");
+            let addresses = Vec::new();
+            self.step(Does::RemoveLink { name: link, addresses }, text);
+        }
+        self.step(
+            Does::Rotate,
+            format!(
+                "kubectl delete node {name}; on {name}: systemctl restart kubelet; once it has registered: kubectl cordon {name}, and \
+                 its labels, annotations and taints as they were"
+            ),
+        );
+        self.adopt();
+        self.restart_daemon();
+        self.replace(true);
+        self.announce(twins);
+        self.step(Does::Verify, "verify, as below".to_owned());
+        self.uncordon();
+    }
+
+    fn remove_bridges(&mut self) {
+        let links = self.facts().into_iter().flat_map(|facts| &facts.links);
+        let bridges = links
+            .filter(|link| link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to)));
+        for name in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
+            self.remove_link(&name);
+        }
+    }
+
+    /// Where none runs, what follows needs one.
+    fn controllers(&mut self) {
+        if self.ground.controllers.is_some() {
+            let text = "start kube-controller-manager, unless its supervisor does";
+            self.step(Does::Controllers, text.to_owned());
+        }
+    }
+
+    fn cordon(&mut self) {
+        if !self.node.unschedulable {
+            self.step(Does::Cordon, format!("kubectl cordon {}", self.name));
+        }
+    }
+
+    fn drain(&mut self) {
+        let name = self.name;
+        let mut text = format!("kubectl drain {name} --ignore-daemonsets");
+        if self.allowed.scratch {
+            text += " --delete-emptydir-data";
+        }
+        if self.allowed.unmanaged {
+            text += " --force";
+        }
+        self.step(Does::Drain, text);
+    }
+
+    /// One that somebody else set stays.
+    fn uncordon(&mut self) {
+        if !self.node.unschedulable {
+            self.step(Does::Uncordon, format!("kubectl uncordon {}", self.name));
+        }
+    }
+
+    fn adopt(&mut self) {
+        let text = format!("kubectl wait --for=condition=Ready node/{} --timeout=2m", self.name);
+        self.step(Does::Adopt, text);
+    }
+
+    fn render(&mut self, path: &str) {
+        let name = self.name;
+        self.remove_file(path);
+        let runtime = self.facts().and_then(|facts| facts.runtime.as_ref());
+        let socket = runtime.map(|runtime| runtime.socket.clone());
+        self.step(
+            Does::Render {
+                path: path.to_owned(),
+                socket: socket.unwrap_or_else(|| CONTAINERD.to_owned()),
+            },
+            format!("on {name}: systemctl restart kubelet   # it tells containerd the Node's CIDR, once"),
+        );
+    }
+
+    /// What the runtime rendered, as long as it says what is stale.
+    fn remove_file(&mut self, path: &str) {
+        let chosen = self.facts().and_then(|facts| facts.cni.chosen.as_ref());
+        let stale = chosen.and_then(|config| config.subnets.iter().find(|net| foreign(net, self.to)));
+        let containing = stale.map(ToString::to_string).unwrap_or_default();
+        let path = path.to_owned();
+        let text = format!("on {}: rm {path}", self.name);
+        self.step(Does::RemoveFile { path, containing }, text);
+    }
+
+    fn remove_link(&mut self, name: &str) {
+        let link = self
+            .facts()
+            .and_then(|facts| facts.links.iter().find(|link| link.name == name));
+        let addresses = link.into_iter().flat_map(|link| &link.addresses);
+        let addresses = addresses.filter(|net| foreign(net, self.to)).copied().collect();
+        let text = format!(
+            "on {}: ip link delete {name}   # the next pod's CNI makes it anew",
+            self.name
+        );
+        let name = name.to_owned();
+        self.step(Does::RemoveLink { name, addresses }, text);
+    }
+
+    fn facts(&self) -> Option<&HostFacts> {
+        self.node.view.as_ref().and_then(|view| view.facts.as_ref())
+    }
+
+    fn remove_route(&mut self, prefix: IpNet, via: IpAddr) {
+        let family = if prefix.addr().is_ipv4() { "" } else { "-6 " };
+        let text = format!(
+            "on {}: ip {family}route del {prefix} via {via} || true   # where it is there: it leads the node's own pods away",
+            self.name
+        );
+        let does = Does::RemoveRoute { prefix, via };
+        if !self.steps.iter().any(|step| step.does == does) {
+            self.step(does, text);
+        }
+    }
+
+    /// flanneld takes the new Node for a peer until it is started anew, and its successor leaves the route alone.
+    fn led_back(&mut self) {
+        let flannel = daemon_pod(self.ground, self.name)
+            .and_then(|key| self.ground.pods.iter().find(|pod| pod.key == key))
+            .is_some_and(|pod| pod.daemon.as_deref() == Some("flannel"));
+        if !flannel {
+            return;
+        }
+        for prefix in self.to {
+            let mut own = self.node.addresses.iter();
+            if let Some(via) = own.find(|address| address.is_ipv4() == prefix.addr().is_ipv4()) {
+                self.remove_route(*prefix, *via);
+            }
+        }
+    }
+
+    /// Daemons that look at Nodes' annotations only do not hear of a CIDR, and forget a twin with the Node that had it too.
+    fn announce(&mut self, twins: &[String]) {
+        let daemons = self
+            .ground
+            .pods
+            .iter()
+            .filter(|pod| pod.node.as_deref() != Some(self.name));
+        let daemons = daemons.filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
+        if daemons.count() == 0 {
+            return;
+        }
+        let mut nodes = vec![self.name.to_owned()];
+        nodes.extend(twins.iter().filter(|twin| *twin != self.name).cloned());
+        nodes.dedup();
+        let text = format!(
+            "wherever kubectl cidrift path NODE {} shows no way, delete the CNI's pod of NODE",
+            nodes.join("|")
+        );
+        self.step(Does::Announce { nodes }, text);
+    }
+
+    fn restart_daemon(&mut self) {
+        if let Some(key) = daemon_pod(self.ground, self.name) {
+            let text = match key.split_once('/') {
+                Some((namespace, pod)) => {
+                    format!("kubectl -n {namespace} delete pod {pod}   # its DaemonSet makes it anew")
+                }
+                None => format!("kubectl delete pod {key}"),
+            };
+            self.step(Does::RestartDaemon { pod: key.to_owned() }, text);
+        }
+    }
+
+    /// Pods in the pods' network: those that stay through a drain, or those with a foreign address.
+    fn replace(&mut self, all: bool) {
+        let on_it = self
+            .ground
+            .pods
+            .iter()
+            .filter(|pod| pod.node.as_deref() == Some(self.name));
+        let theirs = on_it.filter(|pod| {
+            !pod.host_network
+                && if all {
+                    drain::departure(pod) == drain::Departure::Daemon
+                } else {
+                    let outside = |address| foreign(&IpNet::from(address), self.to);
+                    pod.addresses.iter().any(|&address| outside(address))
+                }
+        });
+        let pods: Vec<String> = theirs.map(|pod| pod.key.clone()).collect();
+        if pods.is_empty() {
+            // One that tolerates a cordon may be back by then.
+            if all {
+                let text = format!(
+                    "kubectl get pods -A -o wide --field-selector spec.nodeName={}   # delete those with addresses of another range",
+                    self.name
+                );
+                self.step(Does::ReplacePods { pods }, text);
+            }
+            return;
+        }
+        let commands = pods.iter().map(|key| match key.split_once('/') {
+            Some((namespace, pod)) => format!("kubectl -n {namespace} delete pod {pod}"),
+            None => format!("kubectl delete pod {key}"),
+        });
+        let text = commands.collect::<Vec<_>>().join("; ");
+        self.step(Does::ReplacePods { pods }, text);
+    }
+}
+
+fn json_list(nets: &[IpNet]) -> String {
+    let quoted: Vec<String> = nets.iter().map(|net| format!("\"{net}\"")).collect();
+    format!("[{}]", quoted.join(","))
+}
