@@ -22,6 +22,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Real kubelets take some seconds to follow the control plane.
 const FLAGS: [&str; 3] = ["--hold=500ms", "--settle=3s", "--silence=6s"];
 
+/// By its Lease it is seen whether a controller manager runs; the usual 15 s would make every start wait.
+const LEADS: [&str; 4] = [
+    "--leader-elect=true",
+    "--leader-elect-lease-duration=4s",
+    "--leader-elect-renew-deadline=3s",
+    "--leader-elect-retry-period=1s",
+];
+
 /// The workload, and its budget.
 pub(crate) const WEB: &str = "web";
 
@@ -45,26 +53,28 @@ pub(crate) struct Ground {
 impl Ground {
     /// Starts it; returns once nothing is wrong and pods of all nodes reach each other.
     pub(crate) fn start() -> Self {
-        Self::start_in(None)
+        Self::start_with(&LEADS, None)
     }
 
-    /// The same with a network for flannel that holds more than the pool.
-    pub(crate) fn start_in(network: Option<IpNet>) -> Self {
+    /// The same with a controller manager without a Lease, which outlives an API server that goes away for a moment: here no
+    /// supervisor would start it again.
+    pub(crate) fn start_without_lease() -> Self {
+        Self::start_with(&[], None)
+    }
+
+    /// The same as [`Ground::start`] with a network for flannel that holds more than the pool.
+    pub(crate) fn start_in(network: IpNet) -> Self {
+        Self::start_with(&LEADS, Some(network))
+    }
+
+    fn start_with(kcm_flags: &[&str], network: Option<IpNet>) -> Self {
         let say = |text: &str| eprintln!("{text}");
         let programs = binaries::find(say).unwrap();
         let began = Instant::now();
         let scenario = Scenario {
             nodes: 3,
             cni: Cni::Template,
-            // By its Lease it is seen whether it runs; the usual 15 s would make every start wait.
-            kcm_flags: [
-                "--leader-elect=true",
-                "--leader-elect-lease-duration=4s",
-                "--leader-elect-renew-deadline=3s",
-                "--leader-elect-retry-period=1s",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            kcm_flags: kcm_flags.iter().map(|&flag| flag.to_owned()).collect(),
             ..Scenario::default()
         };
         let cluster = Cluster::start(scenario, &say).unwrap();

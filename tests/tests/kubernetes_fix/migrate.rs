@@ -60,7 +60,7 @@ fn a_new_cluster_cidr_node_by_node_while_a_controller_manager_runs() {
     if !have(Need::Kubernetes) {
         return;
     }
-    let ground = Ground::start_in(Some(net(NETWORK)));
+    let ground = Ground::start_in(net(NETWORK));
     let manager = StaticManager::install(&ground.cluster, "n1").unwrap();
     let api = ground.cluster.api();
     ground.cluster.kcm().stop().unwrap();

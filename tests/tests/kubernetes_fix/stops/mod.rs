@@ -20,7 +20,7 @@ fn a_fix_that_is_cut_short_leaves_a_known_state_and_goes_on() {
     if !have(Need::Kubernetes) {
         return;
     }
-    let ground = Ground::start();
+    let ground = Ground::start_without_lease();
     // One broken node, on which nothing comes to its end until the last of these.
     broken(&ground, "a fix that must not begin");
     others::another_is_cordoned(&ground);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::after::nothing_is_left;
 use super::running::Running;
-use crate::ground::{Ground, PATIENCE};
+use crate::ground::Ground;
 
 /// What a restart of an API server takes.
 const AWAY: Duration = Duration::from_secs(10);
@@ -22,25 +22,9 @@ pub(crate) fn api_server_is_away(ground: &Ground) {
     server.stop().unwrap();
     std::thread::sleep(AWAY);
     server.start_again().unwrap();
-    supervised(ground);
     running.end().is(0, &[]);
     nothing_is_left(ground);
     ground.is_whole();
-}
-
-/// The controller manager ends when it cannot renew its Lease, and at its start as long as nobody answers; its supervisor
-/// starts it again and again.
-fn supervised(ground: &Ground) {
-    let (api, kcm) = (ground.cluster.api(), ground.cluster.kcm());
-    let ended = || Ok(kcm.ended().map(drop));
-    api.wait("the controller manager has ended", PATIENCE, ended).unwrap();
-    let leads = || {
-        if kcm.ended().is_some() {
-            kcm.start_again()?;
-        }
-        Ok(kcm.log_contains("successfully acquired lease").then_some(()))
-    };
-    api.wait("a controller manager leads again", PATIENCE, leads).unwrap();
 }
 
 /// Ends it, as [`Ground::end`] does; but the watcher may have been blind while there was no API server.
