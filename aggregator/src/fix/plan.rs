@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// `apiVersion` of a saved plan.
 pub const API_VERSION: &str = "cidrift.dev/v1alpha1";
 
+/// Where containerd listens, unless a host says otherwise.
+pub(super) const CONTAINERD: &str = "/run/containerd/containerd.sock";
+
 /// What would mend what is found, in the order in which it should be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -39,6 +39,8 @@ pub(super) enum Failure {
     Lease(#[from] LeaseError),
     #[error("the plan in {0} cannot be read: {1}")]
     Plan(String, String),
+    #[error("--node-cidr-mask-size-ipv4 and -ipv6 say how long CIDRs of other ranges are: they want --migrate")]
+    Masks,
     #[error("the plan's ground has moved: {0}: plan again")]
     Moved(String),
     #[error("cannot start: {0}")]

@@ -161,6 +161,17 @@ pub(super) struct AllowArgs {
     pub(super) allow_managed: bool,
 }
 
+/// What was agreed to when a fix was begun, and is kept with it.
+const AGREED: [&str; 7] = [
+    "force",
+    "delete_emptydir_data",
+    "include_control_plane",
+    "rotate",
+    "allow_managed",
+    "node_cidr_mask_size_ipv4",
+    "node_cidr_mask_size_ipv6",
+];
+
 /// What to carry out, and how.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["nodes", "filename", "all", "migrate", "resume", "abort"])))]
@@ -180,10 +191,10 @@ pub(super) struct FixArgs {
     #[command(flatten)]
     pub(super) masks: MaskArgs,
     /// Goes on with the fix that stopped, or whose program died; from any machine.
-    #[arg(long, conflicts_with = "abort")]
+    #[arg(long, conflicts_with = "abort", conflicts_with_all = AGREED)]
     pub(super) resume: bool,
     /// Takes the fix that stopped back, as far as that goes: cordon, and a Node that was deleted.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = AGREED)]
     pub(super) abort: bool,
     /// Acts; without it everything is only shown.
     #[arg(short, long)]

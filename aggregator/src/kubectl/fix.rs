@@ -21,6 +21,15 @@ use crate::fix::planner;
 use crate::fix::run::{Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Want, look};
 
 pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
+    let masks = &wanted.masks;
+    if wanted.migrate.is_empty()
+        && masks
+            .node_cidr_mask_size_ipv4
+            .or(masks.node_cidr_mask_size_ipv6)
+            .is_some()
+    {
+        return Err(Failure::Masks);
+    }
     let eyes = Watching::open(args).await?;
     let client = eyes.cluster().impatient_client()?;
     let goes = wanted.resume || wanted.abort;

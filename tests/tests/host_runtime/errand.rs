@@ -10,7 +10,7 @@ use cidrift_lab::runtime::RuntimeHost;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::stage::{each, read};
+use crate::stage::{each, loaded, read};
 
 const PATH: &str = "/etc/cni/net.d/10-containerd-net.conflist";
 
@@ -44,14 +44,6 @@ fn said(output: &Output) -> Result<String, String> {
         Some(1) => Err(text(&output.stderr)),
         other => panic!("{other:?}: {}", text(&output.stderr)),
     }
-}
-
-fn loaded(host: &RuntimeHost) -> Vec<String> {
-    let networks = read(host).0.networks;
-    networks
-        .iter()
-        .flat_map(|network| network.ranges.iter().map(ToString::to_string))
-        .collect()
 }
 
 #[test]

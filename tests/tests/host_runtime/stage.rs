@@ -87,3 +87,10 @@ pub(crate) fn addresses_in(netns: &Netns) -> BTreeSet<IpAddr> {
         })
         .collect()
 }
+
+/// The ranges of what the runtime has loaded, as the agent reads it.
+pub(crate) fn loaded(host: &RuntimeHost) -> Vec<String> {
+    let networks = read(host).0.networks;
+    let ranges = networks.iter().flat_map(|network| &network.ranges);
+    ranges.map(ToString::to_string).collect()
+}

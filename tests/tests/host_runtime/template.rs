@@ -4,18 +4,9 @@ use std::fs;
 
 use cidrift_lab::runtime::RuntimeHost;
 
-use crate::stage::{each, read};
+use crate::stage::{each, loaded, read};
 
 const CONFLIST: &str = "10-containerd-net.conflist";
-
-/// What containerd has loaded, as the agent reads it.
-fn loaded(host: &RuntimeHost) -> Vec<String> {
-    let networks = read(host).0.networks;
-    networks
-        .iter()
-        .flat_map(|network| network.ranges.iter().map(ToString::to_string))
-        .collect()
-}
 
 #[test]
 fn a_template_is_rendered_once_and_not_again() {

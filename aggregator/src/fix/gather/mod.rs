@@ -40,21 +40,35 @@ pub enum GatherError {
     },
 }
 
-/// Lists Nodes, Pods, PodDisruptionBudgets and CSINodes.
+/// Lists Nodes, Pods, PodDisruptionBudgets and CSINodes, and looks whether a kube-controller-manager runs.
 ///
 /// # Errors
 ///
 /// One of them cannot be listed. There is no plan without: a budget that is not seen would be broken.
 pub async fn objects(client: &Client) -> Result<Objects, GatherError> {
+    let mut gaps = Vec::new();
+    let controllers = match controllers(client).await {
+        Ok(quiet) => quiet,
+        // Whoever may not ask for that may still plan: it is said that it was not seen.
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            let text = "whether a kube-controller-manager runs: you may not get leases of kube-system and list those of kube-node-lease";
+            gaps.push(text.to_owned());
+            None
+        }
+        Err(error) => {
+            return Err(GatherError::Api {
+                what: "leases.coordination.k8s.io",
+                why: chain(&error),
+            });
+        }
+    };
     Ok(Objects {
         nodes: all(client, "nodes").await?,
         pods: all(client, "pods").await?,
         budgets: all(client, "poddisruptionbudgets.policy").await?,
         csi: all(client, "csinodes.storage.k8s.io").await?,
-        controllers: controllers(client).await.map_err(|error| GatherError::Api {
-            what: "leases.coordination.k8s.io",
-            why: chain(&error),
-        })?,
+        controllers,
+        gaps,
     })
 }
 

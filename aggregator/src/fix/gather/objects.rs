@@ -32,6 +32,8 @@ pub struct Objects {
     pub csi: Vec<CSINode>,
     /// Why no kube-controller-manager is thought to run; `None`: one does, or that cannot be told.
     pub controllers: Option<String>,
+    /// What could not be asked, and is not needed for every plan.
+    pub gaps: Vec<String>,
 }
 
 /// What the aggregator answered.
@@ -77,7 +79,7 @@ pub fn assemble(at: Timestamp, objects: &Objects, answers: Answers) -> Result<Gr
         findings: answers.findings,
         pool: answers.pool,
         controllers: objects.controllers.clone(),
-        gaps: answers.gaps,
+        gaps: answers.gaps.into_iter().chain(objects.gaps.iter().cloned()).collect(),
     })
 }
 

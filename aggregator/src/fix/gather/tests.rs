@@ -13,6 +13,7 @@ fn objects(nodes: &[Value], pods: &[Value], budgets: &[Value]) -> Objects {
     }
     Objects {
         controllers: None,
+        gaps: vec!["whether a kube-controller-manager runs".to_owned()],
         nodes: read(nodes),
         pods: read(pods),
         budgets: read(budgets),
@@ -98,6 +99,7 @@ fn a_node_is_read_with_what_a_plan_needs_of_it() {
         pods: 110,
     };
     assert_eq!(node.allocatable, room);
+    assert_eq!(ground.gaps, ["whether a kube-controller-manager runs"]);
 }
 
 #[test]

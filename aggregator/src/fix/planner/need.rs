@@ -147,6 +147,7 @@ fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, Str
 fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> {
     let ours = ground.nodes.get(node).ok_or("there is no such Node any more")?;
     let entries = ours.view.iter().flat_map(|view| &view.entries);
+    let flannel = flannel(ground, node);
     let own = |prefix: &IpNet| {
         let mut own = ours.addresses.iter();
         own.find(|address| address.is_ipv4() == prefix.addr().is_ipv4())
@@ -156,8 +157,8 @@ fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> 
         let prefix = entry.route.map_or(entry.prefix, |route| route.prefix);
         let via = match &entry.landing {
             Landing::Underlay { address, .. } if ours.addresses.contains(address) => *address,
-            // By a gateway that is its own the kernel sends as if there were none.
-            Landing::Onlink { .. } => own(&prefix)?,
+            // By a gateway that is its own the kernel sends as if there were none. Elsewhere it may be without one.
+            Landing::Onlink { .. } if flannel => own(&prefix)?,
             _ => return None,
         };
         let ours = ours
@@ -253,6 +254,12 @@ pub(super) fn daemon_pod<'a>(ground: &'a Ground, node: &str) -> Option<&'a str> 
     let pods = ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
     let mut daemons = pods.filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
     daemons.next().map(|pod| pod.key.as_str())
+}
+
+/// Whether flanneld runs on it as a pod.
+pub(super) fn flannel(ground: &Ground, node: &str) -> bool {
+    let mut pods = ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
+    pods.any(|pod| pod.daemon.as_deref() == Some("flannel"))
 }
 
 fn daemon(ground: &Ground, node: String) -> Result<(String, What), String> {

@@ -8,12 +8,9 @@ use ipnet::IpNet;
 
 use super::super::drain::{self, Allowed};
 use super::super::ground::{Ground, NodeGround};
-use super::super::plan::{Does, Method, Step};
-use super::need::{Need, What, daemon_pod, foreign};
+use super::super::plan::{CONTAINERD, Does, Method, Step};
+use super::need::{Need, What, daemon_pod, flannel, foreign};
 use crate::correlate::words::list;
-
-/// Where containerd listens, unless a host says otherwise.
-const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
 /// One node's steps, as they come together.
 pub(super) struct Planner<'a> {
@@ -294,7 +291,7 @@ impl Planner<'_> {
     fn remove_route(&mut self, prefix: IpNet, via: IpAddr) {
         let family = if prefix.addr().is_ipv4() { "" } else { "-6 " };
         let text = format!(
-            "on {}: ip {family}route del {prefix} via {via} || true   # where it is there: it leads the node's own pods away",
+            "on {}: ip {family}route flush exact {prefix} via {via}   # where it is there: it leads the node's own pods away",
             self.name
         );
         let does = Does::RemoveRoute { prefix, via };
@@ -305,10 +302,7 @@ impl Planner<'_> {
 
     /// flanneld takes the new Node for a peer until it is started anew, and its successor leaves the route alone.
     fn led_back(&mut self) {
-        let flannel = daemon_pod(self.ground, self.name)
-            .and_then(|key| self.ground.pods.iter().find(|pod| pod.key == key))
-            .is_some_and(|pod| pod.daemon.as_deref() == Some("flannel"));
-        if !flannel {
+        if !flannel(self.ground, self.name) {
             return;
         }
         for prefix in self.to {

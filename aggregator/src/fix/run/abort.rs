@@ -1,6 +1,6 @@
 //! Taking back what can be taken back.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -9,11 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::errand::LABEL;
 use super::halt::{Halt, call, code};
-use super::{Eyes, LOOK, MARK, Over, Runner, made, node, shell, state};
-use crate::fix::plan::{Does, Method};
-
-/// Where containerd listens, unless the agent says otherwise.
-const CONTAINERD: &str = "/run/containerd/containerd.sock";
+use super::{Eyes, LOOK, MARK, Over, Runner, Work, made, node, shell, state};
+use crate::fix::plan::{CONTAINERD, Does, Method};
 
 impl<E: Eyes> Runner<'_, E> {
     /// The node that is worked on as it was before, as far as that goes; the rest of the queue is forgotten.
@@ -62,17 +59,16 @@ impl<E: Eyes> Runner<'_, E> {
                         self.tell(format!("its Node was deleted: it is {what}"));
                         self.unmark(name, made.metadata.uid.as_deref()).await?;
                     }
-                    Err(error) if code(&error) == Some(409) => {}
+                    Err(error) if code(&error) == Some(409) => {
+                        self.tell("somebody made its Node again just now: it stays")
+                    }
                     Err(error) => return Err(Halt::api(&format!("create Node {name}"), &error)),
                 }
             }
             None => self.tell("somebody deleted its Node: that is not this fix's to bring back"),
             // Its kubelet has registered it, which knows nothing of what people had given the one before.
-            Some(node)
-                if work.deleting && work.made.is_none() && node.metadata.uid.as_deref() != Some(&work.plan.uid) =>
-            {
+            Some(node) if registered(work, &node, id) => {
                 self.give_back(&node, false).await?;
-                self.unmark(name, node.metadata.uid.as_deref()).await?;
                 self.tell("its Node was registered anew: it has the labels, annotations and taints from before again");
             }
             Some(node) if !state::marked(&node, id) => {
@@ -153,5 +149,33 @@ impl<E: Eyes> Runner<'_, E> {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a Node that this fix was about to replace has come again by its kubelet's own doing: what this fix makes carries
+/// its mark, also where it did not come to write that down.
+fn registered(work: &Work, node: &Node, id: &str) -> bool {
+    let other = node.metadata.uid.as_deref() != Some(work.plan.uid.as_str());
+    work.deleting && !work.swapped() && other && !state::marked(node, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{marked, node, work};
+    use super::*;
+
+    #[test]
+    fn a_node_that_this_fix_made_is_not_taken_for_the_kubelets_though_nobody_wrote_that_down() {
+        let deleting = Work {
+            deleting: true,
+            ..work()
+        };
+        let new = node("n2", "new", "10.244.255.0/24", &json!({}));
+        assert!(registered(&deleting, &new, "f1"));
+        assert!(!registered(&deleting, &marked(new.clone(), "f1"), "f1"));
+        assert!(registered(&deleting, &marked(new.clone(), "f0"), "f1"), "another fix's");
+        let old = node("n2", "old", "10.200.2.0/24", &json!({}));
+        assert!(!registered(&deleting, &old, "f1"));
+        assert!(!registered(&work(), &new, "f1"), "its deletion was not decided");
     }
 }

@@ -122,7 +122,7 @@ impl Held {
                 },
                 ..Lease::default()
             };
-            write(&mut lease, Some(me), &new)?;
+            write(&mut lease, me, &new)?;
             let made = call(async || api.create(&PostParams::default(), &lease).await).await;
             return match made {
                 Ok(lease) => Ok((Self::of(api, lease), *new)),
@@ -149,7 +149,7 @@ impl Held {
             (Want::Go, Some(old)) if old.unfinished() => Record { stopped: None, ..old },
             (Want::Go, _) => return Err(LeaseError::Nothing),
         };
-        write(&mut lease, Some(me), &record)?;
+        write(&mut lease, me, &record)?;
         match call(async || api.replace(LEASE, &PostParams::default(), &lease).await).await {
             Ok(lease) => Ok((Self::of(api, lease), record)),
             Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
@@ -299,25 +299,71 @@ fn note(lease: &mut Lease, record: &Record) -> Result<(), LeaseError> {
     Ok(())
 }
 
-fn write(lease: &mut Lease, me: Option<&Holder>, record: &Record) -> Result<(), LeaseError> {
+/// The record and whose it is from now on.
+fn write(lease: &mut Lease, me: &Holder, record: &Record) -> Result<(), LeaseError> {
     note(lease, record)?;
+    let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
+    lease.annotations_mut().insert(HOLDER.to_owned(), text);
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
     let now = MicroTime(Timestamp::now());
-    if let Some(me) = me {
-        let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
-        lease.annotations_mut().insert(HOLDER.to_owned(), text);
-        lease.spec = Some(LeaseSpec {
-            holder_identity: Some(me.to_string()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: Some(now.clone()),
-            renew_time: Some(now),
-            lease_transitions: Some(transitions.unwrap_or(0).saturating_add(1)),
-            ..LeaseSpec::default()
-        });
-    }
+    lease.spec = Some(LeaseSpec {
+        holder_identity: Some(me.to_string()),
+        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+        acquire_time: Some(now.clone()),
+        renew_time: Some(now),
+        lease_transitions: Some(transitions.unwrap_or(0).saturating_add(1)),
+        ..LeaseSpec::default()
+    });
     Ok(())
 }
 
 fn failed(verb: &str, error: &kube::Error) -> LeaseError {
     LeaseError::Api(Halt::api(&format!("{verb} Lease {LEASE}"), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Planned;
+    use super::super::tests::{plan, work};
+    use super::*;
+    use crate::fix::planner::Wish;
+
+    fn of(nodes: usize) -> Record {
+        Record {
+            id: "f1".to_owned(),
+            begun: Timestamp::UNIX_EPOCH,
+            by: "me@here".to_owned(),
+            wish: Wish::default(),
+            queue: vec![Planned::from(&plan()); nodes],
+            work: None,
+            over: Vec::new(),
+            stopped: None,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_says_whose_it_is() {
+        let (mut lease, me) = (Lease::default(), Holder::this());
+        write(&mut lease, &me, &of(3)).unwrap();
+        assert_eq!(record(&lease).unwrap(), Some(of(3)));
+        assert_eq!(holder(&lease), Some(me));
+        assert_eq!(lease.spec.as_ref().and_then(|spec| spec.lease_transitions), Some(1));
+        lease.annotations_mut().insert(RECORD.to_owned(), "{".to_owned());
+        assert!(matches!(record(&lease), Err(LeaseError::Odd(_))));
+        assert_eq!(record(&Lease::default()).unwrap(), None);
+    }
+
+    /// A queue that leaves no room for the node that is worked on is refused before anything is done.
+    #[test]
+    fn more_nodes_than_a_lease_holds_are_refused_at_the_start_and_not_half_way() {
+        let mut lease = Lease::default();
+        assert!(matches!(note(&mut lease, &of(5000)), Err(LeaseError::TooMany(5000))));
+        assert!(lease.annotations().is_empty());
+        assert!(note(&mut lease, &of(1000)).is_ok());
+        let begun = Record {
+            work: Some(work()),
+            ..of(1000)
+        };
+        assert!(note(&mut lease, &begun).is_ok());
+    }
 }

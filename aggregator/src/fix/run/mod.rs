@@ -261,11 +261,6 @@ impl<'a, E: Eyes> Runner<'a, E> {
             {
                 self.unmark(&node, there.metadata.uid.as_deref()).await?;
             }
-            self.record
-                .work
-                .as_mut()
-                .into_iter()
-                .for_each(|work| work.at = usize::MAX);
             self.tell("done");
         }
         self.record.work = None;

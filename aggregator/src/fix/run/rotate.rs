@@ -119,6 +119,10 @@ impl<E: Eyes> Runner<'_, E> {
         if let (None, Some(before)) = (provider(node), provider(&saved)) {
             change["spec"]["providerID"] = json!(before);
         }
+        // One that somebody else had set is kept.
+        if !cordon && state::unschedulable(&saved) && !self.work()?.cordoned {
+            change["spec"]["unschedulable"] = json!(true);
+        }
         if cordon {
             annotations.insert(MARK.to_owned(), json!(self.record.id));
             change["spec"]["unschedulable"] = json!(true);

@@ -10,7 +10,7 @@ use crate::fix::planner::Wish;
 
 const NEW: &str = "10.244.255.0/24";
 
-fn node(name: &str, uid: &str, cidr: &str, more: &Value) -> Node {
+pub(super) fn node(name: &str, uid: &str, cidr: &str, more: &Value) -> Node {
     let mut object = json!({
         "metadata": {"name": name, "uid": uid},
         "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
@@ -22,13 +22,13 @@ fn node(name: &str, uid: &str, cidr: &str, more: &Value) -> Node {
     serde_json::from_value(object).unwrap()
 }
 
-fn marked(mut node: Node, id: &str) -> Node {
+pub(super) fn marked(mut node: Node, id: &str) -> Node {
     let annotations = node.metadata.annotations.get_or_insert_default();
     annotations.insert(MARK.to_owned(), id.to_owned());
     node
 }
 
-fn plan() -> NodePlan {
+pub(super) fn plan() -> NodePlan {
     let steps = [
         Does::Cordon,
         Does::Drain,
@@ -58,7 +58,7 @@ fn plan() -> NodePlan {
     }
 }
 
-fn work() -> Work {
+pub(super) fn work() -> Work {
     Work {
         plan: plan(),
         at: 0,

@@ -1,5 +1,7 @@
 //! What shows that it worked: a pod's address, the findings, and where every other node's packets land.
 
+use std::collections::BTreeSet;
+
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Finding, Severity};
 use futures::{StreamExt, stream};
@@ -79,9 +81,16 @@ impl<E: Eyes> Runner<'_, E> {
         let node = &self.plan()?.node;
         let began = Instant::now();
         let mut last = String::new();
+        // From whom packets arrive: they are asked once more in the end, and not each time.
+        let mut arrive = BTreeSet::new();
         loop {
             self.untouched(&Does::Verify).await?;
-            let missing = self.missing(address).await?;
+            let again = !arrive.is_empty();
+            let missing = self.missing(address, &mut arrive).await?;
+            if missing.is_empty() && again {
+                arrive.clear();
+                continue;
+            }
             if missing.is_empty() {
                 return Ok(());
             }
@@ -103,7 +112,7 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    async fn missing(&self, address: Option<&str>) -> Result<Vec<String>, Halt> {
+    async fn missing(&self, address: Option<&str>, arrive: &mut BTreeSet<String>) -> Result<Vec<String>, Halt> {
         let work = self.work()?;
         let node = &work.plan.node;
         let mut missing = Vec::new();
@@ -124,34 +133,35 @@ impl<E: Eyes> Runner<'_, E> {
             Err(why) => missing.push(format!("what stands: {why}")),
         }
         if let Some(address) = address {
-            missing.extend(self.ways(node, address).await?);
+            missing.extend(self.ways(node, address, arrive).await?);
         }
         Ok(missing)
     }
 
-    /// Every other node's way to the new pod and back.
-    async fn ways(&self, node: &str, address: &str) -> Result<Vec<String>, Halt> {
+    /// Every other node's way to the new pod and back, but for those of whom it is known; who is added.
+    async fn ways(&self, node: &str, address: &str, arrive: &mut BTreeSet<String>) -> Result<Vec<String>, Halt> {
         let mut others = self.names().await?;
-        others.retain(|name| name != node);
-        let asked = stream::iter(others.iter().map(|other| async move {
-            match self.eyes.path(other, address).await {
-                Ok(path) if path.health == Health::Healthy => None,
-                Ok(path) => Some(format!(
-                    "{other} and {address}: {}",
-                    if path.health == Health::Findings {
-                        "packets do not arrive"
-                    } else {
-                        "whether packets arrive is not known"
-                    }
-                )),
-                Err(why) => Some(format!("{other} and {address}: {why}")),
-            }
+        others.retain(|name| name != node && !arrive.contains(name));
+        let asked = stream::iter(others.into_iter().map(|other| async move {
+            let why = match self.eyes.path(&other, address).await {
+                Ok(path) => match path.health {
+                    Health::Healthy => None,
+                    Health::Findings => Some("packets do not arrive".to_owned()),
+                    Health::Unknown => Some("whether packets arrive is not known".to_owned()),
+                },
+                Err(why) => Some(why),
+            };
+            (other, why)
         }));
-        Ok(asked
-            .buffered(AT_ONCE)
-            .filter_map(async |missing| missing)
-            .collect()
-            .await)
+        let told: Vec<(String, Option<String>)> = asked.buffered(AT_ONCE).collect().await;
+        let mut missing = Vec::new();
+        for (other, why) in told {
+            match why {
+                Some(why) => missing.push(format!("{other} and {address}: {why}")),
+                None => drop(arrive.insert(other)),
+            }
+        }
+        Ok(missing)
     }
 
     /// Whether the Node is back as others left it, once it is not this fix's any more.
