@@ -195,12 +195,7 @@ fn facts(host: usize, plugin: &str) -> HostFacts {
             }),
             ..CniFacts::default()
         },
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     }
 }
 

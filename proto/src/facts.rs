@@ -21,8 +21,8 @@ pub use self::program::{ProgramFact, RuntimeFact, SettingFact};
 pub use self::setups::{CountedSetups, GrownSetups, LoggedSetups, SetupCounts, SetupFacts, SetupSpan, seconds};
 pub use self::traffic::{Counted, Direction, LinkTraffic, TrafficFact};
 
-/// What a host says of itself besides its forwarding table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What a host says of itself besides its forwarding table. By default it has told nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HostFacts {
     /// When the newest of it was read.
     pub observed_at: Timestamp,

@@ -44,15 +44,7 @@ fn facts(kernel: u32) -> HostFacts {
     HostFacts {
         observed_at: Timestamp::UNIX_EPOCH,
         kernel: kernel.to_string(),
-        links: Vec::new(),
-        links_omitted: 0,
-        cni: Default::default(),
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     }
 }
 

@@ -148,7 +148,6 @@ fn same_facts(a: &HostFacts, b: &HostFacts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cidrift_proto::facts::CniFacts;
     use cidrift_proto::landing::{ForwardingEntry, Landing};
 
     use super::*;
@@ -186,16 +185,7 @@ mod tests {
             entries: vec![entry],
             facts: HostFacts {
                 observed_at: at(7),
-                kernel: String::new(),
-                links_omitted: 0,
-                links: Vec::new(),
-                cni: CniFacts::default(),
-                gaps: Vec::new(),
-                compared: Vec::new(),
-                programs: Vec::new(),
-                runtime: None,
-                traffic: None,
-                setups: None,
+                ..HostFacts::default()
             },
             claims: Vec::new(),
         };

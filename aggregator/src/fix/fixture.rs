@@ -244,12 +244,7 @@ fn node(n: u8) -> NodeGround {
             chosen: Some(config(&cidr, None)),
             ..CniFacts::default()
         },
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     };
     let classification = IpamReport {
         model: "spec.podCIDR".to_owned(),

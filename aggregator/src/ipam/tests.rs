@@ -52,12 +52,7 @@ fn facts(plugin: &str, ipam: Option<&str>) -> HostFacts {
             }),
             ..CniFacts::default()
         },
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     }
 }
 

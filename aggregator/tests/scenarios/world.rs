@@ -396,12 +396,7 @@ pub(crate) fn facts(plane: Plane, name: &str, now: Timestamp) -> HostFacts {
             chosen: Some(config("flannel", None)),
             ..CniFacts::default()
         },
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     }
 }
 

@@ -268,11 +268,6 @@ fn facts(n: u8, at: Timestamp) -> HostFacts {
             }),
             problem: None,
         },
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     }
 }

@@ -15,6 +15,8 @@ pub(super) const HOST04: Entry = Entry {
         "A peer's stale route covers this node's CIDR: `route replace` takes the place of the connected route.",
         "The bridge is down, or lost its address; with its last address go all IPv4 routes through it, without a message.",
         "An old blackhole route of a former range, more specific than the present CIDR.",
+        "The Node was deleted and made again with another CIDR: a flanneld that started before takes it for a peer, and makes a route \
+         for its own CIDR that leads back to the host, again and again until its pod is started anew.",
         "Two nodes have one CIDR (POOL03) and the CNI here routes it to the other.",
         "A policy rule looks elsewhere first (HOST10).",
     ],

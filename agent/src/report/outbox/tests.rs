@@ -21,15 +21,7 @@ fn facts() -> HostFacts {
     HostFacts {
         observed_at: at(),
         kernel: "6.18.44".into(),
-        links: Vec::new(),
-        links_omitted: 0,
-        cni: Default::default(),
-        gaps: Vec::new(),
-        compared: Vec::new(),
-        programs: Vec::new(),
-        runtime: None,
-        traffic: None,
-        setups: None,
+        ..HostFacts::default()
     }
 }
 

@@ -226,12 +226,7 @@ impl Cluster {
                 }),
                 ..CniFacts::default()
             },
-            gaps: Vec::new(),
-            compared: Vec::new(),
-            programs: Vec::new(),
-            runtime: None,
-            traffic: None,
-            setups: None,
+            ..HostFacts::default()
         }
     }
 }
