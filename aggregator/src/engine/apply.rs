@@ -141,9 +141,13 @@ pub(super) fn apply(host: &mut HostState, event: HostEvent, now: Timestamp) -> T
     touched
 }
 
-/// Facts say the same, whenever they were read.
+/// Facts say the same of all that anything is judged by, whenever they were read. The rest is only shown: what the runtime
+/// runs, counters and times speak through the agent's claims.
 fn same_facts(a: &HostFacts, b: &HostFacts) -> bool {
-    a.links == b.links && a.cni == b.cni && a.gaps == b.gaps && a.programs == b.programs
+    // How many ports there are changes with every pod; whether there are any is judged by.
+    let ports = |facts: &HostFacts| facts.links_omitted > 0;
+    let same = a.links == b.links && a.cni == b.cni && a.gaps == b.gaps && a.programs == b.programs;
+    same && ports(a) == ports(b)
 }
 
 #[cfg(test)]
@@ -151,6 +155,16 @@ mod tests {
     use cidrift_proto::landing::{ForwardingEntry, Landing};
 
     use super::*;
+
+    #[test]
+    fn the_first_port_of_a_pod_is_news_and_the_next_one_is_not() {
+        let with = |ports| HostFacts {
+            links_omitted: ports,
+            ..HostFacts::default()
+        };
+        assert!(!same_facts(&with(0), &with(1)) && !same_facts(&with(1), &with(0)));
+        assert!(same_facts(&with(1), &with(2)));
+    }
 
     #[test]
     fn every_word_of_the_agent_is_heard_and_the_end_of_its_stream_is_none() {
