@@ -23,7 +23,7 @@ pub struct Drain {
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Allowed {
     /// `--force`: pods without a controller, which nobody makes anew.
     pub unmanaged: bool,

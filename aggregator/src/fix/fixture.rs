@@ -256,6 +256,7 @@ fn node(n: u8) -> NodeGround {
         cidrs: nets(&[&cidr]),
         addresses: vec![format!("172.30.0.{n}").parse().unwrap()],
         unschedulable: false,
+        fix: None,
         ready: true,
         deleting: false,
         finalizers: Vec::new(),

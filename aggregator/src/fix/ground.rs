@@ -42,6 +42,8 @@ pub struct NodeGround {
     pub addresses: Vec<IpAddr>,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
+    /// The id of the fix whose mark it carries.
+    pub fix: Option<String>,
     /// The Ready condition is True.
     pub ready: bool,
     /// It has a deletion timestamp.

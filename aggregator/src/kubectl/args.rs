@@ -204,7 +204,7 @@ pub(super) struct FixArgs {
     /// How long a drain may take.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
     pub(super) drain_timeout: Duration,
-    /// How long a node may take to come back, or a pod to start.
+    /// How long a node may take to come back, or a pod to start. While another one is unavailable none is taken away.
     #[arg(long, default_value = "2m", value_parser = duration, value_name = "TIME")]
     pub(super) node_timeout: Duration,
     /// How long it may take until everything that shows that it worked is seen.

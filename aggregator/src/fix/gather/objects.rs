@@ -16,6 +16,7 @@ use super::GatherError;
 use super::quantity::milli;
 use crate::control_plane::record;
 use crate::fix::ground::{Budget, Ground, NodeGround, Owner, PodGround, Room};
+use crate::fix::run::MARK;
 use crate::query::answer::NodeAnswer;
 use crate::summary::PoolReport;
 
@@ -108,6 +109,7 @@ fn node(object: &Node, csi: Option<&CSINode>, view: Option<NodeAnswer>) -> Resul
         cidrs: cidrs.map(parse).collect::<Result<_, _>>()?,
         addresses: internal.filter_map(|address| address.address.parse().ok()).collect(),
         unschedulable: spec.unschedulable == Some(true),
+        fix: object.annotations().get(MARK).cloned(),
         ready: conditions
             .iter()
             .any(|one| one.type_ == "Ready" && one.status == "True"),

@@ -20,16 +20,24 @@ pub(super) fn unavailable(ground: &Ground, name: &str, broken: &BTreeSet<&str>) 
     });
     others
         .map(|(other, node)| {
-            let why = if node.deleting {
-                "is being deleted"
-            } else if node.unschedulable {
-                "is unschedulable"
-            } else {
-                "is not Ready"
+            let why = match (node.deleting, node.unschedulable, &node.fix) {
+                (true, ..) => "is being deleted".to_owned(),
+                (false, true, Some(fix)) => format!("is unschedulable, by fix {fix}"),
+                (false, true, None) => "is unschedulable".to_owned(),
+                (false, false, _) => "is not Ready".to_owned(),
             };
             format!("{other} {why}: never two nodes at a time")
         })
         .collect()
+}
+
+/// A cordon of a fix that is over or whose Lease was deleted is nobody's any more, and no other fix takes it away.
+pub(super) fn left_behind(name: &str, node: &NodeGround) -> Option<String> {
+    let fix = node.fix.as_ref().filter(|_| node.unschedulable)?;
+    Some(format!(
+        "{name} was cordoned by fix {fix}: where kubectl cidrift fix --resume knows none, it stays so until you have looked at it, \
+         and kubectl uncordon {name}"
+    ))
 }
 
 pub(super) fn undeletable(name: &str, node: &NodeGround, wish: &Wish) -> Vec<String> {

@@ -29,7 +29,7 @@ use super::plan::{API_VERSION, ByHand, NodePlan, Plan};
 
 /// What the operator wants planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Wish {
     /// Only these nodes; empty: all.
     pub nodes: BTreeSet<String>,

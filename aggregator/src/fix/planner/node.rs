@@ -10,7 +10,7 @@ use super::super::drain::{self, Drain, Drains};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{Does, Interrupts, Method, NodePlan, Step};
 use super::Wish;
-use super::guards::{outside_of_flannel, unavailable, undeletable, unseen, without_controllers};
+use super::guards::{left_behind, outside_of_flannel, unavailable, undeletable, unseen, without_controllers};
 use super::need::{Need, What};
 use super::steps::Planner;
 use crate::correlate::words::list;
@@ -80,6 +80,7 @@ pub(super) fn plan(
             ));
         }
     }
+    plan.risks.extend(left_behind(name, node));
     let replaced = plan.steps.iter().filter_map(|step| match &step.does {
         Does::ReplacePods { pods } => Some(drain::replace(ground, pods, wish.allowed)),
         _ => None,

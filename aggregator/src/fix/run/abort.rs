@@ -98,7 +98,7 @@ impl<E: Eyes> Runner<'_, E> {
     async fn rendered(&self, name: &str) -> Result<(), Halt> {
         let work = self.work()?;
         // Of a swap the step that was under way, too: it may have been done.
-        let done = work.at + usize::from(work.plan.method == Method::Swap);
+        let done = work.at.saturating_add(usize::from(work.plan.method == Method::Swap));
         let file = work.plan.steps.iter().take(done).find_map(|step| match &step.does {
             Does::RemoveFile { path, .. } => Some(path),
             _ => None,

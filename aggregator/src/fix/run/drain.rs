@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, EvictParams, ListParams, Preconditions};
+use kube::core::Status;
 use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 
@@ -13,9 +14,16 @@ use super::{Eyes, LOOK, Runner, state};
 use crate::fix::drain::{Allowed, Departure, departure};
 use crate::fix::gather;
 use crate::fix::ground::PodGround;
+use crate::fix::plan::Does;
 
 /// A budget that allowed nothing is asked again after this: its controller counts when a pod has become ready elsewhere.
 pub(super) const AGAIN: Duration = Duration::from_secs(2);
+
+/// While evictions are still to be asked for, other nodes are looked at that often: all of them are listed for that.
+pub(super) const CROWD: Duration = Duration::from_secs(10);
+
+/// What a namespace that is being deleted says of itself (`v1.NamespaceTerminatingCause`).
+const TERMINATING: &str = "NamespaceTerminating";
 
 /// Whether the operator lets a pod go; else what would be lost with it.
 pub(super) fn allowed(pod: &PodGround, allowed: Allowed) -> Result<(), String> {
@@ -67,6 +75,8 @@ impl<E: Eyes> Runner<'_, E> {
         let mut asked: BTreeMap<String, Instant> = BTreeMap::new();
         let mut held: BTreeMap<String, String> = BTreeMap::new();
         let mut last = String::new();
+        // It was looked at just before.
+        let (mut crowd, mut looked) = (None, began);
         loop {
             let pods = self.pods_on(&node).await?;
             let leaving: Vec<&Pod> = pods
@@ -81,6 +91,10 @@ impl<E: Eyes> Runner<'_, E> {
             }
             let uids = || leaving.iter().filter_map(|pod| pod.uid()).collect::<BTreeSet<_>>();
             let wanted = wanted.get_or_insert_with(uids);
+            let every = if crowd.is_some() { AGAIN } else { self.crowd };
+            if looked.elapsed() >= every && leaving.iter().any(|pod| pod.metadata.deletion_timestamp.is_none()) {
+                (crowd, looked) = (self.crowded(&Does::Drain).await?, Instant::now());
+            }
             let mut left = Vec::new();
             for pod in leaving {
                 let uid = pod.uid().unwrap_or_default();
@@ -89,7 +103,7 @@ impl<E: Eyes> Runner<'_, E> {
                 }
                 let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
                 let again = asked.get(&uid).is_none_or(|at| at.elapsed() >= AGAIN);
-                if pod.metadata.deletion_timestamp.is_none() && again {
+                if pod.metadata.deletion_timestamp.is_none() && again && crowd.is_none() {
                     asked.insert(uid.clone(), Instant::now());
                     match self.evict(pod).await? {
                         Evicted::Yes => held.remove(&uid),
@@ -104,7 +118,10 @@ impl<E: Eyes> Runner<'_, E> {
             if left.is_empty() {
                 return Ok(());
             }
-            let text = format!("waits for {} to end", left.join(", "));
+            let mut text = format!("waits for {} to end", left.join(", "));
+            if let Some(why) = &crowd {
+                text += &format!(", and evicts none meanwhile: {why}");
+            }
             if began.elapsed() >= self.settings.drain {
                 return Err(Halt::Stop(format!(
                     "the drain of {node} has not ended within {:?}: it {text}",
@@ -142,6 +159,10 @@ impl<E: Eyes> Runner<'_, E> {
             Ok(_) => Ok(Evicted::Yes),
             Err(error) => match (&error, code(&error)) {
                 (_, Some(404 | 409)) => Ok(Evicted::Yes),
+                // Nothing may be made in it, and an eviction is; its pods are deleted with it.
+                (kube::Error::Api(status), Some(403)) if terminating(status) => {
+                    Ok(Evicted::Held("its namespace is being deleted".to_owned()))
+                }
                 // That it is "several budgets" is said with 500, and so does an API server that starts; both are told.
                 (kube::Error::Api(status), _) if passing(&error) => Ok(Evicted::Held(status.message.clone())),
                 (kube::Error::Api(_), _) => Err(Halt::api(&format!("evict {namespace}/{name}"), &error)),
@@ -149,6 +170,13 @@ impl<E: Eyes> Runner<'_, E> {
             },
         }
     }
+}
+
+/// Whether something is refused because its namespace goes.
+fn terminating(status: &Status) -> bool {
+    let details = status.details.as_ref();
+    let mut causes = details.into_iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == TERMINATING)
 }
 
 #[cfg(test)]

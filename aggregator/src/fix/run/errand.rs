@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call, code};
-use super::{Eyes, LOOK, MARK, Runner, shell};
+use super::{Eyes, LOOK, MARK, Runner, on_host, probes, shell};
+use crate::fix::plan::NodePlan;
 
 /// The agents' DaemonSet: its image has the program.
 const AGENTS: &str = "cidrift-agent";
@@ -104,6 +105,7 @@ impl<E: Eyes> Runner<'_, E> {
         let name = format!("{LABEL}-{:016x}", hasher.finish());
         let pod = self.pod(&name, &node, arguments, Some(needs)).await?;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        self.gone(&api, &name).await?;
         self.create(&api, &pod).await?;
         let ended = self.ended(&api, &name, &node).await;
         // One that failed is of no use for another try either.
@@ -111,8 +113,52 @@ impl<E: Eyes> Runner<'_, E> {
         ended
     }
 
+    /// Waits for the end of one that was deleted: it is there until its kubelet has seen that.
+    async fn gone(&self, api: &Api<Pod>, name: &str) -> Result<(), Halt> {
+        let began = Instant::now();
+        loop {
+            let pod = call(async || api.get_opt(name).await).await;
+            let pod = pod.map_err(|error| Halt::api(&format!("get pod {name}"), &error))?;
+            if pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_none()) {
+                return Ok(());
+            }
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(format!("pod {name} is deleted and does not go")));
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Whether the pods of a plan would be let into cidrift's namespace: what refuses them (PodSecurity, a webhook, a missing
+    /// right) does so before anything was taken away.
+    pub(super) async fn admitted(&self, plan: &NodePlan) -> Result<(), Halt> {
+        let widest = Needs {
+            mounts: vec![("/etc/cni/net.d".to_owned(), true)],
+            capabilities: &["NET_ADMIN"],
+        };
+        let host = plan.steps.iter().any(|step| on_host(&step.does));
+        let pods = [host.then_some(Some(&widest)), probes(plan.method).then_some(None)];
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        for needs in pods.into_iter().flatten() {
+            let name = format!("{LABEL}-try-{}", self.record.id);
+            let pod = self.pod(&name, &plan.node, &["hold".to_owned()], needs).await?;
+            let dry = PostParams {
+                dry_run: true,
+                ..PostParams::default()
+            };
+            match call(async || api.create(&dry, &pod).await).await {
+                Ok(_) => {}
+                // A webhook that knows no trial: it says so with 400.
+                Err(error) if matches!(code(&error), Some(400 | 409)) => {}
+                Err(error) => return Err(Halt::api("create a pod for an errand", &error)),
+            }
+        }
+        Ok(())
+    }
+
     async fn ended(&self, api: &Api<Pod>, name: &str, node: &str) -> Result<(), Halt> {
         let began = Instant::now();
+        let mut last = None;
         loop {
             let pod = call(async || api.get_opt(name).await).await;
             let pod = pod.map_err(|error| Halt::api(&format!("get pod {name}"), &error))?;
@@ -125,6 +171,7 @@ impl<E: Eyes> Runner<'_, E> {
                 }
                 _ => {}
             }
+            self.told_why(&pod, &mut last);
             if began.elapsed() >= self.settings.patience {
                 let why = said(&pod);
                 return Err(Halt::Stop(format!(
@@ -133,6 +180,16 @@ impl<E: Eyes> Runner<'_, E> {
             }
             sleep(LOOK).await;
         }
+    }
+
+    /// Tells what a pod waits for, once each.
+    pub(super) fn told_why(&self, pod: &Pod, last: &mut Option<String>) {
+        let why = waits(pod);
+        if why.is_some() && why != *last {
+            let text = why.clone().unwrap_or_default();
+            self.tell(format!("waits for pod {}: {text}", pod.name_any()));
+        }
+        *last = why;
     }
 
     /// Creates a pod, unless it is there already.
@@ -238,6 +295,23 @@ fn directory(path: &str) -> String {
     parent
         .map(|parent| parent.to_string_lossy().into_owned())
         .unwrap_or_default()
+}
+
+/// What keeps a pod's container from starting: an image that is not to be had, say. `None`: nothing is known to.
+fn waits(pod: &Pod) -> Option<String> {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let waiting = statuses?.first()?.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    if matches!(reason, "" | "ContainerCreating" | "PodInitializing") {
+        return None;
+    }
+    Some(match &waiting.message {
+        Some(message) => format!("{reason}: {}", message.trim()),
+        None => reason.to_owned(),
+    })
 }
 
 /// What is known of why a pod has not done what it should.

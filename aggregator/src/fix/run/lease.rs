@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::halt::{Halt, call, code};
 use super::holder::Holder;
@@ -57,7 +57,10 @@ pub enum LeaseError {
     #[error("no fix is unfinished: Lease {LEASE} holds none")]
     Nothing,
     /// Its record cannot be read.
-    #[error("the record on Lease {LEASE} cannot be read ({0}): was it written by another version?")]
+    #[error(
+        "the record on Lease {LEASE} cannot be read ({0}): go on with the version of this program that wrote it; if somebody else \
+         did, look at the Node that it names, mend it by hand, and delete the Lease"
+    )]
     Odd(String),
     /// Annotations take no more than 256 KiB.
     #[error("Lease {LEASE} has no room for {0} nodes: name fewer")]
@@ -72,6 +75,10 @@ pub enum LeaseError {
 pub struct Held {
     api: Api<Lease>,
     state: Arc<Mutex<State>>,
+    /// Locked while something is done that must not end half-way.
+    whole: Arc<Mutex<()>>,
+    /// From one renewal to the next.
+    pub(super) every: Duration,
 }
 
 #[derive(Debug)]
@@ -165,17 +172,25 @@ impl Held {
         Self {
             api,
             state: Arc::new(Mutex::new(state)),
+            whole: Arc::default(),
+            every: EVERY,
         }
     }
 
-    /// Renews it for as long as it is polled; ends when it is lost.
+    /// Renews it for as long as it is polled; ends when it is lost, and nothing is under way that is whole.
     pub async fn keep(self) -> Halt {
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(self.every).await;
             if let Err(halt) = self.renew().await {
+                let _ended = self.whole.lock().await;
                 return halt;
             }
         }
+    }
+
+    /// Until that is dropped nothing ends for the Lease's sake: it is for what is worse half done than done by two.
+    pub(super) async fn whole(&self) -> MutexGuard<'_, ()> {
+        self.whole.lock().await
     }
 
     /// Makes sure that it is held for long enough to do something.
@@ -222,7 +237,7 @@ impl Held {
                     *state = State { lease, renewed: asked };
                     return Ok(());
                 }
-                Err(error) if code(&error) == Some(409) => {
+                Err(error) if matches!(code(&error), Some(404 | 409)) => {
                     let there = call(async || self.api.get_opt(LEASE).await).await;
                     let there = there.map_err(|error| Halt::api("read Lease cidrift-fix", &error))?;
                     match there {
@@ -231,16 +246,38 @@ impl Held {
                             let who = holder(&there).map_or_else(|| "nobody".to_owned(), |holder| holder.to_string());
                             return Err(Halt::Lost(format!("Lease {LEASE} is held by {who} now")));
                         }
-                        None => return Err(Halt::Lost(format!("Lease {LEASE} was deleted"))),
+                        None => match self.again(lease).await? {
+                            Some(lease) => {
+                                *state = State { lease, renewed: asked };
+                                return Ok(());
+                            }
+                            None => continue,
+                        },
                     }
-                }
-                Err(error) if code(&error) == Some(404) => {
-                    return Err(Halt::Lost(format!("Lease {LEASE} was deleted")));
                 }
                 Err(error) if code(&error) == Some(422) => {
                     return Err(Halt::Stop(Halt::api("write on Lease cidrift-fix", &error).to_string()));
                 }
                 Err(error) => return Err(Halt::Lost(Halt::api("renew Lease cidrift-fix", &error).to_string())),
+            }
+        }
+    }
+
+    /// One that was deleted without anybody else's taking it is made again: its record may be all that is known of a Node.
+    /// `None`: somebody has made one just now.
+    async fn again(&self, mut lease: Lease) -> Result<Option<Lease>, Halt> {
+        lease.metadata = ObjectMeta {
+            name: lease.metadata.name,
+            labels: lease.metadata.labels,
+            annotations: lease.metadata.annotations,
+            ..ObjectMeta::default()
+        };
+        match call(async || self.api.create(&PostParams::default(), &lease).await).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(error) if code(&error) == Some(409) => Ok(None),
+            Err(error) => {
+                let why = Halt::api("make it again", &error);
+                Err(Halt::Lost(format!("Lease {LEASE} was deleted: {why}")))
             }
         }
     }
@@ -284,9 +321,12 @@ fn holder(lease: &Lease) -> Option<Holder> {
 }
 
 fn record(lease: &Lease) -> Result<Option<Record>, LeaseError> {
-    let text = lease.annotations().get(RECORD);
-    let read = text.map(|text| serde_json::from_str(text)).transpose();
-    read.map_err(|error: serde_json::Error| LeaseError::Odd(error.to_string()))
+    let Some(text) = lease.annotations().get(RECORD) else {
+        return Ok(None);
+    };
+    let read: Record = serde_json::from_str(text).map_err(|error| LeaseError::Odd(error.to_string()))?;
+    read.sound().map_err(LeaseError::Odd)?;
+    Ok(Some(read))
 }
 
 fn note(lease: &mut Lease, record: &Record) -> Result<(), LeaseError> {

@@ -51,6 +51,9 @@ const AFTERMATH: Duration = Duration::from_secs(90);
 /// From one look at something that is waited for to the next.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What a last look may take: whoever stops may do so because nobody answers.
+const BRIEFLY: Duration = Duration::from_secs(20);
+
 /// So many nodes may fail before nothing more is tried.
 const FAILURES: usize = 2;
 
@@ -61,7 +64,7 @@ pub struct Settings {
     pub namespace: String,
     /// A drain.
     pub drain: Duration,
-    /// A node that comes back, a pod that starts.
+    /// A node that comes back, this one or another, and a pod that starts.
     pub patience: Duration,
     /// Until everything that shows that it worked is seen.
     pub verify: Duration,
@@ -109,6 +112,8 @@ pub struct Runner<'a, E> {
     held: Held,
     settings: &'a Settings,
     tell: &'a dyn Fn(&Progress),
+    /// While evictions are still to be asked for, other nodes are looked at that often.
+    crowd: Duration,
     /// As it is on the Lease, or is about to be.
     pub record: Record,
 }
@@ -128,6 +133,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
             held,
             settings,
             tell,
+            crowd: drain::CROWD,
             record,
         }
     }
@@ -167,16 +173,17 @@ impl<'a, E: Eyes> Runner<'a, E> {
     }
 
     async fn end(&mut self, ended: Result<(), Halt>) -> Result<(), Halt> {
+        if let (Err(_), Some(work)) = (&ended, &self.record.work) {
+            // What others did to it meanwhile is not on the record.
+            let name = &work.plan.node;
+            let rest = tokio::time::timeout(BRIEFLY, self.at_rest(name)).await;
+            let rest = rest.unwrap_or_else(|_| Err(Halt::Stop("the API server does not answer".to_owned())));
+            self.tell(rest.unwrap_or_else(|why| format!("how {name} is now is not known: {why}")));
+        }
         if matches!(ended, Err(Halt::Lost(_))) {
             return ended;
         }
         self.record.stopped = ended.as_ref().err().map(ToString::to_string);
-        if let (Err(_), Some(work)) = (&ended, &self.record.work) {
-            // What others did to it meanwhile is not on the record.
-            let name = &work.plan.node;
-            let rest = self.at_rest(name).await;
-            self.tell(rest.unwrap_or_else(|why| format!("how {name} is now is not known: {why}")));
-        }
         let released = self.held.clone().release(&self.record).await;
         // What went wrong first is what matters.
         ended.and(released)
@@ -224,8 +231,14 @@ impl<'a, E: Eyes> Runner<'a, E> {
                     self.over(None).await?;
                 }
                 Err(Halt::Stop(why)) => {
-                    if self.away().await? || self.record.failures() + 1 >= FAILURES {
+                    // Where that cannot be told it may be so.
+                    if self.away().await.unwrap_or(true) {
                         return Err(Halt::Stop(why));
+                    }
+                    if self.record.failures() + 1 >= FAILURES {
+                        return Err(Halt::Stop(format!(
+                            "{why}; after {FAILURES} nodes that failed nothing more is tried"
+                        )));
                     }
                     self.tell(format!("failed: {why}"));
                     self.over(Some(why)).await?;
@@ -239,13 +252,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
     async fn away(&self) -> Result<bool, Halt> {
         let work = self.work()?;
         let begun = work.plan.steps.iter().take(work.at + 1);
-        let host = |does: &Does| {
-            matches!(
-                does,
-                Does::RemoveFile { .. } | Does::RemoveLink { .. } | Does::RemoveRoute { .. } | Does::Render { .. }
-            )
-        };
-        let changed = work.cordoned || work.deleting || begun.into_iter().any(|step| host(&step.does));
+        let changed = work.cordoned || work.deleting || begun.into_iter().any(|step| on_host(&step.does));
         let node = self.there(&work.plan.node).await?;
         let takes = |node: Node| state::ready(&node) && !state::marked(&node, &self.record.id);
         Ok(changed || !node.is_some_and(takes))
@@ -300,6 +307,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
         let node = self.there(&plan.node).await?;
         let node = node.filter(|node| node.metadata.uid.as_deref() == Some(&plan.uid));
         let node = node.ok_or_else(|| Halt::Stop(format!("Node {} is another one now: plan again", plan.node)))?;
+        self.admitted(&plan).await?;
         self.record.work = Some(Work {
             plan,
             at: 0,
@@ -368,7 +376,11 @@ impl<'a, E: Eyes> Runner<'a, E> {
                 return Err(Halt::Interrupted);
             }
             self.held.sure().await?;
-            self.unmoved(&step.does).await?;
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Halt::Interrupted),
+                unmoved = self.unmoved(&step.does) => unmoved?,
+            }
             self.tell(title(&step.does));
             if whole {
                 self.step(&step.does).await?;
@@ -424,6 +436,14 @@ impl<'a, E: Eyes> Runner<'a, E> {
         self.save().await?;
         Err(Halt::Hand(text.unwrap_or_default()))
     }
+}
+
+/// Steps that change a host.
+fn on_host(does: &Does) -> bool {
+    matches!(
+        does,
+        Does::RemoveFile { .. } | Does::RemoveLink { .. } | Does::RemoveRoute { .. } | Does::Render { .. }
+    )
 }
 
 /// What a step is called while it runs.

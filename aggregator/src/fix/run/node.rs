@@ -112,6 +112,9 @@ impl<E: Eyes> Runner<'_, E> {
         let work = self.work()?;
         let new = made::anew(&work.saved, &work.plan.to, &id);
         let api = self.nodes();
+        // Without a Lease, too: nobody else may know how to make it again.
+        let held = self.held.clone();
+        let whole = held.whole().await;
         let (mut gone, began) = (false, Instant::now());
         let made = loop {
             match self.there(&name).await? {
@@ -142,6 +145,7 @@ impl<E: Eyes> Runner<'_, E> {
             }
             sleep(BRIEF).await;
         };
+        drop(whole);
         self.tell("its Node is made again");
         let uid = made.metadata.uid.clone().unwrap_or_default();
         if let Some(work) = &mut self.record.work {

@@ -1,16 +1,18 @@
 //! What is kept of a fix while it runs, in the Lease: enough to go on from another machine, or to go back.
 
+use std::path::{Component, Path};
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 
-use crate::fix::plan::{Method, NodePlan};
+use crate::fix::plan::{Does, Method, NodePlan};
 use crate::fix::planner::Wish;
 
-/// A fix, from its first node to its last.
+/// A fix, from its first node to its last. What a later version has added is refused by an earlier one, which would drop it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Record {
     /// What its marks on Nodes and pods say.
     pub id: String,
@@ -40,6 +42,18 @@ impl Record {
         self.work.is_some() || !self.queue.is_empty()
     }
 
+    /// Whether it can be a fix's: others may write on the Lease, and what is in it is done with the operator's rights.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be.
+    pub(super) fn sound(&self) -> Result<(), String> {
+        if self.id.is_empty() || !self.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(format!("id {:?} is none", self.id));
+        }
+        self.work.as_ref().map_or(Ok(()), Work::sound)
+    }
+
     /// Nodes that failed.
     pub fn failures(&self) -> usize {
         self.over.iter().filter(|over| over.failed.is_some()).count()
@@ -48,7 +62,7 @@ impl Record {
 
 /// What was agreed to for a node: where a new plan says another thing, its ground has moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Planned {
     /// Its name.
     pub node: String,
@@ -107,7 +121,7 @@ impl Planned {
 
 /// A node that is being worked on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Work {
     /// What is done.
     pub plan: NodePlan,
@@ -133,6 +147,34 @@ pub struct Work {
 }
 
 impl Work {
+    fn sound(&self) -> Result<(), String> {
+        let (plan, saved) = (&self.plan, self.saved.metadata.name.as_deref());
+        let (node, steps) = (&plan.node, plan.steps.len());
+        if saved != Some(node.as_str()) {
+            return Err(format!(
+                "the Node that is saved is {}, and {node} is worked on",
+                saved.unwrap_or("none")
+            ));
+        }
+        if plan.uid.is_empty() {
+            return Err(format!("it does not say which Node {node} is meant: it has no UID"));
+        }
+        if self.at > steps {
+            return Err(format!("{node} is at step {} of {steps}", self.at.saturating_add(1)));
+        }
+        for step in &plan.steps {
+            let wrong = match &step.does {
+                Does::RemoveFile { path, .. } | Does::Render { path, .. } => !configuration(path),
+                Does::Recreate | Does::Assign => plan.to.is_empty(),
+                _ => false,
+            };
+            if wrong {
+                return Err(format!("no plan has a step like {:?}", step.does));
+            }
+        }
+        Ok(())
+    }
+
     /// UID that its Node has to have now.
     pub fn uid(&self) -> &str {
         self.made.as_deref().unwrap_or(&self.plan.uid)
@@ -144,9 +186,19 @@ impl Work {
     }
 }
 
+/// Whether it is a path of what CNI reads: `libcni` looks at these names only.
+fn configuration(path: &str) -> bool {
+    let path = Path::new(path);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let kind = path.extension().and_then(|kind| kind.to_str());
+    path.is_absolute() && plain && matches!(kind, Some("conf" | "conflist" | "json"))
+}
+
 /// A node that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Over {
     /// Its name.
     pub node: String,

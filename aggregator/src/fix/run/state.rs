@@ -4,10 +4,11 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::ListParams;
+use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call};
 use super::record::Work;
-use super::{Eyes, MARK, Runner};
+use super::{Eyes, LOOK, MARK, Runner};
 use crate::fix::plan::Does;
 
 impl<E: Eyes> Runner<'_, E> {
@@ -25,23 +26,53 @@ impl<E: Eyes> Runner<'_, E> {
         own(work, node.as_ref(), next, &self.record.id).map_err(Halt::Stop)
     }
 
-    /// What has to be true before any step, and before those that make a node unavailable or give it CIDRs.
+    /// What has to be true before any step, and before those that take something away or give CIDRs. A node that is out for
+    /// a moment is waited for.
     pub(super) async fn unmoved(&self, next: &Does) -> Result<(), Halt> {
-        self.untouched(next).await?;
-        let work = self.work()?;
-        let api = self.nodes();
-        let taken = matches!(
-            next,
-            Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate | Does::Assign
-        );
-        if !taken {
-            return Ok(());
+        let began = Instant::now();
+        let mut last = String::new();
+        loop {
+            self.untouched(next).await?;
+            let Some(why) = self.crowded(next).await? else {
+                return Ok(());
+            };
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(why));
+            }
+            if why != last {
+                self.tell(format!("waits: {why}"));
+                last = why;
+            }
+            sleep(LOOK * 2).await;
         }
+    }
+
+    /// Which other node is unavailable, where a step would make two of it; `Err`: what does not pass by itself.
+    pub(super) async fn crowded(&self, next: &Does) -> Result<Option<String>, Halt> {
+        let work = self.work()?;
+        if !takes(next) && !gives(next) {
+            return Ok(None);
+        }
+        let api = self.nodes();
         let all = call(async || api.list(&ListParams::default()).await).await;
         let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
+        free(work, &all.items, next).map_err(Halt::Stop)?;
         let waits: Vec<&str> = self.record.queue.iter().map(|next| next.node.as_str()).collect();
-        others(work, &all.items, next, &waits).map_err(Halt::Stop)
+        Ok(out(work, &all.items, next, &waits))
     }
+}
+
+/// Steps that take a node away, or what its pods need.
+fn takes(does: &Does) -> bool {
+    matches!(
+        does,
+        Does::Cordon | Does::Drain | Does::RemoveFile { .. } | Does::RemoveLink { .. } | Does::Recreate | Does::Rotate
+    )
+}
+
+/// Steps that give CIDRs, as the plan says.
+fn gives(does: &Does) -> bool {
+    matches!(does, Does::Recreate | Does::Assign)
 }
 
 /// Whether the node that is worked on is as this fix left it; else what is not.
@@ -82,43 +113,52 @@ pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Re
     Ok(())
 }
 
-/// Whether other nodes let this one be taken away, and have not got its CIDRs. Those that wait to be mended, and are not
-/// Ready for that very reason, are not made worse.
-pub(super) fn others(work: &Work, all: &[Node], next: &Does, waits: &[&str]) -> Result<(), String> {
+/// Another node that is unavailable for any reason, where `next` would make two of it. Those that wait to be mended, and are
+/// not Ready for that very reason, are not made worse.
+pub(super) fn out(work: &Work, all: &[Node], next: &Does, waits: &[&str]) -> Option<String> {
     let plan = &work.plan;
-    let others = || all.iter().filter(|node| node.name_any() != plan.node);
+    let old = |node: &Node| node.metadata.uid.as_deref() == Some(plan.uid.as_str());
     // A Node that is gone already has to come back, whatever others do.
-    let gone = work.deleting
-        && !all
-            .iter()
-            .any(|node| node.metadata.uid.as_deref() == Some(plan.uid.as_str()));
-    if plan.steps.iter().any(|step| step.does == Does::Drain) && *next != Does::Assign && !gone {
-        for other in others() {
-            let why = if unschedulable(other) {
-                "is cordoned"
-            } else if !ready(other) && !waits.contains(&other.name_any().as_str()) {
-                "is not Ready"
-            } else {
-                continue;
-            };
-            return Err(format!(
-                "{} {why}: a second node must not be unavailable at the same time",
-                other.name_any()
-            ));
-        }
+    let back = matches!(next, Does::Recreate | Does::Rotate) && work.deleting && !all.iter().any(old);
+    let drains = plan.steps.iter().any(|step| step.does == Does::Drain);
+    if !takes(next) || !drains || back {
+        return None;
     }
-    if matches!(next, Does::Recreate | Does::Assign) {
-        for other in others() {
-            let taken = cidrs(other)
-                .iter()
-                .any(|net| plan.to.iter().any(|to| crate::netmap::overlap(net, to)));
-            if taken {
-                return Err(format!(
-                    "Node {} has got a part of what {} was to have",
-                    other.name_any(),
-                    plan.node
-                ));
-            }
+    let others = all.iter().filter(|node| node.name_any() != plan.node);
+    let mut why = others.filter_map(|other| {
+        let name = other.name_any();
+        let why = if other.metadata.deletion_timestamp.is_some() {
+            "is being deleted"
+        } else if unschedulable(other) {
+            "is cordoned"
+        } else if !ready(other) && !waits.contains(&name.as_str()) {
+            "is not Ready"
+        } else {
+            return None;
+        };
+        Some(format!(
+            "{name} {why}: a second node must not be unavailable at the same time"
+        ))
+    });
+    why.next()
+}
+
+/// Whether no other node has got a part of the CIDRs that are to be given.
+pub(super) fn free(work: &Work, all: &[Node], next: &Does) -> Result<(), String> {
+    let plan = &work.plan;
+    if !gives(next) {
+        return Ok(());
+    }
+    for other in all.iter().filter(|node| node.name_any() != plan.node) {
+        let taken = cidrs(other)
+            .iter()
+            .any(|net| plan.to.iter().any(|to| crate::netmap::overlap(net, to)));
+        if taken {
+            return Err(format!(
+                "Node {} has got a part of what {} was to have",
+                other.name_any(),
+                plan.node
+            ));
         }
     }
     Ok(())

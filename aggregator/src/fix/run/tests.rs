@@ -1,5 +1,13 @@
 //! What stops a fix, and what does not, by Nodes as the API server tells them.
 
+mod breaker;
+mod lost;
+mod others;
+mod play;
+mod refused;
+mod stage;
+mod undone;
+
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
@@ -170,45 +178,45 @@ fn a_second_node_that_is_unavailable_stops_what_would_make_it_two() {
     let cordoned = node("n3", "b", "10.244.3.0/24", &json!({"unschedulable": true}));
     let mut down = node("n3", "b", "10.244.3.0/24", &json!({}));
     down.status = None;
-    let others = |other: &Node, next: &Does, waits: &[&str]| {
-        state::others(&work(), &[own.clone(), fine.clone(), other.clone()], next, waits)
+    let out = |other: &Node, next: &Does, waits: &[&str]| {
+        state::out(&work(), &[own.clone(), fine.clone(), other.clone()], next, waits)
     };
-    assert_eq!(others(&fine, &Does::Cordon, &[]), Ok(()));
-    assert!(
-        others(&cordoned, &Does::Cordon, &[])
-            .unwrap_err()
-            .starts_with("n3 is cordoned")
-    );
-    assert!(
-        others(&down, &Does::Drain, &[])
-            .unwrap_err()
-            .starts_with("n3 is not Ready")
-    );
+    assert_eq!(out(&fine, &Does::Cordon, &[]), None);
+    let link = Does::RemoveLink {
+        name: "cni0".to_owned(),
+        addresses: Vec::new(),
+    };
+    for next in [Does::Cordon, Does::Drain, link, Does::Recreate] {
+        assert!(out(&cordoned, &next, &[]).unwrap().starts_with("n3 is cordoned"));
+        assert!(out(&down, &next, &[]).unwrap().starts_with("n3 is not Ready"));
+    }
     // It waits for its own turn; but not one that somebody cordoned.
-    assert_eq!(others(&down, &Does::Drain, &["n3"]), Ok(()));
-    assert!(others(&cordoned, &Does::Drain, &["n3"]).is_err());
-    // It is gone already: it has to come back, whatever others do.
+    assert_eq!(out(&down, &Does::Drain, &["n3"]), None);
+    assert!(out(&cordoned, &Does::Drain, &["n3"]).is_some());
+    // It is gone already: it has to come back, whatever others do; then it is taken away as any other.
     let deleting = Work {
         deleting: true,
         ..work()
     };
-    assert_eq!(
-        state::others(&deleting, &[fine.clone(), cordoned.clone()], &Does::Recreate, &[]),
-        Ok(())
-    );
-    assert!(state::others(&deleting, &[own.clone(), cordoned.clone()], &Does::Recreate, &[]).is_err());
-    // Nothing is taken away by this.
-    assert_eq!(others(&cordoned, &Does::Assign, &[]), Ok(()));
+    let gone = [fine.clone(), cordoned.clone()];
+    assert_eq!(state::out(&deleting, &gone, &Does::Recreate, &[]), None);
+    assert!(state::out(&deleting, &gone, &Does::Drain, &[]).is_some());
+    let there = [own.clone(), cordoned.clone()];
+    assert!(state::out(&deleting, &there, &Does::Recreate, &[]).is_some());
+    // Nothing is taken away by these.
+    for next in [Does::Assign, Does::Adopt, Does::Verify, Does::Uncordon] {
+        assert_eq!(out(&cordoned, &next, &[]), None);
+    }
 }
 
 #[test]
 fn a_cidr_that_another_node_got_meanwhile_is_not_given() {
     let taker = node("n9", "c", "10.244.254.0/23", &json!({}));
     for next in [Does::Recreate, Does::Assign] {
-        let why = state::others(&work(), std::slice::from_ref(&taker), &next, &[]).unwrap_err();
+        let why = state::free(&work(), std::slice::from_ref(&taker), &next).unwrap_err();
         assert_eq!(why, "Node n9 has got a part of what n2 was to have");
     }
-    assert_eq!(state::others(&work(), &[taker], &Does::Drain, &[]), Ok(()));
+    assert_eq!(state::free(&work(), &[taker], &Does::Drain), Ok(()));
 }
 
 #[test]
@@ -277,4 +285,68 @@ fn a_record_is_read_as_it_was_written() {
         "{} bytes of the 256 KiB that annotations may have",
         text.len()
     );
+}
+
+/// It is done with the operator's rights, and others may write on the Lease.
+#[test]
+fn a_record_that_somebody_edited_is_refused() {
+    let record = Record {
+        id: "f1".to_owned(),
+        begun: jiff::Timestamp::UNIX_EPOCH,
+        by: "me@here".to_owned(),
+        wish: Wish::default(),
+        queue: Vec::new(),
+        work: Some(work()),
+        over: Vec::new(),
+        stopped: None,
+    };
+    assert_eq!(record.sound(), Ok(()));
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let mut value = serde_json::to_value(&record).unwrap();
+        edit(&mut value);
+        let read: Result<Record, _> = serde_json::from_value(value);
+        read.map_err(|error| error.to_string()).and_then(|read| read.sound())
+    };
+    assert_eq!(edited(&|_| {}), Ok(()));
+    let remove = |path: &str| json!({"does": {"do": "remove-file", "path": path, "containing": ""}, "text": "rm"});
+    for path in [
+        "/etc/cni/net.d/10-x.conflist",
+        "/var/lib/rancher/k3s/agent/etc/cni/net.d/x.conf",
+    ] {
+        assert_eq!(
+            edited(&|value| value["work"]["plan"]["steps"][2] = remove(path)),
+            Ok(())
+        );
+    }
+    let cases: [(&str, &dyn Fn(&mut Value)); 11] = [
+        ("unknown field `later`", &|value| value["later"] = json!(1)),
+        ("unknown field `later`", &|value| value["work"]["later"] = json!(1)),
+        ("unknown field `later`", &|value| value["wish"]["later"] = json!(1)),
+        ("unknown variant `later`", &|value| {
+            value["work"]["plan"]["steps"][0]["does"]["do"] = json!("later")
+        }),
+        ("id \"../x\" is none", &|value| value["id"] = json!("../x")),
+        ("n2 is at step 8 of 6", &|value| value["work"]["at"] = json!(7)),
+        ("n2 is at step", &|value| value["work"]["at"] = json!(u64::MAX)),
+        ("the Node that is saved is n3, and n2 is worked on", &|value| {
+            value["work"]["saved"]["metadata"]["name"] = json!("n3");
+        }),
+        ("it has no UID", &|value| value["work"]["plan"]["uid"] = json!("")),
+        ("no plan has a step like Recreate", &|value| {
+            value["work"]["plan"]["to"] = json!([])
+        }),
+        ("no plan has a step like RemoveFile", &|value| {
+            value["work"]["plan"]["steps"][2] = remove("/etc/cni/../passwd.conf");
+        }),
+    ];
+    for (says, edit) in cases {
+        let why = edited(edit).unwrap_err();
+        assert!(why.contains(says), "{says}: {why}");
+    }
+    for path in ["/etc/shadow", "etc/cni/net.d/x.conf", ""] {
+        assert!(
+            edited(&|value| value["work"]["plan"]["steps"][2] = remove(path)).is_err(),
+            "{path}"
+        );
+    }
 }

@@ -47,6 +47,7 @@ impl<E: Eyes> Runner<'_, E> {
         let plan = self.plan()?;
         let pod = self.pod(name, &plan.node, &["hold".to_owned()], None).await?;
         let began = Instant::now();
+        let mut last = None;
         let address = loop {
             self.untouched(&Does::Verify).await?;
             // It may be on its way out from an earlier try.
@@ -57,6 +58,9 @@ impl<E: Eyes> Runner<'_, E> {
             let address = there.as_ref().and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
             if let Some(address) = address {
                 break address;
+            }
+            if let Some(there) = &there {
+                self.told_why(there, &mut last);
             }
             if began.elapsed() >= self.settings.patience {
                 let why = there.as_ref().map_or_else(|| "it is not there".to_owned(), said);

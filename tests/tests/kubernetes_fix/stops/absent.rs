@@ -4,12 +4,11 @@ use super::after::{cordoned, uid};
 use super::running::{Running, fix};
 use crate::ground::Ground;
 
-/// Goes on with what was interrupted during the drain: the kubelet ends when the Node is about to be deleted. Leaves a fix
-/// that waits for it, with a kubelet that runs again.
-pub(crate) fn kubelet_is_away(ground: &Ground) {
+/// `running` is before the deletion of the Node: the kubelet ends when that is about to come. Leaves a fix that waits for it,
+/// with a kubelet that runs again.
+pub(crate) fn kubelet_is_away(ground: &Ground, mut running: Running) {
     ground.phase("a node that does not come back");
     let (kubelet, before) = (&ground.node("n2").kubelet, uid(ground, "n2"));
-    let mut running = Running::start(ground, &["--resume", "-o", "json"]);
     // Before that, so that no Node of this fix is ever seen by the kubelet.
     let saved = running.until(|happened| happened.text == "its Node is saved on the Lease");
     assert!(saved.is_some());

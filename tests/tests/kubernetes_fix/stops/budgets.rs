@@ -2,6 +2,7 @@
 
 use super::after::{cordoned, nothing_is_left, uid};
 use super::running::fix;
+use super::undone;
 use crate::ground::{Ground, PATIENCE};
 
 /// As many must be available as there are.
@@ -36,7 +37,7 @@ pub(crate) fn held_up(ground: &Ground) {
     assert!(cordoned(ground, "n2"));
     // It must be taken back or ended before another one.
     fix(ground, &["n2"]).is(2, &["is not finished", "--resume --yes"]);
-    fix(ground, &["--abort"]).is(0, &["uncordoned"]);
+    undone::everywhere(ground, &["uncordoned"], &|| undone::cordon(ground));
     assert!(!cordoned(ground, "n2"));
     assert_eq!(uid(ground, "n2"), before);
     assert_eq!(self::pods(ground), pods);

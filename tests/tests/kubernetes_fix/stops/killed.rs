@@ -78,7 +78,7 @@ pub(crate) fn killed_everywhere(ground: &Ground) {
 }
 
 /// What a line is about, without names that differ from one try to the next.
-fn key(happened: &Happened) -> (u64, String) {
+pub(crate) fn key(happened: &Happened) -> (u64, String) {
     let text = &happened.text;
     let end = [":", "waits for ", "a new pod gets "]
         .iter()

@@ -9,6 +9,7 @@ mod others;
 mod outage;
 mod running;
 mod stopped;
+mod undone;
 
 use cidrift_lab::require::{Need, have};
 
@@ -26,17 +27,20 @@ fn a_fix_that_is_cut_short_leaves_a_known_state_and_goes_on() {
     others::another_is_cordoned(&ground);
     budgets::never_met(&ground);
     budgets::held_up(&ground);
-    others::taken_back(&ground);
+    let steps = undone::file_removed(&ground);
+    others::taken_back(&ground, &steps);
     killed::killed_everywhere(&ground);
     // Another one.
     broken(&ground, "a fix that is stopped again and again");
     others::uncordoned(&ground);
     stopped::interrupted(&ground);
-    absent::kubelet_is_away(&ground);
+    let running = others::drain_too(&ground);
+    absent::kubelet_is_away(&ground, running);
     outage::api_server_is_away(&ground);
     // And another one.
     broken(&ground, "a peer that does not converge");
     deaf::peer_is_deaf(&ground);
+    undone::made_anew(&ground);
     others::deleted(&ground);
     outage::end(ground);
 }

@@ -1,8 +1,11 @@
 //! Somebody else acts on Nodes.
 
+use serde_json::Value;
+
 use super::after::{cordoned, node, nothing_is_left, uid};
 use super::budgets;
 use super::running::{Running, fix};
+use super::undone;
 use crate::ground::{Ground, PATIENCE};
 use crate::same::Same;
 
@@ -24,11 +27,44 @@ pub(crate) fn another_is_cordoned(ground: &Ground) {
     typist.type_line("kubectl uncordon n3").unwrap();
 }
 
-/// A fix is killed when its Node is about to be deleted, and the Node goes. Taken back it is there again, as it was.
-pub(crate) fn taken_back(ground: &Ground) {
+/// What the watcher sees of [`drain_too`] is somebody else's doing.
+pub(crate) const PHASE: &str = "somebody else takes nodes away";
+
+/// Goes on with a drain that a budget holds up while another operator drains the same node; then, before the Node is deleted,
+/// somebody cordons n3 for a while. Leaves a fix that goes on and is about to delete it, and nothing in its way.
+pub(crate) fn drain_too(ground: &Ground) -> Running {
+    ground.phase(PHASE);
+    let (typist, before) = (ground.typist(), uid(ground, "n2"));
+    let mut running = Running::start(ground, &["--resume", "-o", "json"]);
+    let held = running.until(|happened| happened.text.starts_with("waits for default/web-"));
+    assert!(held.is_some());
+    std::thread::scope(|scope| {
+        let drain = "kubectl drain n2 --ignore-daemonsets --timeout=60s 2>&1";
+        let other = scope.spawn(|| ground.typist().type_line(drain).unwrap());
+        budgets::let_go(ground);
+        // Its cordon is the fix's: it leaves no trace of its own.
+        let told = other.join().unwrap();
+        assert!(
+            told.contains("node/n2 already cordoned") && told.contains("node/n2 drained"),
+            "{told}"
+        );
+    });
+    let removes = running.until(|happened| happened.text == "remove device cni0");
+    assert!(removes.is_some());
+    running.asleep(|| drop(typist.type_line("kubectl cordon n3").unwrap()));
+    let waits = running.until(|happened| happened.text.starts_with("waits: n3 is cordoned: a second node"));
+    assert!(waits.is_some());
+    assert_eq!(uid(ground, "n2"), before);
+    assert!(cordoned(ground, "n2"));
+    typist.type_line("kubectl uncordon n3").unwrap();
+    running
+}
+
+/// A fix is killed when its Node is about to be deleted, and the Node goes. Taken back it is there again, as it was, and
+/// `steps` are planned for it.
+pub(crate) fn taken_back(ground: &Ground, steps: &Value) {
     ground.phase("a fix that is taken back when the Node is gone");
     let (before, old, cidr) = (Same::of(&ground.cluster, "n2"), uid(ground, "n2"), ground.cidr("n2"));
-    let steps = ground.planned("n2", "swap")["steps"].clone();
     let mut running = Running::start(ground, &["n2", "-o", "json"]);
     let saved = running.until(|happened| happened.text == "its Node is saved on the Lease");
     assert!(saved.is_some());
@@ -38,7 +74,8 @@ pub(crate) fn taken_back(ground: &Ground) {
     ground.typist().type_line(line).unwrap();
     assert!(node(ground, "n2").is_none());
     let state = format!("Node n2 has {cidr}, is ");
-    fix(ground, &["--abort"]).is(0, &["made again from its saved copy", &state]);
+    let texts = ["made again from its saved copy", &state];
+    undone::everywhere(ground, &texts, &|| drop(ground.typist().type_line(line).unwrap()));
     assert_ne!(uid(ground, "n2"), old);
     assert_eq!(ground.cidr("n2"), cidr);
     assert!(!cordoned(ground, "n2"));
@@ -49,7 +86,7 @@ pub(crate) fn taken_back(ground: &Ground) {
     ground.spread();
     let planned = || {
         let planned = ground.deployed.ask(&["plan", "n2"])?;
-        Ok((ground.row(&planned, "n2")["steps"] == steps).then_some(()))
+        Ok((ground.row(&planned, "n2")["steps"] == *steps).then_some(()))
     };
     let api = ground.cluster.api();
     api.wait("the same is planned", PATIENCE, planned).unwrap();

@@ -1,12 +1,11 @@
 //! Ctrl-C, and two fixes at once.
 
 use super::after::{cordoned, uid};
-use super::budgets;
 use super::running::{Running, fix};
 use crate::ground::Ground;
 
 /// Goes on with a drain that a budget holds up, and is interrupted, while another fix waits for its turn. Leaves a fix that is
-/// to go on, and nothing in its way.
+/// to go on, and the budget in its way.
 pub(crate) fn interrupted(ground: &Ground) {
     ground.phase("a fix that is interrupted");
     let before = uid(ground, "n2");
@@ -21,5 +20,4 @@ pub(crate) fn interrupted(ground: &Ground) {
         .is(1, &["it was interrupted", state, "kubectl cidrift fix --resume --yes"]);
     assert!(cordoned(ground, "n2"));
     assert_eq!(uid(ground, "n2"), before);
-    budgets::let_go(ground);
 }

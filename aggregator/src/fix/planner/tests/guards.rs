@@ -186,3 +186,25 @@ fn a_node_that_cannot_be_made_anew_at_once_is_not_deleted() {
     };
     assert!(only(&super::super::plan(&world.ground, &wish)).blocked.is_empty());
 }
+
+/// Its fix is over, or somebody deleted its Lease.
+#[test]
+fn a_cordon_that_a_fix_has_left_behind_is_told_and_stays() {
+    let mut world = drained();
+    world.node("n2").unschedulable = true;
+    world.node("n2").fix = Some("f0".to_owned());
+    let plan = planned(&world);
+    let left = |risk: &&String| risk.contains("n2 was cordoned by fix f0") && risk.contains("kubectl uncordon n2");
+    assert_eq!(only(&plan).risks.iter().filter(left).count(), 1);
+    assert!(!kinds(only(&plan)).contains(&"uncordon"));
+    let mut world = drained();
+    world.node("n3").unschedulable = true;
+    world.node("n3").fix = Some("f0".to_owned());
+    blocked_by(
+        only(&planned(&world)),
+        "n3 is unschedulable, by fix f0: never two nodes at a time",
+    );
+    // One that was uncordoned since then is as any other.
+    world.node("n3").unschedulable = false;
+    assert!(only(&planned(&world)).blocked.is_empty());
+}

@@ -1,0 +1,85 @@
+//! Others take nodes away while a fix is under way.
+
+use serde_json::json;
+
+use super::play::{Play, outside, stopped};
+use super::stage::refused;
+
+const EVICTS: &str = "POST /api/v1/namespaces/default/pods/web/eviction";
+
+/// While pods of n2 end somebody cordons n3.
+fn cordoned_meanwhile(play: &Play) {
+    play.stage.meanwhile(|store, asked| {
+        if asked.line == EVICTS {
+            store.node("n3")["spec"]["unschedulable"] = json!(true);
+        }
+        None
+    });
+}
+
+fn is_mended(play: &Play) {
+    let node = play.node("n2");
+    assert_eq!(node["spec"]["podCIDR"], "10.244.255.0/24");
+    assert_eq!(node["spec"]["unschedulable"], json!(null));
+    assert_eq!(node["metadata"]["annotations"], json!(null));
+}
+
+#[tokio::test]
+async fn a_node_is_not_deleted_while_another_one_is_out_and_is_once_that_is_back() {
+    let play = Play::of(outside(), &["n2"]);
+    cordoned_meanwhile(&play);
+    let before = play.node("n2")["metadata"]["uid"].clone();
+    let (record, ended) = play.fix().await;
+    let why = "n3 is cordoned: a second node must not be unavailable at the same time";
+    stopped(&ended, why);
+    assert!(play.says(&format!("waits: {why}")) && play.says("Node n2 has 10.99.2.0/24, is Ready, cordoned"));
+    assert_eq!(record.stopped.as_deref(), Some(why));
+    // Nothing on the host went either, and it does not go on as long as that is so.
+    stopped(&play.resume().await.1, why);
+    assert_eq!(play.node("n2")["metadata"]["uid"], before);
+    assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
+    let said = play.said.borrow().clone();
+    assert!(!said.iter().any(|said| said.starts_with("remove ")), "{said:#?}");
+    play.stage
+        .with(|store| store.node("n3")["spec"]["unschedulable"] = json!(false));
+    assert_eq!(play.resume().await.1, Ok(()));
+    is_mended(&play);
+}
+
+#[tokio::test]
+async fn one_that_is_out_for_a_moment_is_waited_for() {
+    let play = Play::of(outside(), &["n2"]);
+    cordoned_meanwhile(&play);
+    let mut looks = 0;
+    play.stage.meanwhile(move |store, asked| {
+        if asked.line == "GET /api/v1/nodes" && store.node("n3")["spec"]["unschedulable"] == true {
+            looks += 1;
+            if looks == 2 {
+                store.node("n3")["spec"]["unschedulable"] = json!(false);
+            }
+        }
+        None
+    });
+    assert_eq!(play.fix().await.1, Ok(()));
+    assert!(play.says("waits: n3 is cordoned"));
+    is_mended(&play);
+}
+
+/// A budget holds up the drain, and another node goes meanwhile.
+#[tokio::test]
+async fn nobody_is_evicted_while_another_node_is_out() {
+    let play = Play::of(outside(), &["n2"]);
+    cordoned_meanwhile(&play);
+    play.stage.meanwhile(|_, asked| {
+        let evicts = asked.line == EVICTS;
+        evicts
+            .then(|| refused(429, "it would violate the pod's disruption budget"))
+            .flatten()
+    });
+    let mut play = play;
+    // A budget is asked again after 2 s.
+    play.settings.drain *= 3;
+    let (_, ended) = play.fix().await;
+    stopped(&ended, "and evicts none meanwhile: n3 is cordoned");
+    assert_eq!(play.stage.asked(EVICTS), 1);
+}
