@@ -287,6 +287,8 @@ fn a_record_is_read_as_it_was_written() {
     );
 }
 
+type Edit<'a> = &'a dyn Fn(&mut Value);
+
 /// It is done with the operator's rights, and others may write on the Lease.
 #[test]
 fn a_record_that_somebody_edited_is_refused() {
@@ -301,7 +303,7 @@ fn a_record_that_somebody_edited_is_refused() {
         stopped: None,
     };
     assert_eq!(record.sound(), Ok(()));
-    let edited = |edit: &dyn Fn(&mut Value)| {
+    let edited = |edit: Edit<'_>| {
         let mut value = serde_json::to_value(&record).unwrap();
         edit(&mut value);
         let read: Result<Record, _> = serde_json::from_value(value);
@@ -318,7 +320,7 @@ fn a_record_that_somebody_edited_is_refused() {
             Ok(())
         );
     }
-    let cases: [(&str, &dyn Fn(&mut Value)); 11] = [
+    let cases: [(&str, Edit<'_>); 11] = [
         ("unknown field `later`", &|value| value["later"] = json!(1)),
         ("unknown field `later`", &|value| value["work"]["later"] = json!(1)),
         ("unknown field `later`", &|value| value["wish"]["later"] = json!(1)),

@@ -41,19 +41,20 @@ pub(crate) fn drain_too(ground: &Ground) -> Running {
     std::thread::scope(|scope| {
         let drain = "kubectl drain n2 --ignore-daemonsets --timeout=60s 2>&1";
         let other = scope.spawn(|| ground.typist().type_line(drain).unwrap());
-        budgets::let_go(ground);
+        let budget = scope.spawn(|| budgets::let_go(ground));
+        let removes = running.until(|happened| happened.text == "remove device cni0");
+        assert!(removes.is_some());
+        running.asleep(|| drop(typist.type_line("kubectl cordon n3").unwrap()));
+        let waits = running.until(|happened| happened.text.starts_with("waits: n3 is cordoned: a second node"));
+        assert!(waits.is_some());
         // Its cordon is the fix's: it leaves no trace of its own.
         let told = other.join().unwrap();
         assert!(
             told.contains("node/n2 already cordoned") && told.contains("node/n2 drained"),
             "{told}"
         );
+        budget.join().unwrap();
     });
-    let removes = running.until(|happened| happened.text == "remove device cni0");
-    assert!(removes.is_some());
-    running.asleep(|| drop(typist.type_line("kubectl cordon n3").unwrap()));
-    let waits = running.until(|happened| happened.text.starts_with("waits: n3 is cordoned: a second node"));
-    assert!(waits.is_some());
     assert_eq!(uid(ground, "n2"), before);
     assert!(cordoned(ground, "n2"));
     typist.type_line("kubectl uncordon n3").unwrap();

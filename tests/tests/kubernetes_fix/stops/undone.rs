@@ -94,7 +94,7 @@ pub(crate) fn file_removed(ground: &Ground) -> Value {
     let text = format!("has /{CONFLIST} rendered again");
     everywhere(ground, &["uncordoned", &text], &|| {
         cordon(ground);
-        ground.typist().type_on("n2", &format!("rm /{CONFLIST}")).unwrap();
+        ground.node("n2").delete_conflist().unwrap();
         gone();
     });
     assert_eq!((Left::of(ground), uid(ground, "n2")), (before, old));

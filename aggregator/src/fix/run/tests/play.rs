@@ -90,7 +90,7 @@ impl Play {
 
     /// A fix that begins.
     pub(super) async fn fix(&self) -> (Record, Result<(), Halt>) {
-        self.run(self.new(), false).await.unwrap()
+        self.run(self.begin(), false).await.unwrap()
     }
 
     /// `--resume`.
@@ -112,7 +112,7 @@ impl Play {
 
     /// A fix, or an abort, that ends as its process does when the server falls silent; whether it did.
     pub(super) async fn killed(&self, abort: bool) -> bool {
-        let want = if abort { Want::Go } else { self.new() };
+        let want = if abort { Want::Go } else { self.begin() };
         tokio::select! {
             biased;
             () = self.stage.fallen() => true,
@@ -129,7 +129,7 @@ impl Play {
         refusal.to_string()
     }
 
-    fn new(&self) -> Want {
+    fn begin(&self) -> Want {
         Want::New(Box::new(Record {
             id: "f1".to_owned(),
             begun: jiff::Timestamp::UNIX_EPOCH,

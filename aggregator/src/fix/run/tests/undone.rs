@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 use super::play::{Play, outside};
 use super::stage::Asked;
 
+type Last = fn(&Asked) -> bool;
+
 /// How far a fix came before it was killed: the last change that was made.
-const STATES: [(&str, fn(&Asked) -> bool); 5] = [
+const STATES: [(&str, Last); 5] = [
     ("cordoned only", |asked| asked.line == "PATCH /api/v1/nodes/n2"),
     ("file removed", |asked| errand(asked, "remove-file")),
     ("about to be deleted", |asked| {
@@ -41,7 +43,7 @@ fn left(play: &Play) -> Value {
 }
 
 /// The fix is killed where `last` is true for the first time.
-async fn begun(last: fn(&Asked) -> bool) -> Play {
+async fn begun(last: Last) -> Play {
     let play = Play::of(outside(), &["n2"]);
     play.stage.with(|store| {
         let uid = store.node("n2")["metadata"]["uid"].clone();
