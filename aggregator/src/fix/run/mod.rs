@@ -13,6 +13,7 @@ mod lease;
 mod made;
 mod node;
 mod pods;
+mod probe;
 mod record;
 mod rotate;
 mod shell;
