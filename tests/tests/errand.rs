@@ -311,33 +311,45 @@ fn a_route_goes_by_its_next_hop_alone_whatever_else_it_has() {
     let host = Host::new();
     host.ip.add_bridge("eth0").unwrap();
     host.ip.add_addr("eth0", "172.30.0.12/24".parse().unwrap()).unwrap();
+    host.ip.add_addr("eth0", "fd00:30::c/64".parse().unwrap()).unwrap();
     host.ip.set_up("eth0").unwrap();
-    let own = Route::via("10.244.1.0/24".parse().unwrap(), "172.30.0.13".parse().unwrap(), "eth0");
-    let other = Route::via("10.244.2.0/24".parse().unwrap(), "172.30.0.14".parse().unwrap(), "eth0");
-    host.ip.add_routes(&[own, other]).unwrap();
-    let said = |arguments: &[&str]| {
-        let output = host.run("remove-route", arguments);
-        let (stdout, stderr) = texts(&output);
-        (output.status.code(), format!("{stdout}{stderr}"))
-    };
-    let (code, text) = said(&["--via=172.30.0.99", "10.244.1.0/24"]);
-    assert_eq!(code, Some(0));
-    assert!(
-        text.contains("there is no route 10.244.1.0/24 via 172.30.0.99"),
-        "{text}"
+    goes_by_its_next_hop(
+        &host,
+        ["10.244.1.0/24", "10.244.2.0/24"],
+        ["172.30.0.13", "172.30.0.14", "172.30.0.99"],
     );
-    let (code, text) = said(&["--via=172.30.0.13", "10.244.1.0/24"]);
-    assert_eq!(code, Some(0), "{text}");
-    assert!(
-        text.contains("removed the route 10.244.1.0/24 via 172.30.0.13"),
-        "{text}"
+    goes_by_its_next_hop(
+        &host,
+        ["fd00:244:0:1::/64", "fd00:244:0:2::/64"],
+        ["fd00:30::d", "fd00:30::e", "fd00:30::99"],
     );
-    let (_, text) = said(&["--via=172.30.0.13", "10.244.1.0/24"]);
-    assert!(text.contains("there is no route"), "done already: {text}");
-    let (code, text) = said(&["--via=fd00::1", "10.244.1.0/24"]);
-    assert_eq!(code, Some(1));
+    let output = host.run("remove-route", &["--via=fd00::1", "10.244.1.0/24"]);
+    assert_eq!(output.status.code(), Some(1));
+    let (_, text) = texts(&output);
     assert!(text.contains("different families"), "{text}");
+}
+
+/// Two routes, by a next hop each, and nothing by the third.
+fn goes_by_its_next_hop(host: &Host, [one, other]: [&str; 2], [by, by_other, nobody]: [&str; 3]) {
+    let route = |prefix: &str, via: &str| Route::via(prefix.parse().unwrap(), via.parse().unwrap(), "eth0");
+    host.ip.add_routes(&[route(one, by), route(other, by_other)]).unwrap();
+    let said = |prefix: &str, via: &str| {
+        let output = host.run("remove-route", &[&format!("--via={via}"), prefix]);
+        let (stdout, stderr) = texts(&output);
+        let text = format!("{stdout}{stderr}");
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        text
+    };
+    let text = said(one, nobody);
+    assert!(
+        text.contains(&format!("there is no route {one} via {nobody}")),
+        "{text}"
+    );
+    let text = said(one, by);
+    assert!(text.contains(&format!("removed the route {one} via {by}")), "{text}");
+    let text = said(one, by);
+    assert!(text.contains("there is no route"), "done already: {text}");
     // The other one is there still.
-    let (_, text) = said(&["--via=172.30.0.14", "10.244.2.0/24"]);
+    let text = said(other, by_other);
     assert!(text.contains("removed"), "{text}");
 }

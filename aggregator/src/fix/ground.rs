@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use cidrift_proto::facts::CniFacts;
 use cidrift_proto::finding::Finding;
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -75,6 +76,18 @@ impl NodeGround {
     pub fn available(&self) -> bool {
         self.ready && !self.unschedulable && !self.deleting
     }
+}
+
+/// What a host hands out of, by the CNI's files: its configuration's subnets, or flannel's where that names none. Empty: no
+/// file says it.
+pub fn handed(cni: &CniFacts) -> Vec<IpNet> {
+    let chosen = cni.chosen.iter().flat_map(|config| &config.subnets);
+    let named: Vec<IpNet> = chosen.copied().collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let flannel = cni.flannel.iter().flat_map(|env| &env.subnets);
+    flannel.copied().collect()
 }
 
 /// What pods request and nodes have.

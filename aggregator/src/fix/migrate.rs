@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::choose::{Chooser, Family};
 use super::drain::{Allowed, Drains};
 use super::ground::{Ground, NodeGround};
+use super::planner::wanted;
 use crate::correlate::words::list;
 use crate::netmap::overlap;
 use crate::summary::PoolRange;
@@ -98,7 +99,7 @@ pub struct Moved {
     pub node: String,
     /// What it has.
     pub from: Vec<IpNet>,
-    /// What it would get; fewer where nothing is free.
+    /// What it would get; none where nothing is free.
     pub to: Vec<IpNet>,
     /// Pods that are evicted.
     pub pods: usize,
@@ -294,10 +295,11 @@ fn moved(ground: &Ground, allowed: Allowed, migration: &mut Migration) {
         let Some(node) = ground.nodes.get(&name) else { continue };
         let mut blocked = drain.blocked;
         let mut to = Vec::new();
-        for range in &there.pool.ranges {
-            match chooser.give(Family::of(&range.range), &name, &[]) {
-                Ok(block) => to.push(block),
-                Err(error) => blocked.push(error.to_string()),
+        // Ranges that are none were said already.
+        if !there.pool.ranges.is_empty() {
+            match wanted(&there, &name, node, &mut chooser) {
+                Ok(cidrs) => to = cidrs,
+                Err(why) => blocked.push(why),
             }
         }
         migration.nodes.push(Moved {
@@ -319,6 +321,7 @@ fn steps(ground: &Ground, target: &Target, migration: &mut Migration) {
         .join(",");
     let names = "what else names the range follows: kubeadm-config, kube-proxy's clusterCIDR, the CNI's network, firewalls, masquerading \
                  (kubectl cidrift pool -o wide shows who names it)";
+    let both = both(ground, target, &migration.to);
     let steps = &mut migration.steps;
     if migration.contains_old {
         steps.push(format!(
@@ -332,7 +335,7 @@ fn steps(ground: &Ground, target: &Target, migration: &mut Migration) {
         "do not start any kube-controller-manager with --cluster-cidr={ranges} yet: it exits while one Node has a CIDR outside, and \
          with it every controller is gone. A restart or a change of leader is enough, if the flag is changed already"
     ));
-    if let Some(both) = both(ground, target) {
+    if let Some(both) = both {
         steps.push(format!(
             "or give it a range that contains both meanwhile: --cluster-cidr={both} starts with old and new nodes; it may hand out \
              any block of that, so add no node until the end"
@@ -349,16 +352,25 @@ fn steps(ground: &Ground, target: &Target, migration: &mut Migration) {
     steps.push(format!("start kube-controller-manager with --cluster-cidr={ranges} when the last old CIDR is gone (kubectl cidrift pool)"));
 }
 
-/// The smallest range of one family around what is there and what is wanted, if nobody else has a part of it. Only for one
-/// family: two would have to be widened apart.
-fn both(ground: &Ground, target: &Target) -> Option<IpNet> {
-    let [range] = target.ranges.as_slice() else { return None };
-    let mut wide = range.trunc();
-    let own = ground.nodes.values().flat_map(|node| &node.cidrs);
-    for cidr in own {
-        while !wide.contains(cidr) {
-            wide = wide.supernet()?;
+/// For each new range the smallest one around it and what is there, if nobody else has a part of it and the controller
+/// manager takes one as large.
+fn both(ground: &Ground, target: &Target, new: &[NewRange]) -> Option<String> {
+    // Of ranges that cannot be it was said already.
+    if new.len() != target.ranges.len() {
+        return None;
+    }
+    let mut wide: Vec<IpNet> = new.iter().map(|new| new.range.trunc()).collect();
+    for cidr in ground.nodes.values().flat_map(|node| &node.cidrs) {
+        let of_family = |net: &&mut IpNet| Family::of(net) == Family::of(cidr);
+        let around = wide.iter_mut().find(of_family)?;
+        while !around.contains(cidr) {
+            *around = around.supernet()?;
         }
     }
-    conflicts(ground, wide).is_empty().then_some(wide)
+    let taken = |(wide, new): (&IpNet, &NewRange)| {
+        let bits = new.node_mask.saturating_sub(wide.prefix_len());
+        (Family::of(wide) == Family::V4 || bits <= V6_BITS) && conflicts(ground, *wide).is_empty()
+    };
+    let all = wide.iter().zip(new).all(taken);
+    all.then(|| wide.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }

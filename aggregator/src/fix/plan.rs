@@ -122,7 +122,7 @@ pub enum Does {
     RemoveFile {
         /// Its path on the host.
         path: String,
-        /// What is stale in it: a file that does not say so any more stays.
+        /// What is stale in it: a file that does not say so any more stays. Empty: what it does not say is what is wrong.
         containing: String,
     },
     /// A network device of the host goes.

@@ -161,7 +161,7 @@ fn template(programs: &Binaries, screen: &Screen) -> Result<()> {
     let was = api.wait_cidrs("n1", PATIENCE)?;
     let was = *was.first().context("n1 has no CIDR")?;
     let now = mishap::free(&cluster, PATIENCE)?;
-    swap(&cluster, "n1", now, PATIENCE)?;
+    swap(&cluster, "n1", &[now], PATIENCE)?;
     screen.say(&format!(
         "    did      kubectl delete node n1 && kubectl create -f n1.yaml   # podCIDR {was} -> {now}"
     ));
@@ -173,7 +173,7 @@ fn template(programs: &Binaries, screen: &Screen) -> Result<()> {
     for finding in deployed.wait_open(&cluster, &["HOST01/n1"], false, PATIENCE)? {
         screen.say(&lines(&finding, id(&finding) == "HOST01/n1"));
     }
-    swap(&cluster, "n1", was, PATIENCE)?;
+    swap(&cluster, "n1", &[was], PATIENCE)?;
     screen.say(&format!("    undid    the same once more, with podCIDR {was}"));
     let mended = Instant::now();
     deployed.wait_healthy(&cluster, PATIENCE)?;

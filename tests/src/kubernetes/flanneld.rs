@@ -6,6 +6,7 @@
 //! nothing is masqueraded, and forwarding is not filtered here.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,23 +32,21 @@ const IMAGE: &str = "ghcr.io/flannel-io/flannel:v0.26.7";
 /// How long its pods may take until the nodes have their routes: 5 s on an idle machine.
 const READY: Duration = Duration::from_secs(90);
 
-/// Imports its image on every node, applies its manifest, and returns once every node has a route to every peer's CIDR.
+/// Imports its image on every node, applies its manifest, and returns once every node has a route to every peer's CIDRs.
 ///
 /// # Errors
 ///
 /// flanneld cannot be built, imported or applied, or the routes do not come about.
 pub fn install(cluster: &Cluster, progress: &dyn Fn(&str)) -> Result<()> {
-    let network = cluster.scenario().cluster_cidr.iter().find(|net| net.addr().is_ipv4());
-    let network = network.ok_or_else(|| Error::Malformed("flannel needs an IPv4 --cluster-cidr".to_owned()))?;
-    install_in(cluster, network, progress)
+    install_in(cluster, &cluster.scenario().cluster_cidr, progress)
 }
 
-/// The same with this `Network` in its configuration: outside of it flanneld takes no CIDR.
+/// The same with these networks in its configuration, one a family: outside of them flanneld takes no CIDR.
 ///
 /// # Errors
 ///
 /// As [`install`].
-pub fn install_in(cluster: &Cluster, network: &IpNet, progress: &dyn Fn(&str)) -> Result<()> {
+pub fn install_in(cluster: &Cluster, networks: &[IpNet], progress: &dyn Fn(&str)) -> Result<()> {
     let program = tools::build(&optional::FLANNEL, progress)?.path("flannel")?;
     let archive = &image::with_libraries(&program, IMAGE, "opt/bin/flanneld")?;
     std::thread::scope(|scope| {
@@ -68,7 +67,8 @@ pub fn install_in(cluster: &Cluster, network: &IpNet, progress: &dyn Fn(&str)) -
             .collect::<Result<()>>()
     })?;
     let manifest = cluster.directory().join("kube-flannel.json");
-    fs::write(&manifest, format!("{:#}\n", manifests(network))).map_err(io(format!("write {}", manifest.display())))?;
+    fs::write(&manifest, format!("{:#}\n", manifests(networks)))
+        .map_err(io(format!("write {}", manifest.display())))?;
     let kubectl = Kubectl::new(cluster, Path::new("/"), progress)?;
     kubectl.run(&["apply", "-f", &manifest.to_string_lossy()])?;
     wait_routes(cluster, READY)?;
@@ -114,7 +114,7 @@ pub fn missing_routes(cluster: &Cluster) -> Result<Vec<String>> {
         let there = routes(node)?;
         for (peer, cidrs) in wanted.iter().filter(|(peer, _)| peer.name != node.name) {
             for cidr in cidrs {
-                let route = format!("{cidr} via {}", address(peer)?);
+                let route = format!("{cidr} via {}", address(peer, cidr)?);
                 if !there.lines().any(|line| line.starts_with(&format!("{route} "))) {
                     missing.push(format!("{}: {route}", node.name));
                 }
@@ -124,28 +124,47 @@ pub fn missing_routes(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(missing)
 }
 
-/// What `ip route` shows on a node.
+/// What `ip route` shows on a node, of both families.
 ///
 /// # Errors
 ///
 /// It cannot be run.
 pub fn routes(node: &Node) -> Result<String> {
-    let output = node.run("/sbin/ip", &["-4", "route"])?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let mut all = String::new();
+    for family in ["-4", "-6"] {
+        let output = node.run("/sbin/ip", &[family, "route"])?;
+        all += &String::from_utf8_lossy(&output.stdout);
+    }
+    Ok(all)
 }
 
-fn address(node: &Node) -> Result<std::net::IpAddr> {
-    let found = node.addresses.iter().find(|address| address.is_ipv4());
-    let lacks = || Error::Malformed(format!("{} has no IPv4 address", node.name));
+/// A node's own address in a CIDR's family.
+fn address(node: &Node, cidr: &IpNet) -> Result<IpAddr> {
+    let of_family = |address: &&IpAddr| address.is_ipv4() == cidr.addr().is_ipv4();
+    let found = node.addresses.iter().find(of_family);
+    let lacks = || Error::Malformed(format!("{} has no address of the family of {cidr}", node.name));
     found.copied().ok_or_else(lacks)
 }
 
+/// `net-conf.json`.
+fn configuration(networks: &[IpNet]) -> Value {
+    let of = |v4: bool| networks.iter().find(|net| net.addr().is_ipv4() == v4);
+    let mut all = json!({"EnableNFTables": false, "EnableIPv4": of(true).is_some(), "Backend": {"Type": "host-gw"}});
+    if let Some(network) = of(true) {
+        all["Network"] = json!(network);
+    }
+    if let Some(network) = of(false) {
+        all["EnableIPv6"] = json!(true);
+        all["IPv6Network"] = json!(network);
+    }
+    all
+}
+
 /// Upstream's, but for what is said at the top of this file.
-fn manifests(network: &IpNet) -> Value {
+fn manifests(networks: &[IpNet]) -> Value {
     let labels = json!({"tier": "node", "app": "flannel", "k8s-app": "flannel"});
     let named = |name: &str| json!({"name": name, "labels": {"k8s-app": "flannel"}});
     let inside = |name: &str| json!({"name": name, "namespace": NAMESPACE, "labels": labels});
-    let network = json!({"Network": network, "EnableNFTables": false, "Backend": {"Type": "host-gw"}});
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {
             "name": NAMESPACE,
@@ -160,7 +179,7 @@ fn manifests(network: &IpNet) -> Value {
             "subjects": [{"kind": "ServiceAccount", "name": "flannel", "namespace": NAMESPACE}]},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": inside("flannel")},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": inside("kube-flannel-cfg"),
-            "data": {"net-conf.json": network.to_string()}},
+            "data": {"net-conf.json": configuration(networks).to_string()}},
         {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": inside(DAEMON_SET), "spec": {
             "selector": {"matchLabels": {"app": "flannel"}},
             "template": {"metadata": {"labels": labels}, "spec": pod()},

@@ -156,7 +156,7 @@ impl Mishap {
                 done.step(format!("it exits: {}", exit.trim()));
             }
             Self::NodeReborn => {
-                swap(cluster, "n3", other, patience)?;
+                swap(cluster, "n3", &[other], patience)?;
                 done.step(format!(
                     "kubectl delete node n3 && kubectl create -f n3.yaml   # podCIDR {cidr} -> {other}"
                 ));
@@ -209,7 +209,7 @@ impl Done {
                 steps.push(Step(format!("both again: --cluster-cidr={POOL}")));
             }
             Mishap::NodeReborn => {
-                swap(cluster, "n3", self.cidr, patience)?;
+                swap(cluster, "n3", &[self.cidr], patience)?;
                 steps.push(Step(format!("the same once more, with podCIDR {}", self.cidr)));
             }
         }

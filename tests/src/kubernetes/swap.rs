@@ -1,4 +1,4 @@
-//! A Node that is deleted and made again under another pod CIDR while its kubelet runs on.
+//! A Node that is deleted and made again under other pod CIDRs while its kubelet runs on.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::kubernetes::Cluster;
 use crate::kubernetes::error::{Error, Result};
 use crate::kubernetes::scenario::list;
 
-/// Deletes a Node and makes it again at once with this pod CIDR and its labels, taints, annotations and provider's id. The
+/// Deletes a Node and makes it again at once with these pod CIDRs and its labels, taints, annotations and provider's id. The
 /// kubelet never notices and takes the new one as its own; returns once it has said so.
 ///
 /// # Errors
 ///
 /// The API server refuses, or the kubelet does not follow in `patience`.
-pub fn swap(cluster: &Cluster, name: &str, cidr: IpNet, patience: Duration) -> Result<()> {
+pub fn swap(cluster: &Cluster, name: &str, cidrs: &[IpNet], patience: Duration) -> Result<()> {
     let api = cluster.api();
     let old = api
         .node(name)?
@@ -30,8 +30,8 @@ pub fn swap(cluster: &Cluster, name: &str, cidr: IpNet, patience: Duration) -> R
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
-            pod_cidr: Some(cidr.to_string()),
-            pod_cidrs: Some(vec![cidr.to_string()]),
+            pod_cidr: cidrs.first().map(ToString::to_string),
+            pod_cidrs: Some(cidrs.iter().map(ToString::to_string).collect()),
             taints: spec.taints,
             provider_id: spec.provider_id,
             ..NodeSpec::default()
@@ -40,7 +40,7 @@ pub fn swap(cluster: &Cluster, name: &str, cidr: IpNet, patience: Duration) -> R
     };
     api.delete_node(name)?;
     api.create_node(&new)?;
-    let told = format!("newPodCIDR=\"{}\"", list(&[cidr]));
+    let told = format!("newPodCIDR=\"{}\"", list(cidrs));
     cluster.node(name)?.kubelet.wait_log(&told, patience)?;
     // The first status may come without capacity, and a kubelet that is restarted then rejects every pod that runs
     // ("Node didn't have enough resource: pods, requested: 1, used: 0, capacity: 0").

@@ -19,7 +19,7 @@ fn net(text: &str) -> IpNet {
 
 /// n2's Node has another CIDR of the pool than its file, its bridge and its pods, and its kubelet was not started anew.
 pub(crate) fn stale_template(ground: &Ground) {
-    swap(&ground.cluster, "n2", net("10.244.77.0/24"), PATIENCE).unwrap();
+    swap(&ground.cluster, "n2", &[net("10.244.77.0/24")], PATIENCE).unwrap();
     assert!(!ground.conflist("n2").contains("10.244.77.0/24"));
 }
 

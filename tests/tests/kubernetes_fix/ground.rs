@@ -53,21 +53,21 @@ pub(crate) struct Ground {
 impl Ground {
     /// Starts it; returns once nothing is wrong and pods of all nodes reach each other.
     pub(crate) fn start() -> Self {
-        Self::start_with(&LEADS, None)
+        Self::start_with(&LEADS, Scenario::default(), None)
     }
 
     /// The same with a controller manager without a Lease, which outlives an API server that goes away for a moment: here no
     /// supervisor would start it again.
     pub(crate) fn start_without_lease() -> Self {
-        Self::start_with(&[], None)
+        Self::start_with(&[], Scenario::default(), None)
     }
 
-    /// The same as [`Ground::start`] with a network for flannel that holds more than the pool.
-    pub(crate) fn start_in(network: IpNet) -> Self {
-        Self::start_with(&LEADS, Some(network))
+    /// The same as [`Ground::start`] with IPv6 beside IPv4, and networks for flannel that hold more than the pool.
+    pub(crate) fn start_dual_stack_in(networks: &[IpNet]) -> Self {
+        Self::start_with(&LEADS, Scenario::dual_stack(), Some(networks))
     }
 
-    fn start_with(kcm_flags: &[&str], network: Option<IpNet>) -> Self {
+    fn start_with(kcm_flags: &[&str], scenario: Scenario, networks: Option<&[IpNet]>) -> Self {
         let say = |text: &str| eprintln!("{text}");
         let programs = binaries::find(say).unwrap();
         let began = Instant::now();
@@ -75,7 +75,7 @@ impl Ground {
             nodes: 3,
             cni: Cni::Template,
             kcm_flags: kcm_flags.iter().map(|&flag| flag.to_owned()).collect(),
-            ..Scenario::default()
+            ..scenario
         };
         let cluster = Cluster::start(scenario, &say).unwrap();
         let (ranges, services) = (&cluster.scenario().cluster_cidr, &cluster.scenario().service_cidr);
@@ -84,8 +84,8 @@ impl Ground {
         let flags = ["--detect-local-mode=BridgeInterface", "--pod-bridge-interface=cni0"];
         let start = |node: &Node| proxy::start(&cluster, &node.name, &flags, PATIENCE).unwrap();
         let proxies = cluster.nodes().iter().map(start).collect();
-        match network {
-            Some(network) => flanneld::install_in(&cluster, &network, &say).unwrap(),
+        match networks {
+            Some(networks) => flanneld::install_in(&cluster, networks, &say).unwrap(),
             None => flanneld::install(&cluster, &say).unwrap(),
         }
         // Where nodes are drained the aggregator goes elsewhere, and is found there.
@@ -137,9 +137,14 @@ impl Ground {
         self.cluster.node(name).unwrap()
     }
 
-    /// The CIDR that its Node has now.
+    /// The CIDRs that its Node has now.
+    pub(crate) fn cidrs(&self, node: &str) -> Vec<IpNet> {
+        pod_cidrs(&self.cluster.api().node(node).unwrap().unwrap())
+    }
+
+    /// The first of them.
     pub(crate) fn cidr(&self, node: &str) -> IpNet {
-        pod_cidrs(&self.cluster.api().node(node).unwrap().unwrap())[0]
+        self.cidrs(node)[0]
     }
 
     /// What the runtime rendered on a node; empty while it is not there.

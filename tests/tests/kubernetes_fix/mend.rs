@@ -7,6 +7,12 @@
 //!   Node again. Meanwhile it takes the new Node for a peer, if that has the annotations, and makes a route for the node's
 //!   own CIDR that leads back to the node. It puts that route back every 10 s, its successor leaves it alone, and the
 //!   bridge's own route comes behind it: pods of the node are cut off until somebody removes it.
+//! - That is so for IPv4 alone: no kernel takes an IPv6 route by an address that is the host's own.
+//! - A Node with the very CIDRs that it began with it knows for its own. Of one that keeps its IPv4 CIDR and has another IPv6
+//!   CIDR it takes both for a peer's, and the bridge's own route for one to be replaced: once its route is removed there is
+//!   none, until the bridge is made anew.
+//! - With `EnableIPv6` a Node that lacks a family is nobody's peer ("Missing IPv6 address on n.Spec.PodCIDRs"): those that
+//!   hear of it anew have no route to it, of neither family.
 //! - Outside of the `Network` of its configuration it ends at its next start, again and again; the routes of before stay.
 //! - Of two Nodes with one CIDR the peers reach the one that they heard of last. When either goes they drop the only route
 //!   that they have to that CIDR, and flanneld makes none to the other until it is started anew.
@@ -47,12 +53,10 @@ pub(crate) fn restart_flanneld(ground: &Ground, node: &str) {
 
 /// Routes of a node that lead back to itself.
 pub(crate) fn own_routes(ground: &Ground, node: &str) -> Vec<String> {
-    let back = format!(" via {} ", ground.node(node).addresses[0]);
+    let own = &ground.node(node).addresses;
     let all = routes(ground.node(node)).unwrap();
-    all.lines()
-        .filter(|line| line.contains(&back))
-        .map(str::to_owned)
-        .collect()
+    let back = |line: &&str| own.iter().any(|address| line.contains(&format!(" via {address} ")));
+    all.lines().filter(back).map(str::to_owned).collect()
 }
 
 /// Removes the routes of a node that lead back to itself; the flanneld that made them must be gone.

@@ -33,7 +33,7 @@ fn conflist(cluster: &Cluster, node: &str) -> String {
 /// Node, kubelet, rendered configuration and bridge of n2 all have a range that the pool does not have.
 fn drift(cluster: &Cluster) {
     let (api, node) = (cluster.api(), cluster.node("n2").unwrap());
-    swap(cluster, "n2", net("10.200.2.0/24"), PATIENCE).unwrap();
+    swap(cluster, "n2", &[net("10.200.2.0/24")], PATIENCE).unwrap();
     node.delete_conflist().unwrap();
     node.kubelet.restart().unwrap();
     let rendered = || Ok(conflist(cluster, "n2").contains("10.200.2.0/24").then_some(()));

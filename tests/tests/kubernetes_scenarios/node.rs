@@ -16,7 +16,7 @@ pub(crate) fn net(text: &str) -> IpNet {
 /// Deletes a Node and makes it again at once with this pod CIDR. The kubelet never notices and takes the new one as its
 /// own; returns once it has said so.
 pub(crate) fn swap(cluster: &Cluster, name: &str, cidr: IpNet) {
-    cidrift_lab::kubernetes::swap::swap(cluster, name, cidr, PATIENCE).unwrap();
+    cidrift_lab::kubernetes::swap::swap(cluster, name, &[cidr], PATIENCE).unwrap();
 }
 
 /// Runs a program on the node that must succeed.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use self::need::Need;
 pub(super) use self::need::foreign;
+pub(super) use self::node::wanted;
 use super::choose::Chooser;
 use super::drain::{Allowed, Drains};
 use super::ground::Ground;

@@ -8,6 +8,7 @@ use cidrift_proto::finding::{Finding, Severity};
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
+use super::super::choose::Family;
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::ByHand;
 
@@ -148,17 +149,12 @@ fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> 
     let ours = ground.nodes.get(node).ok_or("there is no such Node any more")?;
     let entries = ours.view.iter().flat_map(|view| &view.entries);
     let flannel = flannel(ground, node);
-    let own = |prefix: &IpNet| {
-        let mut own = ours.addresses.iter();
-        own.find(|address| address.is_ipv4() == prefix.addr().is_ipv4())
-            .copied()
-    };
-    let mut routes = entries.filter_map(|entry| {
+    let routes = entries.filter_map(|entry| {
         let prefix = entry.route.map_or(entry.prefix, |route| route.prefix);
         let via = match &entry.landing {
             Landing::Underlay { address, .. } if ours.addresses.contains(address) => *address,
             // By a gateway that is its own the kernel sends as if there were none. Elsewhere it may be without one.
-            Landing::Onlink { .. } if flannel => own(&prefix)?,
+            Landing::Onlink { .. } if flannel => back_by(ours, &prefix)?,
             _ => return None,
         };
         let ours = ours
@@ -167,11 +163,19 @@ fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> 
             .any(|cidr| crate::netmap::overlap(cidr, &entry.prefix));
         ours.then_some(What::Route { prefix, via })
     });
-    let Some(route) = routes.next() else {
+    // One a CIDR: a node may have two.
+    let routes: Vec<(String, What)> = routes.map(|route| (node.to_owned(), route)).collect();
+    if routes.is_empty() {
         return Err("no step of a node mends it".to_owned());
-    };
+    }
     let daemon = daemon(ground, node.to_owned()).ok();
-    Ok(daemon.into_iter().chain([(node.to_owned(), route)]).collect())
+    Ok(daemon.into_iter().chain(routes).collect())
+}
+
+/// By which next hop flanneld leads a node's own pods back to it. No kernel takes one of IPv6 that is the host's own.
+pub(super) fn back_by(node: &NodeGround, prefix: &IpNet) -> Option<IpAddr> {
+    let mut own = node.addresses.iter().filter(|address| address.is_ipv4());
+    own.find(|_| prefix.addr().is_ipv4()).copied()
 }
 
 /// HOST01: what writes the file decides what makes it anew.
@@ -241,6 +245,14 @@ pub(in crate::fix) fn foreign(net: &IpNet, cidrs: &[IpNet]) -> bool {
         .filter(|cidr| cidr.addr().is_ipv4() == net.addr().is_ipv4())
         .peekable();
     !link_local && own.peek().is_some() && !own.any(|cidr| cidr.contains(&net.addr()))
+}
+
+/// Whether what is handed out of lacks a family of these CIDRs that was not `had` before. Where no range is named it is
+/// somebody else's to say.
+pub(super) fn lacks(subnets: &[IpNet], cidrs: &[IpNet], had: &[IpNet]) -> bool {
+    let has = |nets: &[IpNet], cidr: &IpNet| nets.iter().any(|net| Family::of(net) == Family::of(cidr));
+    let mut new = cidrs.iter().filter(|cidr| !has(had, cidr));
+    !subnets.is_empty() && new.any(|cidr| !has(subnets, cidr))
 }
 
 fn facts<'a>(ground: &'a Ground, node: &str) -> Result<&'a cidrift_proto::facts::HostFacts, String> {

@@ -108,7 +108,12 @@ pub(super) fn plan(
 }
 
 /// The CIDRs that a Node shall have, one a family of the pool: what is right of its own is kept.
-fn wanted(ground: &Ground, name: &str, node: &NodeGround, chooser: &mut Chooser<'_>) -> Result<Vec<IpNet>, String> {
+pub(in crate::fix) fn wanted(
+    ground: &Ground,
+    name: &str,
+    node: &NodeGround,
+    chooser: &mut Chooser<'_>,
+) -> Result<Vec<IpNet>, String> {
     let mut families: Vec<Family> = Vec::new();
     // In the order of the Node's own, then of the pool's: podCIDRs[0] is podCIDR.
     let own = node.cidrs.iter();

@@ -3,13 +3,13 @@
 use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{HostFacts, LinkRole};
+use cidrift_proto::facts::{CniConfig, HostFacts, LinkFact, LinkRole};
 use ipnet::IpNet;
 
 use super::super::drain::{self, Allowed};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{CONTAINERD, Does, Method, Step};
-use super::need::{Need, What, daemon_pod, flannel, foreign};
+use super::need::{Need, What, back_by, daemon_pod, flannel, foreign, lacks};
 use crate::correlate::words::list;
 
 /// One node's steps, as they come together.
@@ -111,8 +111,7 @@ impl Planner<'_> {
         }
         if let Some(facts) = self.node.view.as_ref().and_then(|view| view.facts.as_ref()) {
             let chosen = facts.cni.chosen.as_ref();
-            let stale = chosen.filter(|config| config.subnets.iter().any(|net| foreign(net, self.to)));
-            if let Some(config) = stale {
+            if let Some(config) = chosen.filter(|config| self.stale(config)) {
                 match &config.generated_by {
                     // Between drain and new Node: once the kubelet tells the new CIDR, the runtime renders only what is missing.
                     Some(by) if by.starts_with("containerd template") => {
@@ -201,8 +200,7 @@ impl Planner<'_> {
 
     fn remove_bridges(&mut self) {
         let links = self.facts().into_iter().flat_map(|facts| &facts.links);
-        let bridges = links
-            .filter(|link| link.role == LinkRole::Bridge && link.addresses.iter().any(|net| foreign(net, self.to)));
+        let bridges = links.filter(|link| link.role == LinkRole::Bridge && !self.stale_on(link).is_empty());
         for name in bridges.map(|link| link.name.clone()).collect::<Vec<_>>() {
             self.remove_link(&name);
         }
@@ -274,14 +272,35 @@ impl Planner<'_> {
         let link = self
             .facts()
             .and_then(|facts| facts.links.iter().find(|link| link.name == name));
-        let addresses = link.into_iter().flat_map(|link| &link.addresses);
-        let addresses = addresses.filter(|net| foreign(net, self.to)).copied().collect();
+        let addresses = link.map(|link| self.stale_on(link)).unwrap_or_default();
         let text = format!(
             "on {}: ip link delete {name}   # the next pod's CNI makes it anew",
             self.name
         );
         let name = name.to_owned();
         self.step(Does::RemoveLink { name, addresses }, text);
+    }
+
+    /// Whether a configuration is not for the CIDRs to come. One that serves one family only is stale where the Node gets the
+    /// other; whoever wrote it for one of two may mean it so, and what is rendered is for all that there are.
+    fn stale(&self, config: &CniConfig) -> bool {
+        let by = config.generated_by.as_deref();
+        let rendered = by.is_some_and(|by| by.starts_with("containerd template"));
+        let had: &[IpNet] = if rendered { &[] } else { &self.node.cidrs };
+        let outside = config.subnets.iter().any(|net| foreign(net, self.to));
+        outside || lacks(&config.subnets, self.to, had)
+    }
+
+    /// The addresses for which a device goes. Of a Node that keeps one CIDR of two flanneld takes that for a peer's as well, and
+    /// removes the bridge's own route to it: only a bridge that is made anew has it again.
+    fn stale_on(&self, link: &LinkFact) -> Vec<IpNet> {
+        let taken = self.to != self.node.cidrs.as_slice() && flannel(self.ground, self.name);
+        let kept = |net: &IpNet| {
+            let mut own = self.node.cidrs.iter().filter(|cidr| cidr.contains(&net.addr()));
+            own.any(|cidr| self.to.contains(cidr) && back_by(self.node, cidr).is_some())
+        };
+        let stale = |net: &&IpNet| foreign(net, self.to) || (taken && kept(net));
+        link.addresses.iter().filter(stale).copied().collect()
     }
 
     fn facts(&self) -> Option<&HostFacts> {
@@ -306,9 +325,8 @@ impl Planner<'_> {
             return;
         }
         for prefix in self.to {
-            let mut own = self.node.addresses.iter();
-            if let Some(via) = own.find(|address| address.is_ipv4() == prefix.addr().is_ipv4()) {
-                self.remove_route(*prefix, *via);
+            if let Some(via) = back_by(self.node, prefix) {
+                self.remove_route(*prefix, via);
             }
         }
     }

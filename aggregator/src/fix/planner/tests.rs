@@ -1,6 +1,7 @@
 //! Plans of grounds that are built by hand.
 
 mod controllers;
+mod families;
 mod guards;
 mod host;
 mod migrations;
@@ -384,15 +385,6 @@ fn what_another_node_must_do_is_said_where_only_one_was_asked_for() {
     let plan = super::plan(&world.ground, &wish);
     assert!(plan.nodes.is_empty());
     assert_eq!(plan.by_hand[0].why, "it is planned for n2, which was not asked for");
-}
-
-#[test]
-fn the_missing_family_is_added_and_the_other_is_kept() {
-    let mut world = World::of(2);
-    world.second_range("fd00:244::/48", 64);
-    world.find(Code::Pool06, "n2", &["n2"]);
-    let plan = planned(&world);
-    assert_eq!(only(&plan).to, nets(&["10.244.2.0/24", "fd00:244:0:ffff::/64"]));
 }
 
 #[test]

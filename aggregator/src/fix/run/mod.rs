@@ -13,6 +13,7 @@ mod lease;
 mod made;
 mod node;
 mod pods;
+mod probe;
 mod record;
 mod rotate;
 mod shell;
@@ -349,6 +350,12 @@ impl<'a, E: Eyes> Runner<'a, E> {
                 continue;
             };
             let plan = plan.nodes.swap_remove(at);
+            if next.came_up(&plan) && began.elapsed() < AFTERMATH {
+                let text = "a kube-controller-manager runs now, which may end at its start once more";
+                self.tell(format!("{} waits: {text}", next.node));
+                tokio::time::sleep(LOOK * 6).await;
+                continue;
+            }
             if let Some(moved) = next.moved(&plan) {
                 return Err(Halt::Stop(format!("the ground has moved: {moved}: plan again")));
             }

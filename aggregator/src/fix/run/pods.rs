@@ -1,6 +1,6 @@
 //! Steps that make pods anew where they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
@@ -68,17 +68,24 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    /// Whoever is there with an address that is not the Node's, pods that came back during a drain too. Those that somebody
-    /// makes anew; others were agreed to.
+    /// Whoever is there with an address that is not the Node's, pods that came back during a drain too; and whoever was there
+    /// before the Node had all of its families. Those that somebody makes anew; others were agreed to.
     pub(super) async fn replace_pods(&self) -> Result<(), Halt> {
         let plan = self.plan()?;
         let (node, to) = (&plan.node, &plan.to);
         let began = Instant::now();
         let mut asked = BTreeMap::new();
+        // Those in place of them are as the CNI makes them: they are not asked to go again.
+        let mut before: Option<BTreeSet<String>> = None;
         let mut last = String::new();
         loop {
             let pods = self.pods_on(node).await?;
-            let there: Vec<&Pod> = pods.iter().filter(|pod| outside(pod, to)).collect();
+            let before = before.get_or_insert_with(|| {
+                let short = pods.iter().filter(|pod| short(pod, &plan.from, to));
+                short.filter_map(ResourceExt::uid).collect()
+            });
+            let goes = |pod: &&Pod| outside(pod, to) || pod.uid().is_some_and(|uid| before.contains(&uid));
+            let there: Vec<&Pod> = pods.iter().filter(goes).collect();
             if there.is_empty() {
                 return Ok(());
             }
@@ -135,6 +142,16 @@ fn outside(pod: &Pod, to: &[IpNet]) -> bool {
             .any(|&address| foreign(&IpNet::from(address), to))
 }
 
+/// It has addresses, and none of a family that its Node did not have before.
+fn short(pod: &Pod, from: &[IpNet], to: &[IpNet]) -> bool {
+    let ground = gather::pod(pod);
+    let v4 = |net: &IpNet| net.addr().is_ipv4();
+    let new = to.iter().filter(|to| !from.iter().any(|from| v4(from) == v4(to)));
+    let has = |net: &IpNet| ground.addresses.iter().any(|address| address.is_ipv4() == v4(net));
+    let mut lacking = new.filter(|net| !has(net));
+    !ground.host_network && !ground.addresses.is_empty() && lacking.next().is_some()
+}
+
 pub(super) fn key(pod: &Pod) -> String {
     format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
 }
@@ -146,4 +163,39 @@ pub(super) fn ready(pod: &Pod) -> bool {
         .flatten()
         .any(|one| one.type_ == "Ready" && one.status == "True");
     is && pod.metadata.deletion_timestamp.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fix::fixture::nets;
+
+    fn pod(addresses: &[&str], host: bool) -> Pod {
+        let addresses: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+        let object = json!({"metadata": {"name": "a"}, "spec": {"hostNetwork": host, "containers": []},
+            "status": {"podIPs": addresses}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn a_pod_goes_for_an_address_of_another_range_whichever_of_its_addresses_that_is() {
+        let to = nets(&["10.244.2.0/24", "fd00:244:0:2::/64"]);
+        assert!(!outside(&pod(&["10.244.2.5", "fd00:244:0:2::5"], false), &to));
+        assert!(outside(&pod(&["10.244.2.5", "fd00:244:0:9::5"], false), &to));
+        assert!(!outside(&pod(&["172.30.0.12", "fd00:30::c"], true), &to));
+    }
+
+    #[test]
+    fn a_pod_from_before_its_node_had_both_families_goes_too() {
+        let (one, both) = (nets(&["10.244.2.0/24"]), nets(&["10.244.2.0/24", "fd00:244:0:2::/64"]));
+        assert!(short(&pod(&["10.244.2.5"], false), &one, &both));
+        assert!(!short(&pod(&["10.244.2.5", "fd00:244:0:2::5"], false), &one, &both));
+        assert!(!short(&pod(&["172.30.0.12"], true), &one, &both));
+        // It has none yet.
+        assert!(!short(&pod(&[], false), &one, &both));
+        // Whoever served one family of both before may mean it so.
+        assert!(!short(&pod(&["10.244.2.5"], false), &both, &both));
+    }
 }

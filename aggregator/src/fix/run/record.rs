@@ -117,6 +117,14 @@ impl Planned {
         let now = kinds(plan);
         (self.steps != now).then(|| format!("the steps of {} were {}, and now {now}", self.node, self.steps))
     }
+
+    /// Whether nothing has moved but that a controller manager has come up, for whose absence it was planned. One that ends at
+    /// its start holds its Lease for a moment each time.
+    pub fn came_up(&self, plan: &NodePlan) -> bool {
+        let waits = |steps: &str| steps.split(", ").any(|kind| kind == Does::Controllers.kind());
+        let same = (&self.uid, self.method, &self.to) == (&plan.uid, plan.method, &plan.to);
+        same && waits(&self.steps) && !waits(&kinds(plan))
+    }
 }
 
 /// A node that is being worked on.

@@ -14,8 +14,11 @@ use crate::correlate::words::list;
 /// flanneld's annotations.
 const FLANNEL: &str = "flannel.alpha.coreos.com/";
 
-/// The one of them that people set.
-const OVERWRITE: &str = "flannel.alpha.coreos.com/public-ip-overwrite";
+/// Those of them that people set.
+const OVERWRITE: [&str; 2] = [
+    "flannel.alpha.coreos.com/public-ip-overwrite",
+    "flannel.alpha.coreos.com/public-ipv6-overwrite",
+];
 
 impl<E: Eyes> Runner<'_, E> {
     /// Over once there is another Node with CIDRs, cordoned, and with labels, annotations and taints of the one before.
@@ -95,7 +98,7 @@ impl<E: Eyes> Runner<'_, E> {
         let kept = saved
             .annotations()
             .iter()
-            .filter(|(key, _)| *key != MARK && (!key.starts_with(FLANNEL) || *key == OVERWRITE));
+            .filter(|(key, _)| *key != MARK && (!key.starts_with(FLANNEL) || OVERWRITE.contains(&key.as_str())));
         let mut annotations: Map<String, Value> = kept.map(|(key, value)| (key.clone(), json!(value))).collect();
         // Those that it has are somebody's who waits for it: a cloud's controller, a CNI.
         let mut taints = node

@@ -254,6 +254,26 @@ fn what_was_agreed_to_is_held_against_what_is_planned_now() {
     );
 }
 
+/// As a controller manager goes that ends at its start: each time it holds its Lease for a moment.
+#[test]
+fn a_controller_manager_that_has_come_up_is_waited_out_and_nothing_else_is() {
+    let mut without = plan();
+    let step = Step {
+        does: Does::Controllers,
+        text: String::new(),
+    };
+    without.steps.insert(3, step);
+    let agreed = Planned::from(&without);
+    assert!(agreed.moved(&plan()).is_some() && agreed.came_up(&plan()));
+    assert!(!agreed.came_up(&without), "none runs still");
+    assert!(!Planned::from(&plan()).came_up(&without), "it has gone down");
+    let other = NodePlan {
+        to: vec!["10.244.7.0/24".parse().unwrap()],
+        ..plan()
+    };
+    assert!(!agreed.came_up(&other));
+}
+
 /// What is on the Lease is read by other versions, and by people.
 #[test]
 fn a_record_is_read_as_it_was_written() {

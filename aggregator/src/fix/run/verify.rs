@@ -1,17 +1,17 @@
-//! What shows that it worked: a pod's address, the findings, and where every other node's packets land.
+//! What shows that it worked: a pod's addresses, the findings, and where every other node's packets land.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Finding, Severity};
 use futures::{StreamExt, stream};
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time::{Instant, sleep};
 
-use super::errand::{LABEL, said};
-use super::halt::{Halt, call};
+use super::errand::LABEL;
+use super::halt::Halt;
 use super::{Eyes, LOOK, Runner, probes, shell, state};
 use crate::cluster::ReportState;
 use crate::correlate::words::list;
@@ -24,6 +24,9 @@ pub(super) const AT_ONCE: usize = 8;
 /// Named at most, of what is missing.
 const NAMED: usize = 4;
 
+/// From a node to an address of the new pod, and back.
+type Way = (String, IpAddr);
+
 impl<E: Eyes> Runner<'_, E> {
     /// Over once all of it is seen.
     pub(super) async fn verify(&self) -> Result<(), Halt> {
@@ -32,7 +35,7 @@ impl<E: Eyes> Runner<'_, E> {
             shell::run(template, &plan.node, &plan.to, self.settings.patience).await?;
         }
         if !probes(plan.method) {
-            return self.seen(None).await;
+            return self.seen(&[]).await;
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         let name = format!("{LABEL}-probe-{}", self.record.id);
@@ -43,45 +46,8 @@ impl<E: Eyes> Runner<'_, E> {
         seen
     }
 
-    async fn probed(&self, api: &Api<Pod>, name: &str) -> Result<(), Halt> {
-        let plan = self.plan()?;
-        let pod = self.pod(name, &plan.node, &["hold".to_owned()], None).await?;
-        let began = Instant::now();
-        let mut last = None;
-        let address = loop {
-            self.untouched(&Does::Verify).await?;
-            // It may be on its way out from an earlier try.
-            self.create(api, &pod).await?;
-            let there = call(async || api.get_opt(name).await).await;
-            let there = there.map_err(|error| Halt::api(&format!("get pod {name}"), &error))?;
-            let there = there.filter(|pod| pod.metadata.deletion_timestamp.is_none());
-            let address = there.as_ref().and_then(|pod| pod.status.as_ref()?.pod_ip.clone());
-            if let Some(address) = address {
-                break address;
-            }
-            if let Some(there) = &there {
-                self.told_why(there, &mut last);
-            }
-            if began.elapsed() >= self.settings.patience {
-                let why = there.as_ref().map_or_else(|| "it is not there".to_owned(), said);
-                return Err(Halt::Stop(format!("a new pod on {} gets no address: {why}", plan.node)));
-            }
-            sleep(LOOK).await;
-        };
-        let own = address.parse::<std::net::IpAddr>().ok().map(IpNet::from);
-        if !own.is_some_and(|own| plan.to.iter().any(|to| to.contains(&own))) {
-            return Err(Halt::Stop(format!(
-                "a new pod on {} gets {address}, which is not of {}",
-                plan.node,
-                list(&plan.to)
-            )));
-        }
-        self.tell(format!("a new pod gets {address}"));
-        self.seen(Some(&address)).await
-    }
-
-    /// Waits until nothing is missing of what shows that it worked.
-    async fn seen(&self, address: Option<&str>) -> Result<(), Halt> {
+    /// Waits until nothing is missing of what shows that it worked; `addresses` are those of a new pod.
+    pub(super) async fn seen(&self, addresses: &[IpAddr]) -> Result<(), Halt> {
         let node = &self.plan()?.node;
         let began = Instant::now();
         let mut last = String::new();
@@ -90,7 +56,7 @@ impl<E: Eyes> Runner<'_, E> {
         loop {
             self.untouched(&Does::Verify).await?;
             let again = !arrive.is_empty();
-            let missing = self.missing(address, &mut arrive).await?;
+            let missing = self.missing(addresses, &mut arrive).await?;
             if missing.is_empty() && again {
                 arrive.clear();
                 continue;
@@ -116,7 +82,7 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    async fn missing(&self, address: Option<&str>, arrive: &mut BTreeSet<String>) -> Result<Vec<String>, Halt> {
+    async fn missing(&self, addresses: &[IpAddr], arrive: &mut BTreeSet<Way>) -> Result<Vec<String>, Halt> {
         let work = self.work()?;
         let node = &work.plan.node;
         let mut missing = Vec::new();
@@ -136,18 +102,23 @@ impl<E: Eyes> Runner<'_, E> {
             }
             Err(why) => missing.push(format!("what stands: {why}")),
         }
-        if let Some(address) = address {
-            missing.extend(self.ways(node, address, arrive).await?);
+        if !addresses.is_empty() {
+            missing.extend(self.ways(node, addresses, arrive).await?);
         }
         Ok(missing)
     }
 
-    /// Every other node's way to the new pod and back, but for those of whom it is known; who is added.
-    async fn ways(&self, node: &str, address: &str, arrive: &mut BTreeSet<String>) -> Result<Vec<String>, Halt> {
+    /// Every other node's way to each address of the new pod and back, but for those of which it is known; what is known is
+    /// added.
+    async fn ways(&self, node: &str, addresses: &[IpAddr], arrive: &mut BTreeSet<Way>) -> Result<Vec<String>, Halt> {
         let mut others = self.names().await?;
-        others.retain(|name| name != node && !arrive.contains(name));
-        let asked = stream::iter(others.into_iter().map(|other| async move {
-            let why = match self.eyes.path(&other, address).await {
+        others.retain(|name| name != node);
+        let ways = others
+            .iter()
+            .flat_map(|other| addresses.iter().map(|to| (other.clone(), *to)));
+        let ways: Vec<Way> = ways.filter(|way| !arrive.contains(way)).collect();
+        let asked = stream::iter(ways.into_iter().map(|(other, address)| async move {
+            let why = match self.eyes.path(&other, &address.to_string()).await {
                 Ok(path) => match path.health {
                     Health::Healthy => None,
                     Health::Findings => Some("packets do not arrive".to_owned()),
@@ -155,14 +126,14 @@ impl<E: Eyes> Runner<'_, E> {
                 },
                 Err(why) => Some(why),
             };
-            (other, why)
+            ((other, address), why)
         }));
-        let told: Vec<(String, Option<String>)> = asked.buffered(AT_ONCE).collect().await;
+        let told: Vec<(Way, Option<String>)> = asked.buffered(AT_ONCE).collect().await;
         let mut missing = Vec::new();
-        for (other, why) in told {
+        for (way, why) in told {
             match why {
-                Some(why) => missing.push(format!("{other} and {address}: {why}")),
-                None => drop(arrive.insert(other)),
+                Some(why) => missing.push(format!("{} and {}: {why}", way.0, way.1)),
+                None => drop(arrive.insert(way)),
             }
         }
         Ok(missing)

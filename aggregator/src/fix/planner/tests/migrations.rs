@@ -138,3 +138,36 @@ fn what_was_not_seen_is_said() {
         );
     }
 }
+
+fn dual() -> World {
+    let mut world = World::of(2);
+    world.second_range("fd00:244::/48", 64);
+    world.node("n1").cidrs.extend(nets(&["fd00:244:0:1::/64"]));
+    world.node("n2").cidrs.extend(nets(&["fd00:244:0:2::/64"]));
+    world
+}
+
+#[test]
+fn of_two_families_the_one_that_does_not_move_is_kept() {
+    let migration = to(&dual(), &["10.250.0.0/16", "fd00:244::/48"], None);
+    let given: Vec<_> = migration.nodes.iter().map(|node| node.to.clone()).collect();
+    let wanted = [
+        nets(&["10.250.255.0/24", "fd00:244:0:1::/64"]),
+        nets(&["10.250.254.0/24", "fd00:244:0:2::/64"]),
+    ];
+    assert_eq!(given, wanted);
+}
+
+#[test]
+fn ranges_around_old_and_new_are_named_for_both_families_where_the_controller_manager_takes_them() {
+    let around = |ranges: &[&str]| {
+        let steps = to(&dual(), ranges, None).steps;
+        steps.into_iter().find(|step| step.contains("contains both"))
+    };
+    let both = around(&["10.245.0.0/16", "fd00:244::/48"]).unwrap();
+    assert!(both.contains("--cluster-cidr=10.244.0.0/15,fd00:244::/48 "), "{both}");
+    // fd00:240::/27 in /64 would be 2^37 blocks.
+    assert_eq!(around(&["10.245.0.0/16", "fd00:250::/48"]), None);
+    // Nodes have IPv6 CIDRs.
+    assert_eq!(around(&["10.245.0.0/16"]), None);
+}
