@@ -1,6 +1,7 @@
 //! Errands: what must be done on a host is done there by a pod of a moment, pinned to the node, with the least rights for it.
 //! Its program, `cidrift-errand`, lies in the agent's image.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::path::Path;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call, code};
 use super::{Eyes, LOOK, MARK, Runner, shell};
+use crate::fix::plan::Hop;
 
 /// The agents' DaemonSet: its image has the program.
 const AGENTS: &str = "cidrift-agent";
@@ -60,8 +62,26 @@ impl<E: Eyes> Runner<'_, E> {
         self.errand(&arguments, &needs).await
     }
 
-    pub(super) async fn remove_route(&self, prefix: IpNet, via: IpAddr) -> Result<(), Halt> {
-        let arguments = ["remove-route".to_owned(), format!("--via={via}"), prefix.to_string()];
+    pub(super) async fn remove_leases(&self, directory: &str, leases: &BTreeMap<IpAddr, String>) -> Result<(), Halt> {
+        let mut arguments = vec![
+            "remove-leases".to_owned(),
+            "--host-root=/host".to_owned(),
+            format!("--directory={directory}"),
+        ];
+        arguments.extend(leases.iter().map(|(address, sandbox)| format!("{address}={sandbox}")));
+        let needs = Needs {
+            mounts: vec![(directory.to_owned(), true)],
+            capabilities: &[],
+        };
+        self.errand(&arguments, &needs).await
+    }
+
+    pub(super) async fn remove_route(&self, prefix: IpNet, by: Hop) -> Result<(), Halt> {
+        let which = match by {
+            Hop::Via(via) => format!("--via={via}"),
+            Hop::Type(how) => format!("--type={how}"),
+        };
+        let arguments = ["remove-route".to_owned(), which, prefix.to_string()];
         let needs = Needs {
             mounts: Vec::new(),
             capabilities: &["NET_ADMIN"],

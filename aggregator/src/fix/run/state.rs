@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use super::halt::{Halt, call};
 use super::record::Work;
 use super::{Eyes, MARK, Runner};
-use crate::fix::plan::Does;
+use crate::fix::plan::{Does, Step};
 
 impl<E: Eyes> Runner<'_, E> {
     /// A Node as it is; `None`: there is none.
@@ -32,7 +32,7 @@ impl<E: Eyes> Runner<'_, E> {
         let api = self.nodes();
         let taken = matches!(
             next,
-            Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate | Does::Assign
+            Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate | Does::Assign | Does::RestartKubelet
         );
         if !taken {
             return Ok(());
@@ -92,7 +92,8 @@ pub(super) fn others(work: &Work, all: &[Node], next: &Does, waits: &[&str]) -> 
         && !all
             .iter()
             .any(|node| node.metadata.uid.as_deref() == Some(plan.uid.as_str()));
-    if plan.steps.iter().any(|step| step.does == Does::Drain) && *next != Does::Assign && !gone {
+    let takes = |step: &Step| matches!(step.does, Does::Drain | Does::RestartKubelet);
+    if plan.steps.iter().any(takes) && *next != Does::Assign && !gone {
         for other in others() {
             let why = if unschedulable(other) {
                 "is cordoned"
