@@ -4,8 +4,8 @@ mod setups;
 mod traffic;
 
 use cidrift_proto::facts::{
-    CniFacts, Compared, Counted, CountedSetups, Gap, HostFacts, LinkFact, LinkRole, LinkTraffic, LoggedSetups,
-    ProgramFact, RuntimeFact, SettingFact, SetupCounts, SetupSpan,
+    CniFacts, Compared, Counted, CountedSetups, Gap, HostFacts, LeakedLeases, LinkFact, LinkRole, LinkTraffic,
+    LoggedSetups, ProgramFact, RuntimeFact, SettingFact, SetupCounts, SetupSpan,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -48,8 +48,19 @@ pub struct Parts<'a> {
     pub release: &'a str,
 }
 
-/// Everything that a host says of itself; `compared` and `gaps` come from its rules.
-pub fn host_facts(parts: Parts<'_>, gaps: &[Gap], compared: Vec<Compared>, at: Timestamp) -> HostFacts {
+/// What the rules told.
+#[derive(Debug, Default)]
+pub struct Told<'a> {
+    /// What could not be judged, and why.
+    pub gaps: &'a [Gap],
+    /// What was held against the Node's pod CIDRs.
+    pub compared: Vec<Compared>,
+    /// Leases of sandboxes that are gone.
+    pub leaks: Option<LeakedLeases>,
+}
+
+/// Everything that a host says of itself.
+pub fn host_facts(parts: Parts<'_>, told: Told<'_>, at: Timestamp) -> HostFacts {
     let Parts {
         kernel,
         roles,
@@ -68,7 +79,7 @@ pub fn host_facts(parts: Parts<'_>, gaps: &[Gap], compared: Vec<Compared>, at: T
     links.truncate(LINKS);
     links.sort_by_key(|(_, link)| link.index);
     let omitted = kernel.links.len() - links.len();
-    let mut gaps = gaps.to_vec();
+    let mut gaps = told.gaps.to_vec();
     for (_, link) in &links {
         if link.addresses.len() > ADDRESSES && link.name != IPVS {
             gaps.push(Gap {
@@ -84,11 +95,12 @@ pub fn host_facts(parts: Parts<'_>, gaps: &[Gap], compared: Vec<Compared>, at: T
         links_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
         cni: cni.clone(),
         gaps,
-        compared,
+        compared: told.compared,
         programs: programs(host),
         runtime: runtime(host),
         traffic: traffic(kernel, roles, host),
         setups: setups(host),
+        leaks: told.leaks,
     }
 }
 
@@ -152,6 +164,7 @@ pub fn differ(told: &HostFacts, now: &HostFacts) -> bool {
             && now.observed_at.duration_since(told.observed_at) >= COUNTS)
         || told.programs != now.programs
         || told.runtime != now.runtime
+        || told.leaks != now.leaks
 }
 
 /// The counters, without the time at which they were read.
@@ -260,7 +273,7 @@ mod tests {
             host: &Host::default(),
             release: "6.18.44",
         };
-        host_facts(parts, &[], Vec::new(), Timestamp::UNIX_EPOCH)
+        host_facts(parts, Told::default(), Timestamp::UNIX_EPOCH)
     }
 
     #[test]

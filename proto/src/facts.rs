@@ -1,6 +1,7 @@
 //! Small facts about a host, as the agent hands them on.
 
 mod compared;
+mod leaks;
 mod program;
 mod setups;
 mod traffic;
@@ -17,6 +18,7 @@ use crate::time::{from_wire, to_wire};
 use crate::{Malformed, v1};
 
 pub use self::compared::{Agrees, Compared};
+pub use self::leaks::{LeakedLease, LeakedLeases, LeakedNetwork};
 pub use self::program::{ProgramFact, RuntimeFact, SettingFact};
 pub use self::setups::{CountedSetups, GrownSetups, LoggedSetups, SetupCounts, SetupFacts, SetupSpan, seconds};
 pub use self::traffic::{Counted, Direction, LinkTraffic, TrafficFact};
@@ -46,6 +48,8 @@ pub struct HostFacts {
     pub traffic: Option<TrafficFact>,
     /// How pod sandboxes are set up; `None`: neither a log nor metrics tell of it.
     pub setups: Option<SetupFacts>,
+    /// Leases of sandboxes that are gone (HOST05); `None`: none is known.
+    pub leaks: Option<LeakedLeases>,
 }
 
 /// Something that could not be looked at, and why.
@@ -201,6 +205,7 @@ impl From<&HostFacts> for v1::HostFacts {
             runtime: facts.runtime.as_ref().map(Into::into),
             traffic: facts.traffic.as_ref().map(Into::into),
             setups: facts.setups.as_ref().map(Into::into),
+            leaks: facts.leaks.as_ref().map(Into::into),
         }
     }
 }
@@ -236,6 +241,7 @@ impl TryFrom<&v1::HostFacts> for HostFacts {
             runtime: wire.runtime.as_ref().map(Into::into),
             traffic: wire.traffic.as_ref().map(TryInto::try_into).transpose()?,
             setups: wire.setups.as_ref().map(TryInto::try_into).transpose()?,
+            leaks: wire.leaks.as_ref().map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::prefix::{address_from_wire, address_to_wire, prefix_from_wire, prefix_to_wire};
 use crate::time::{from_wire, to_wire};
@@ -150,7 +150,7 @@ pub enum Via {
 }
 
 /// Route types that drop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Discard {
     /// Silently.

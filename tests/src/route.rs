@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use cidrift_proto::landing::Discard;
 use ipnet::IpNet;
 use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::RouteMessageBuilder;
@@ -30,8 +31,8 @@ pub enum Target {
         /// The gateway counts as a neighbour though no address of the device says so.
         onlink: bool,
     },
-    /// `blackhole`.
-    Blackhole,
+    /// `blackhole`, `unreachable`, `prohibit`: dropped.
+    Drop(Discard),
 }
 
 impl Route {
@@ -61,9 +62,14 @@ impl Route {
 
     /// `blackhole PREFIX`.
     pub fn blackhole(prefix: IpNet) -> Self {
+        Self::dropped(prefix, Discard::Blackhole)
+    }
+
+    /// The same of any type that drops.
+    pub fn dropped(prefix: IpNet, how: Discard) -> Self {
         Self {
             prefix,
-            to: Target::Blackhole,
+            to: Target::Drop(how),
         }
     }
 
@@ -87,7 +93,13 @@ impl Route {
                     .output_interface(index(device)?);
                 if *onlink { builder.onlink() } else { builder }.build()
             }
-            Target::Blackhole => builder.kind(RouteType::BlackHole).build(),
+            Target::Drop(how) => builder
+                .kind(match how {
+                    Discard::Blackhole => RouteType::BlackHole,
+                    Discard::Unreachable => RouteType::Unreachable,
+                    Discard::Prohibit => RouteType::Prohibit,
+                })
+                .build(),
         })
     }
 }
@@ -107,7 +119,7 @@ impl fmt::Display for Route {
                 let onlink = if *onlink { " onlink" } else { "" };
                 write!(f, "{} via {gateway} dev {device}{onlink}", self.prefix)
             }
-            Target::Blackhole => write!(f, "blackhole {}", self.prefix),
+            Target::Drop(how) => write!(f, "{how} {}", self.prefix),
         }
     }
 }

@@ -353,3 +353,57 @@ fn goes_by_its_next_hop(host: &Host, [one, other]: [&str; 2], [by, by_other, nob
     let text = said(other, by_other);
     assert!(text.contains("removed"), "{text}");
 }
+
+#[test]
+fn a_route_that_drops_goes_by_its_type_and_the_one_that_leads_there_stays() {
+    if !have(Need::Netns) {
+        return;
+    }
+    let host = Host::new();
+    host.ip.add_bridge("eth0").unwrap();
+    host.ip.add_addr("eth0", "172.30.0.12/24".parse().unwrap()).unwrap();
+    host.ip.add_addr("eth0", "fd00:30::12/64".parse().unwrap()).unwrap();
+    host.ip.set_up("eth0").unwrap();
+    for (family, prefix, via) in [
+        ("-4", "10.244.2.0/24", "172.30.0.13"),
+        ("-6", "fd00:2::/64", "fd00:30::13"),
+    ] {
+        let ip = |line: &str| {
+            let mut command = Command::new("ip");
+            command.arg(family).args(line.split(' ')).stdout(Stdio::piped());
+            let output = host.netns.spawn(&mut command).unwrap().wait_with_output().unwrap();
+            assert!(output.status.success(), "ip {family} {line}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        ip(&format!("route add {prefix} via {via} metric 100"));
+        // Of the same metric, too, and in another table.
+        ip(&format!("route append blackhole {prefix} metric 100"));
+        ip(&format!("route add blackhole {prefix} table 7"));
+        for (kind, metric) in [("unreachable", 50), ("prohibit", 51), ("throw", 52)] {
+            ip(&format!("route append {kind} {prefix} metric {metric}"));
+        }
+        let mut left = 5;
+        for kind in ["blackhole", "unreachable", "prohibit", "throw"] {
+            assert_eq!(ip(&format!("route show {prefix}")).lines().count(), left);
+            let arguments = ["--type", kind, prefix];
+            let output = host.run("remove-route", &arguments);
+            assert_eq!(
+                texts(&output).0,
+                format!("cidrift-errand: removed the route {kind} {prefix}")
+            );
+            assert!(!ip(&format!("route show {prefix}")).contains(kind));
+            let again = host.run("remove-route", &arguments);
+            assert_eq!(
+                texts(&again).0,
+                format!("cidrift-errand: there is no route {kind} {prefix}")
+            );
+            left -= 1;
+        }
+        let rest = ip(&format!("route show {prefix}"));
+        assert!(
+            rest.contains(&format!("via {via}")) && rest.lines().count() == 1,
+            "{rest}"
+        );
+        assert!(ip("route show table 7").contains("blackhole"));
+    }
+}

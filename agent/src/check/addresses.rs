@@ -1,6 +1,7 @@
 //! HOST05 addresses-low: the addresses that host-local can give out are nearly gone, leaked, or about to be given twice.
 
 mod account;
+mod leaks;
 mod pace;
 
 use cidrift_proto::catalogue::Code;
@@ -69,6 +70,7 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
     if let Some(claim) = wrong.claim(case) {
         judged.claims.push(claim);
     }
+    judged.leaks = wrong.leaked.then(|| leaks::told(&wrong, max_pods));
 }
 
 /// The network that pods are given addresses of, and what it hands out of. `None` where host-local does not allocate,
@@ -153,7 +155,7 @@ impl Wrong<'_> {
                 "CNI's DEL was never run for the sandboxes that are gone: a crash, a reboot, a runtime that lost its state."
                     .to_owned(),
             );
-            remedy.push(self.remove_leaks(case));
+            remedy.push(self.remove_leaks());
         }
         if let Some((max_pods, small)) = &self.small {
             for set in small {
@@ -254,21 +256,13 @@ impl Wrong<'_> {
     }
 
     /// Shows the files, and none where the runtime does not answer; to remove them is the reader's to do.
-    fn remove_leaks(&self, case: &Case<'_>) -> String {
-        // The directory that the configuration names is told first; Antrea's own last.
-        let places = &case.input.host.leases.source;
-        let place = if case.model.plugin == "antrea" {
-            places.rsplit(", ").next()
-        } else {
-            places.split(", ").next()
-        };
+    fn remove_leaks(&self) -> String {
+        let directory = self.account.leaked.first().map_or("", |lease| &lease.directory);
         format!(
-            "List the files of sandboxes that are gone, on the node: cd {}/{} && ids=$(crictl pods -q --no-trunc) && \
+            "List the files of sandboxes that are gone, on the node: cd {directory} && ids=$(crictl pods -q --no-trunc) && \
              [ -n \"$ids\" ] && for f in $(find . -type f -mmin +{} -name '*[.:]*' ! -name 'last_*'); do \
              echo \"$ids\" | grep -qxF \"$(head -n1 $f | tr -d '\\r')\" || echo $f; done. Remove those, and no other: \
              the address of a running pod would be given out twice.",
-            place.unwrap_or_default(),
-            self.account.network,
             account::SETTLED.as_secs() / 60
         )
     }

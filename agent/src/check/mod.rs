@@ -23,7 +23,7 @@ mod sandbox;
 use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{CniFacts, Gap};
+use cidrift_proto::facts::{CniFacts, Gap, LeakedLeases};
 use cidrift_proto::finding::{Affected, Claim, Evidence, ROWS, Trigger};
 use cidrift_proto::landing::ForwardingEntry;
 use ipnet::IpNet;
@@ -155,6 +155,8 @@ pub struct Judged {
     pub claims: Vec<Claim>,
     /// What could not be judged.
     pub unjudged: Vec<Unjudged>,
+    /// Leases of sandboxes that are gone, where that is worth a claim.
+    pub leaks: Option<LeakedLeases>,
 }
 
 /// Judges the host by every rule.

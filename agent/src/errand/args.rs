@@ -79,11 +79,38 @@ pub(super) struct RemoveLink {
 #[derive(Debug, clap::Args)]
 pub(super) struct RemoveRoute {
     /// Only the route by this next hop
-    #[arg(long, value_name = "ADDRESS")]
-    pub(super) via: IpAddr,
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "kind")]
+    pub(super) via: Option<IpAddr>,
+    /// Only the route of this type, which has no next hop
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "via")]
+    pub(super) kind: Option<Dropping>,
     /// Where the route leads
     #[arg(value_name = "CIDR", value_parser = prefix)]
     pub(super) prefix: IpNet,
+}
+
+/// Types of routes that lead nowhere, as iproute2 calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Dropping {
+    /// Drops silently.
+    Blackhole,
+    /// Answers that the host is unreachable.
+    Unreachable,
+    /// Answers that it is forbidden.
+    Prohibit,
+    /// Ends the look-up in this table.
+    Throw,
+}
+
+impl std::fmt::Display for Dropping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+            Self::Throw => "throw",
+        })
+    }
 }
 
 /// Arguments of `render`.
@@ -258,6 +285,10 @@ mod tests {
             "remove-link a/b",
             "remove-link 0123456789abcdef",
             "remove-link cni0 --address 10.244.1.1",
+            "remove-route 10.244.1.0/24",
+            "remove-route --type unicast 10.244.1.0/24",
+            "remove-route --type blackhole --via 172.30.0.12 10.244.1.0/24",
+            "remove-route --type blackhole 10.244.1.7/24",
             "remove-leases --host-root /host --directory /var/lib/cni/networks/x",
             "remove-leases --host-root /host --directory /var/lib/cni/networks/x 10.244.1.7",
             "remove-leases --host-root /host --directory /var/lib/cni/networks/x lock=a",

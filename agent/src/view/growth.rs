@@ -145,6 +145,7 @@ mod tests {
     fn leases(count: u8) -> Vec<Lease> {
         let lease = |number: u8| Lease {
             network: "cbr0".into(),
+            directory: "/var/lib/cni/networks/cbr0".into(),
             address: [10, 244, 1, number].into(),
             container: String::new(),
             given_at: None,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cidrift_proto::signature::Signature;
 use ipnet::IpNet;
@@ -382,6 +383,8 @@ pub struct AddressRange {
 pub struct Lease {
     /// Name of the CNI network.
     pub network: String,
+    /// The directory that it lies in.
+    pub directory: Arc<str>,
     /// The address.
     pub address: IpAddr,
     /// Id of the sandbox that has it; empty where the file names none (cut short by a crash): taken all the same.

@@ -83,7 +83,7 @@ impl Witness {
             host: &Host::default(),
             release,
         };
-        let facts = facts::host_facts(nothing, &[], Vec::new(), now);
+        let facts = facts::host_facts(nothing, facts::Told::default(), now);
         Self {
             node: node.to_owned(),
             release: release.to_owned(),
@@ -345,7 +345,12 @@ impl Witness {
             host: &self.host,
             release: &self.release,
         };
-        facts::host_facts(parts, &gaps, check::compare::rows(input, judged), now)
+        let told = facts::Told {
+            gaps: &gaps,
+            compared: check::compare::rows(input, judged),
+            leaks: judged.leaks.clone(),
+        };
+        facts::host_facts(parts, told, now)
     }
 }
 

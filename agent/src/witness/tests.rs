@@ -213,6 +213,7 @@ fn failing_sandboxes_are_told() {
 fn leased(second: i64, count: u8) -> Arc<Host> {
     let lease = |number: u8| Lease {
         network: "pods".into(),
+        directory: "/var/lib/cni/networks/pods".into(),
         address: [10, 244, 1, number].into(),
         container: "0".repeat(64),
         given_at: Some(at(0)),

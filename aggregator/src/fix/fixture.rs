@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{CniConfig, CniFacts, FlannelSubnet, HostFacts, LinkFact, LinkRole};
+use cidrift_proto::facts::{
+    CniConfig, CniFacts, FlannelSubnet, HostFacts, LeakedLease, LeakedLeases, LeakedNetwork, LinkFact, LinkRole,
+};
 use cidrift_proto::finding::{Claim, Finding, FindingState, Severity, Trigger};
 use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use ipnet::IpNet;
@@ -152,6 +154,24 @@ impl World {
 
     pub(crate) fn link(&mut self, node: &str, name: &str, address: &str) {
         self.facts(node).links.push(link(name, LinkRole::Other, address));
+    }
+
+    pub(crate) fn tunnel(&mut self, node: &str, name: &str, address: &str) {
+        self.facts(node).links.push(link(name, LinkRole::Tunnel, address));
+    }
+
+    /// Leases of one directory, whose sandboxes are gone.
+    pub(crate) fn leaks(&mut self, node: &str, directory: &str, leases: &[(&str, &str)]) -> &mut LeakedLeases {
+        let lease = |(address, container): &(&str, &str)| LeakedLease {
+            address: address.parse().unwrap(),
+            container: (*container).to_owned(),
+        };
+        let leaks = self.facts(node).leaks.get_or_insert_default();
+        leaks.networks.push(LeakedNetwork {
+            directory: directory.to_owned(),
+            leases: leases.iter().map(lease).collect(),
+        });
+        leaks
     }
 
     pub(crate) fn route(&mut self, node: &str, prefix: &str, to: &str) {

@@ -1,7 +1,9 @@
 //! The plan, as it is shown and saved.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use cidrift_proto::landing::Discard;
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,14 @@ pub struct NodePlan {
     /// Why it must not be begun as things are; empty: it may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
+}
+
+impl NodePlan {
+    /// Whether new pods get other addresses or ways by it, so that one is tried.
+    pub fn probes(&self) -> bool {
+        let does = self.steps.iter().map(|step| &step.does);
+        self.method != Method::Restart && does.into_iter().any(|does| does.sets_up_pods(&self.to))
+    }
 }
 
 /// The least that removes the cause.
@@ -154,12 +164,27 @@ pub enum Does {
         /// "namespace/name" now.
         pod: String,
     },
-    /// A route of the node goes that leads its own pods' packets away.
+    /// A route of the node goes that leads its own pods' packets away, or where nobody is, or nowhere.
     RemoveRoute {
-        /// Where it leads.
+        /// For what.
         prefix: IpNet,
-        /// By which next hop: only that one is meant.
-        via: IpAddr,
+        /// Only that one is meant.
+        #[serde(flatten)]
+        by: Hop,
+    },
+    /// host-local's leases of sandboxes that are gone are removed: their addresses can be given out again.
+    RemoveLeases {
+        /// The directory of one network, on the host.
+        directory: String,
+        /// Addresses, each with the sandbox that its lease still has to name.
+        leases: BTreeMap<IpAddr, String>,
+    },
+    /// The kubelet is started anew, so that it looks at its Node; its pods run on.
+    RestartKubelet,
+    /// The node's own packets for these nodes land there; else its CNI's pod is started anew.
+    Reach {
+        /// Whom.
+        nodes: Vec<String>,
     },
     /// The CNI's pods of those other nodes are started anew that do not lead to these.
     Announce {
@@ -179,7 +204,54 @@ pub enum Does {
     Uncordon,
 }
 
+/// Which route of a prefix is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hop {
+    /// The one by this next hop.
+    Via(IpAddr),
+    /// The one that drops so.
+    Type(Discard),
+}
+
+impl Hop {
+    /// The route, as iproute2 would name it.
+    pub fn route(&self, prefix: IpNet) -> String {
+        match self {
+            Self::Via(via) => format!("{prefix} via {via}"),
+            Self::Type(how) => format!("{how} {prefix}"),
+        }
+    }
+}
+
 impl Does {
+    /// Whether it decides which addresses or ways the pods of a node with these CIDRs have.
+    pub fn sets_up_pods(&self, cidrs: &[IpNet]) -> bool {
+        match self {
+            Self::RemoveFile { .. }
+            | Self::RemoveLink { .. }
+            | Self::Render { .. }
+            | Self::Recreate
+            | Self::Rotate
+            | Self::Assign
+            | Self::ReplacePods { .. } => true,
+            Self::RemoveRoute { prefix, .. } => cidrs.iter().any(|cidr| crate::netmap::overlap(cidr, prefix)),
+            _ => false,
+        }
+    }
+
+    /// Whether pods go by it, which somebody has to make anew.
+    pub fn deletes_pods(&self) -> bool {
+        matches!(
+            self,
+            Self::Drain
+                | Self::RestartDaemon { .. }
+                | Self::Announce { .. }
+                | Self::Reach { .. }
+                | Self::ReplacePods { .. }
+        )
+    }
+
     /// Its name in a saved plan.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -195,6 +267,9 @@ impl Does {
             Self::Adopt => "adopt",
             Self::RestartDaemon { .. } => "restart-daemon",
             Self::RemoveRoute { .. } => "remove-route",
+            Self::RemoveLeases { .. } => "remove-leases",
+            Self::RestartKubelet => "restart-kubelet",
+            Self::Reach { .. } => "reach",
             Self::Announce { .. } => "announce",
             Self::ReplacePods { .. } => "replace-pods",
             Self::ByHand => "by-hand",

@@ -211,8 +211,9 @@ pub(super) struct FixArgs {
     // An aggregator that was drained away itself is found by all agents within two minutes, even without kube-proxy.
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
     pub(super) verify_timeout: Duration,
-    /// Restarts the kubelet of {node} where the runtime has to be told its CIDR; such as "ssh {node} sudo systemctl restart
-    /// kubelet". [default: a pod on the node tells it, as the kubelet would]
+    /// Restarts the kubelet of {node} where the runtime has to be told its CIDR, or the kubelet does not look at its Node; such
+    /// as "ssh {node} sudo systemctl restart kubelet". [default: a pod on the node tells the runtime, as the kubelet would; for
+    /// the rest it waits for you]
     #[arg(long, value_name = "COMMAND")]
     pub(super) restart_command: Option<String>,
     /// Runs once {node} has {cidrs}, before that is verified: for routes that nobody else makes.

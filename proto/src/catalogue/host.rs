@@ -174,8 +174,12 @@ pub(super) const HOST05: Entry = Entry {
         ),
     ],
     remedy: &[
+        run(
+            "Leak: the files whose sandbox is gone are removed under host-local's lock, unless they are another's by then:",
+            "kubectl cidrift fix NODE --yes",
+        ),
         say(
-            "Leak: delete the files whose container id is no sandbox any more. Compare first: a file of a live pod that is \
+            "By hand: delete the files whose container id is no sandbox any more. Compare first: a file of a live pod that is \
              deleted gives its address out twice.",
         ),
         say("Pods without a file: replace them, before another pod gets their address."),
@@ -271,6 +275,10 @@ pub(super) const HOST08: Entry = Entry {
             "If the Node is gone, create it again with its labels, taints and old podCIDRs: the running kubelet adopts it within \
              seconds, without a restart. A kubelet restart registers it too, but labels, taints and annotations are lost and the CIDR \
              is new.",
+        ),
+        run(
+            "If the kubelet does not look at its Node, restart it; pods keep running, unless the Node tells no room for them:",
+            "kubectl cidrift fix NODE --yes --restart-command 'ssh {node} sudo systemctl restart kubelet'",
         ),
         say("If the runtime refuses: mend the runtime, then restart the kubelet. Pods keep running through that."),
     ],

@@ -127,7 +127,11 @@ pub(super) const PATH03: Entry = Entry {
              pods, and this route is then the only way to them.",
         ),
         run(
-            "Delete the route, and on flannel vxlan what stands behind it:",
+            "The route is removed where no Node, pod or host that is seen has anything of it:",
+            "kubectl cidrift fix NODE --yes",
+        ),
+        run(
+            "By hand: delete the route, and on flannel vxlan what stands behind it:",
             "ip route del CIDR via GATEWAY dev DEVICE; ip neigh del GATEWAY dev flannel.1; bridge fdb del MAC dev flannel.1 dst ADDRESS self",
         ),
         say("A restart of the CNI's pod is not enough: it adds what is missing and leaves what is too much."),
@@ -169,8 +173,8 @@ pub(super) const PATH04: Entry = Entry {
     ],
     remedy: &[
         run(
-            "A route that drops and that nobody's daemon owns: delete it:",
-            "ip route del blackhole PREFIX",
+            "A route that drops and that nobody's daemon owns is deleted; then the right one must be there:",
+            "kubectl cidrift fix NODE --yes   # or, on NODE: ip route del blackhole PREFIX",
         ),
         say(
             "A device that is down: set it up, then restart the CNI's pod on this node, for its IPv4 routes do not come back by themselves.",

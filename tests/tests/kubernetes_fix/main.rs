@@ -7,6 +7,7 @@ mod ground;
 mod mend;
 mod migrate;
 mod ping;
+mod quiet;
 mod same;
 mod stops;
 mod watch;
@@ -26,6 +27,7 @@ fn breaks_are_planned_for_and_mended_while_somebody_watches() {
         return;
     }
     let ground = Ground::start();
+    quiet::mended_without_a_drain(&ground);
     foreign_bridge(&ground);
     out_of_pool(&ground);
     duplicate(&ground);

@@ -86,6 +86,7 @@ impl<'a> Agent<'a> {
                     facts: HostFacts {
                         traffic: None,
                         setups: None,
+                        leaks: None,
                         observed_at: Timestamp::UNIX_EPOCH,
                         kernel: "6.18".to_owned(),
                         links: Vec::new(),

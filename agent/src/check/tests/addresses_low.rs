@@ -139,6 +139,34 @@ fn a_range_full_of_leaks_is_an_error_that_names_them() {
 }
 
 #[test]
+fn what_is_leaked_is_told_with_the_sandboxes_and_whether_it_is_all() {
+    let mut node = leaked(running(node("10.244.1.0/24"), 2..=3), 10..=15).lease("cbr0", "", "10.244.1.16");
+    // One is young: its sandbox may be about to be listed.
+    node.seen.leases.value.as_mut().unwrap()[2].given_at = Some(at(980));
+    let told = node.judge(CODE).leaks.unwrap();
+    let [network] = told.networks.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(network.directory, "/var/lib/cni/networks/cbr0");
+    let addresses: Vec<String> = network.leases.iter().map(|lease| lease.address.to_string()).collect();
+    assert_eq!(addresses, (11..=15).map(address).collect::<Vec<_>>());
+    assert_eq!(network.leases[0].container, id(11));
+    assert_eq!((told.omitted, told.nameless, told.others), (0, 1, false));
+    // Nothing is told where nothing is said.
+    assert_eq!(
+        leaked(running(self::node("10.244.1.0/24"), 2..=3), 10..=13)
+            .judge(CODE)
+            .leaks,
+        None
+    );
+    let others = |node: Node| node.judge(CODE).leaks.unwrap().others;
+    // A range full of leaks has room without them; not one that is too small for the node, or full of pods.
+    let full = leaked(running(self::node("10.244.1.0/28"), 2..=3), 4..=14);
+    assert!(!others(full.clone()) && others(max_pods(full, "20")));
+    assert!(others(leaked(running(self::node("10.244.1.0/28"), 2..=13), 14..=14)));
+}
+
+#[test]
 fn a_lease_is_young_for_five_minutes() {
     let node = leaked(running(node("10.244.1.0/24"), 2..=3), 10..=19);
     node.clone().with(|node| node.now = at(304)).assert_silent(CODE);

@@ -227,6 +227,7 @@ fn leases_and_results_of_an_earlier_life_do_not_make_a_node_old() {
     let with = |given: Timestamp| {
         let lease = Lease {
             network: "cbr0".into(),
+            directory: "/var/lib/cni/networks/cbr0".into(),
             address: "10.244.1.2".parse().unwrap(),
             container: "a".into(),
             given_at: Some(given),

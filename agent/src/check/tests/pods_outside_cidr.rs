@@ -58,6 +58,7 @@ impl Node {
     pub(super) fn lease(mut self, network: &str, container: &str, address: &str) -> Self {
         self.seen.leases.value.as_mut().unwrap().push(Lease {
             network: network.into(),
+            directory: format!("/var/lib/cni/networks/{network}").into(),
             address: address.parse().unwrap(),
             container: container.into(),
             given_at: Some(at(5)),

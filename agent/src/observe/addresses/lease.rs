@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -14,9 +15,16 @@ pub(super) fn address(name: &OsStr) -> Option<IpAddr> {
 }
 
 /// Reads a lease. The address is taken as soon as the file exists, whatever it holds.
-pub(super) fn lease(network: &str, address: IpAddr, content: &[u8], given_at: Option<Timestamp>) -> Lease {
+pub(super) fn lease(
+    network: &str,
+    directory: &Arc<str>,
+    address: IpAddr,
+    content: &[u8],
+    given_at: Option<Timestamp>,
+) -> Lease {
     Lease {
         network: network.to_owned(),
+        directory: Arc::clone(directory),
         address,
         container: container(content).unwrap_or_default().to_owned(),
         given_at,

@@ -7,6 +7,7 @@ mod shelf;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cidrift_proto::facts::CniFacts;
 use jiff::Timestamp;
@@ -163,6 +164,7 @@ impl AddressReader {
                 continue;
             };
             let directory = place.join(network);
+            let path: Arc<str> = directory.to_string_lossy().into();
             let mut shelf = before.remove(&directory).unwrap_or_else(|| Shelf::new(LEASE_LIMITS));
             let looked = shelf.look(
                 &self.root,
@@ -171,7 +173,7 @@ impl AddressReader {
                 |page| {
                     let address = lease::address(page.name).ok_or("its name is no address")?;
                     let content = page.content.as_ref().map_or(&[][..], |content| content);
-                    Ok(lease::lease(network, address, content, page.modified))
+                    Ok(lease::lease(network, &path, address, content, page.modified))
                 },
             );
             match looked {

@@ -6,7 +6,7 @@ use cidrift_proto::catalogue::Code;
 use ipnet::IpNet;
 
 use super::super::ground::{Ground, NodeGround};
-use super::super::plan::{Method, NodePlan};
+use super::super::plan::{Does, Method, NodePlan, Step};
 use super::Wish;
 use super::words::owner;
 use crate::cluster::ReportState;
@@ -67,6 +67,11 @@ pub(super) fn undeletable(name: &str, node: &NodeGround, wish: &Wish) -> Vec<Str
 /// outside of the pool, for which every controller manager ends at its start (POOL02), is swapped first and drained then.
 pub(super) fn without_controllers(ground: &Ground, name: &str, plan: &NodePlan) -> Option<String> {
     let why = ground.controllers.as_ref()?;
+    // What goes of a host, and a kubelet, needs nobody to make it anew.
+    let goes = |step: &Step| step.does.deletes_pods() || matches!(step.does, Does::Recreate | Does::Rotate);
+    if !plan.steps.iter().any(goes) {
+        return None;
+    }
     let outside = |node: &NodeGround| {
         let mut cidrs = node.cidrs.iter();
         cidrs.any(|cidr| !ground.pool.ranges.iter().any(|range| range.range.contains(cidr)))
@@ -104,6 +109,16 @@ pub(super) fn outside_of_flannel(node: &NodeGround, to: &[IpNet]) -> Option<Stri
         "flannel's Network ({}) does not hold {outside}: widen it in net-conf.json and restart flannel's pods first",
         list(networks)
     ))
+}
+
+/// A kubelet that starts rejects the pods that run where its Node tells no room for them.
+pub(super) fn roomless(name: &str, node: &NodeGround) -> Option<String> {
+    (node.allocatable.pods == 0).then(|| {
+        format!(
+            "Node {name} does not tell how many pods it can run: a kubelet that is restarted now rejects those that run; drain it \
+             first, and restart it by hand"
+        )
+    })
 }
 
 /// Without the agent's view nothing shows whether it worked.

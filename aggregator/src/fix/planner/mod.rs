@@ -8,6 +8,7 @@ mod migrate;
 mod need;
 mod node;
 mod release;
+mod routes;
 mod steps;
 mod words;
 
@@ -16,6 +17,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Finding, FindingState, Severity};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +72,7 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
     for finding in causes {
         sort(ground, wish, finding, &mut needs, &mut by_hand);
     }
-    for finding in follow(consequences, &mut needs) {
+    for finding in follow(ground, wish, consequences, &mut needs) {
         if concerns(wish, finding) {
             let causes = finding.explained_by.join(", ");
             by_hand.push(need::by_hand(finding, format!("{causes} explains it: mend that first")));
@@ -91,14 +93,25 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
 }
 
 /// Puts what follows from others to those; returns what follows from nothing that is planned. A consequence may have its own.
-fn follow<'a>(mut consequences: Vec<&'a Finding>, needs: &mut BTreeMap<String, Need>) -> Vec<&'a Finding> {
+fn follow<'a>(
+    ground: &Ground,
+    wish: &Wish,
+    mut consequences: Vec<&'a Finding>,
+    needs: &mut BTreeMap<String, Need>,
+) -> Vec<&'a Finding> {
     loop {
         let before = consequences.len();
         consequences.retain(|finding| {
             let explains = |need: &&mut Need| need.mends.iter().any(|id| finding.explained_by.contains(id));
-            match needs.values_mut().find(explains) {
-                Some(need) => need.mends.push(finding.id.clone()),
-                None => return true,
+            let Some(need) = needs.values_mut().find(explains) else {
+                return true;
+            };
+            let own = lasting(ground, wish, finding);
+            if own.is_empty() {
+                need.mends.push(finding.id.clone());
+            }
+            for (node, what) in own {
+                needs.entry(node).or_default().add(finding, what);
             }
             false
         });
@@ -106,6 +119,16 @@ fn follow<'a>(mut consequences: Vec<&'a Finding>, needs: &mut BTreeMap<String, N
             return consequences;
         }
     }
+}
+
+/// What a consequence asks for that does not go with its cause: a kubelet that does not look, and a route that nobody removes.
+fn lasting(ground: &Ground, wish: &Wish, finding: &Finding) -> Vec<(String, need::What)> {
+    if !matches!(finding.claim.code, Code::Host08 | Code::Path03) {
+        return Vec::new();
+    }
+    let mut asked = need::of(ground, finding).unwrap_or_default();
+    asked.retain(|(node, _)| wish.wants(node));
+    asked
 }
 
 fn concerns(wish: &Wish, finding: &Finding) -> bool {

@@ -10,7 +10,11 @@ use ipnet::IpNet;
 
 use super::super::choose::Family;
 use super::super::ground::{Ground, NodeGround};
-use super::super::plan::ByHand;
+use super::super::plan::{ByHand, Hop};
+use super::routes;
+
+/// Of a kubelet's log: the runtime did not take the CIDR.
+const REFUSED: &str = "\"Error updating pod CIDR\"";
 
 /// What has to be done to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +31,14 @@ pub(super) enum What {
     Pods,
     /// The CNI's daemon must look again.
     Daemon,
-    /// A route for the node's own pods that leads back to it.
-    Route { prefix: IpNet, via: IpAddr },
+    /// A route that is too much.
+    Route { prefix: IpNet, by: Hop },
+    /// Its own packets for this node must land there, once such a route is gone.
+    Reach { node: String },
+    /// Leases of sandboxes that are gone, of one of host-local's directories.
+    Leases { directory: String },
+    /// Its kubelet must look at its Node again.
+    Kubelet,
 }
 
 /// Everything that is asked of one node.
@@ -104,10 +114,11 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
         Code::Pool12 => reborn(ground, finding),
         Code::Host04 => led_away(ground, node),
         Code::Path01 | Code::Path02 | Code::Path06 => Ok(vec![daemon(ground, claim.subject.clone())?]),
-        Code::Path03 | Code::Path04 => {
-            Err("a route that is too much is not removed by any restart of a CNI".to_owned())
-        }
-        Code::Host08 => Err("only a restart of the kubelet makes it look again, and that needs the host".to_owned()),
+        Code::Path03 => routes::stale(ground, finding),
+        Code::Path04 => routes::dropping(ground, finding),
+        Code::Host10 => routes::inside(ground, finding),
+        Code::Host05 => leases(ground, node),
+        Code::Host08 => itself(kubelet(ground, finding)?),
         Code::Pool04 | Code::Pool05 => {
             Err("the pool must grow, or nodes must give their CIDRs back (below, where any could)".to_owned())
         }
@@ -161,7 +172,8 @@ fn led_away(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> 
             .cidrs
             .iter()
             .any(|cidr| crate::netmap::overlap(cidr, &entry.prefix));
-        ours.then_some(What::Route { prefix, via })
+        let by = Hop::Via(via);
+        ours.then_some(What::Route { prefix, by })
     });
     // One a CIDR: a node may have two.
     let routes: Vec<(String, What)> = routes.map(|route| (node.to_owned(), route)).collect();
@@ -234,6 +246,46 @@ fn bridge(ground: &Ground, node: &str) -> Result<What, String> {
     }
 }
 
+/// HOST05, where removing what is leaked is all that it takes. The agent counts no lease as leaked that is young: one is there
+/// before its sandbox is listed (agent/src/check/addresses/account.rs).
+fn leases(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> {
+    let Some(leaks) = &facts(ground, node)?.leaks else {
+        return Err("no lease is known to be leaked: its pods or its range are what must change".to_owned());
+    };
+    if leaks.others {
+        return Err("leases are leaked, and that is not all that is wrong with its addresses".to_owned());
+    }
+    if leaks.omitted > 0 {
+        return Err(format!("{} more leases are leaked than are told", leaks.omitted));
+    }
+    if leaks.networks.is_empty() {
+        return Err("the leaked leases name no sandbox: whose they were must be told by a person".to_owned());
+    }
+    let directories = leaks.networks.iter().map(|network| What::Leases {
+        directory: network.directory.clone(),
+    });
+    Ok(directories.map(|what| (node.to_owned(), what)).collect())
+}
+
+/// HOST08, where it would follow if it looked.
+fn kubelet(ground: &Ground, finding: &Finding) -> Result<What, String> {
+    let claim = &finding.claim;
+    let node = ground
+        .nodes
+        .get(&claim.subject)
+        .ok_or("there is no such Node any more")?;
+    if node.cidrs.is_empty() {
+        return Err("its Node has no CIDR: the kubelet follows by itself once it has one".to_owned());
+    }
+    let refused = claim.evidence.iter().any(|row| row.text.starts_with(REFUSED));
+    if refused {
+        return Err(
+            "the runtime refuses it, and the kubelet tries again by itself: the runtime must be mended".to_owned(),
+        );
+    }
+    Ok(What::Kubelet)
+}
+
 /// An address or range of a family that the Node has, outside of what it has.
 pub(in crate::fix) fn foreign(net: &IpNet, cidrs: &[IpNet]) -> bool {
     let link_local = match net.addr() {
@@ -274,7 +326,7 @@ pub(super) fn flannel(ground: &Ground, node: &str) -> bool {
     pods.any(|pod| pod.daemon.as_deref() == Some("flannel"))
 }
 
-fn daemon(ground: &Ground, node: String) -> Result<(String, What), String> {
+pub(super) fn daemon(ground: &Ground, node: String) -> Result<(String, What), String> {
     match daemon_pod(ground, &node) {
         Some(_) => Ok((node, What::Daemon)),
         None => Err(format!(

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use super::super::choose::{Chooser, Family};
 use super::super::drain::{self, Drain, Drains};
 use super::super::ground::{Ground, NodeGround};
-use super::super::plan::{Does, Interrupts, Method, NodePlan, Step};
+use super::super::plan::{Does, Hop, Interrupts, Method, NodePlan, Step};
 use super::Wish;
-use super::guards::{left_behind, outside_of_flannel, unavailable, undeletable, unseen, without_controllers};
+use super::guards::{left_behind, outside_of_flannel, roomless, unavailable, undeletable, unseen, without_controllers};
 use super::need::{Need, What};
 use super::steps::Planner;
 use crate::correlate::words::list;
@@ -63,17 +63,25 @@ pub(super) fn plan(
         mends: need.mends.clone(),
         method,
         from: node.cidrs.clone(),
-        verify: verify(name, node, &to, method),
+        verify: Vec::new(),
         risks: risks(name, node, method),
         interrupts: interrupts(&steps, &drain, drained),
         blocked: Vec::new(),
         to,
         steps,
     };
+    plan.verify = verify(node, &plan);
+    let restarted = plan.steps.iter().any(|step| step.does == Does::RestartKubelet);
+    if drained || restarted {
+        plan.blocked.extend(unavailable(ground, name, broken));
+    }
+    if restarted {
+        plan.blocked.extend(roomless(name, node));
+    }
+    plan.risks.extend(leaving(node, &plan));
     if drained {
         plan.risks.extend(drain.risks);
         plan.blocked.extend(drain.blocked);
-        plan.blocked.extend(unavailable(ground, name, broken));
         if node.control_plane() && !wish.control_plane {
             plan.blocked.push(format!(
                 "{name} carries a part of the control plane: it comes last, and only with --include-control-plane"
@@ -175,7 +183,49 @@ fn interrupts(steps: &[Step], drain: &Drain, drains: bool) -> Interrupts {
     interrupts
 }
 
-fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<String> {
+/// What is left behind where it cannot be told whose it is.
+fn leaving(node: &NodeGround, plan: &NodePlan) -> Vec<String> {
+    let mut risks = Vec::new();
+    let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+    let nameless = facts
+        .and_then(|facts| facts.leaks.as_ref())
+        .map_or(0, |leaks| leaks.nameless);
+    let leases = plan
+        .steps
+        .iter()
+        .any(|step| matches!(step.does, Does::RemoveLeases { .. }));
+    if leases && nameless > 0 {
+        risks.push(format!(
+            "{nameless} leases name no sandbox: they stay, and a person must tell whose they were"
+        ));
+    }
+    let stale = plan.steps.iter().any(|step| {
+        matches!(&step.does, Does::RemoveRoute { by: Hop::Via(_), .. }) && !step.does.sets_up_pods(&plan.to)
+    });
+    if stale {
+        risks.push(
+            "a machine that is no Node any more may still run pods there, whom nobody sees: they lose their way"
+                .to_owned(),
+        );
+    }
+    risks
+}
+
+fn verify(node: &NodeGround, plan: &NodePlan) -> Vec<String> {
+    let (name, to, method) = (&plan.node, plan.to.as_slice(), plan.method);
+    let alone = plan.steps.iter().all(|step| {
+        matches!(
+            step.does,
+            Does::RemoveRoute { .. }
+                | Does::RemoveLeases { .. }
+                | Does::RestartKubelet
+                | Does::Reach { .. }
+                | Does::Verify
+        )
+    });
+    if alone && !plan.probes() {
+        return few(plan);
+    }
     let cidrs = match method {
         Method::Rotate => "what the controller manager gives it".to_owned(),
         _ => list(to),
@@ -189,7 +239,7 @@ fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<St
     if matches!(method, Method::Swap | Method::Rotate) {
         lines.push("labels, taints and annotations are those from before".to_owned());
     }
-    if method != Method::Restart {
+    if plan.probes() {
         lines.push(format!(
             "CNI configuration and bridge of {name} are of {cidrs}, and so is the address of a new pod on it"
         ));
@@ -201,6 +251,25 @@ fn verify(name: &str, node: &NodeGround, to: &[IpNet], method: Method) -> Vec<St
     if !gone.is_empty() {
         lines.push(format!("nothing leads to {} any more", list(&gone)));
     }
+    lines
+}
+
+/// Where nothing of the node's pods has changed.
+fn few(plan: &NodePlan) -> Vec<String> {
+    let (name, mut lines) = (&plan.node, Vec::new());
+    for step in &plan.steps {
+        match &step.does {
+            Does::RestartKubelet => lines.push(format!(
+                "the kubelet of {name} has taken {} over, and Node {name} is Ready",
+                list(&plan.to)
+            )),
+            Does::Reach { nodes } => {
+                lines.push(format!("packets of {name} for pods of {} land there", nodes.join(", ")))
+            }
+            _ => {}
+        }
+    }
+    lines.push(format!("what it mends is found no more, and nothing new of {name}"));
     lines
 }
 

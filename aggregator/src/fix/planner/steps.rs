@@ -1,5 +1,6 @@
 //! The steps of a node's plan, in the order in which they keep it whole.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
@@ -8,7 +9,7 @@ use ipnet::IpNet;
 
 use super::super::drain::{self, Allowed};
 use super::super::ground::{Ground, NodeGround};
-use super::super::plan::{CONTAINERD, Does, Method, Step};
+use super::super::plan::{CONTAINERD, Does, Hop, Method, Step};
 use super::need::{Need, What, back_by, daemon_pod, flannel, foreign, lacks};
 use crate::correlate::words::list;
 
@@ -30,6 +31,10 @@ impl Planner<'_> {
     /// Plans what is asked for; returns how destructive it is.
     pub(super) fn steps(&mut self, need: &Need) -> Method {
         if need.has(&What::Swap) {
+            // One that does not look would not take the new Node over either.
+            if need.has(&What::Kubelet) {
+                self.restart_kubelet();
+            }
             self.swap(&need.twins);
             return Method::Swap;
         }
@@ -56,17 +61,36 @@ impl Planner<'_> {
                 _ => None,
             })
             .collect();
-        let hosts = |what: &What| matches!(what, What::Render { .. } | What::Route { .. });
-        let host = !bridges.is_empty() || need.what.iter().any(hosts);
+        let own = |prefix: &IpNet| self.to.iter().any(|cidr| crate::netmap::overlap(cidr, prefix));
+        let of_pods = |what: &What| match what {
+            What::Render { .. } => true,
+            What::Route { prefix, .. } => own(prefix),
+            _ => false,
+        };
+        let of_host = |what: &What| matches!(what, What::Route { .. } | What::Leases { .. });
+        let pods = !bridges.is_empty() || need.what.iter().any(of_pods);
+        let host = pods || need.what.iter().any(of_host);
+        let (back, away): (Vec<_>, Vec<_>) = routes(need).partition(|(prefix, _)| own(prefix));
         // A bridge carries all pods of the node: without it they are cut off.
         if !bridges.is_empty() {
             self.cordon();
             self.drain();
         }
         for what in &need.what {
-            if let What::Render { path } = what {
-                self.render(path);
+            match what {
+                // As it starts it tells the runtime the CIDR.
+                What::Render { path } if need.has(&What::Kubelet) => self.remove_file(path),
+                What::Render { path } => self.render(path),
+                What::Leases { directory } => self.remove_leases(directory),
+                _ => {}
             }
+        }
+        if need.has(&What::Kubelet) {
+            self.restart_kubelet();
+        }
+        // The daemon, where it is started anew, then finds them gone.
+        for (prefix, by) in away {
+            self.remove_route(prefix, by);
         }
         for bridge in &bridges {
             self.remove_link(bridge);
@@ -78,14 +102,13 @@ impl Planner<'_> {
         if need.has(&What::Daemon) && reborn {
             self.led_back();
         }
-        for what in &need.what {
-            if let What::Route { prefix, via } = what {
-                self.remove_route(*prefix, *via);
-            }
+        for (prefix, by) in back {
+            self.remove_route(prefix, by);
         }
+        self.reach(need);
         if !bridges.is_empty() {
             self.replace(true);
-        } else if host || need.has(&What::Pods) || need.has(&What::Daemon) {
+        } else if pods || need.has(&What::Pods) || need.has(&What::Daemon) {
             self.replace(false);
         }
         if assign {
@@ -307,16 +330,65 @@ impl Planner<'_> {
         self.node.view.as_ref().and_then(|view| view.facts.as_ref())
     }
 
-    fn remove_route(&mut self, prefix: IpNet, via: IpAddr) {
+    fn remove_route(&mut self, prefix: IpNet, by: Hop) {
+        let (name, route) = (self.name, by.route(prefix));
         let family = if prefix.addr().is_ipv4() { "" } else { "-6 " };
-        let text = format!(
-            "on {}: ip {family}route flush exact {prefix} via {via}   # where it is there: it leads the node's own pods away",
-            self.name
-        );
-        let does = Does::RemoveRoute { prefix, via };
+        let text = match by {
+            Hop::Via(_) if self.to.iter().any(|cidr| crate::netmap::overlap(cidr, &prefix)) => format!(
+                "on {name}: ip {family}route flush exact {route}   # where it is there: it leads the node's own pods away"
+            ),
+            Hop::Via(_) => format!("on {name}: ip {family}route flush exact {route}   # no Node has that, and no pod"),
+            Hop::Type(_) => format!("on {name}: ip {family}route del {route}"),
+        };
+        let does = Does::RemoveRoute { prefix, by };
         if !self.steps.iter().any(|step| step.does == does) {
             self.step(does, text);
         }
+    }
+
+    /// Where a route that dropped is gone, its daemon may have to make the right one.
+    fn reach(&mut self, need: &Need) {
+        let nodes = need.what.iter().filter_map(|what| match what {
+            What::Reach { node } => Some(node.clone()),
+            _ => None,
+        });
+        let nodes: Vec<String> = nodes.collect();
+        if nodes.is_empty() {
+            return;
+        }
+        let text = format!(
+            "where kubectl cidrift path {} {} shows no way within 15 s, delete the CNI's pod of {0}",
+            self.name,
+            nodes.join("|")
+        );
+        self.step(Does::Reach { nodes }, text);
+    }
+
+    /// Those that are told, each as the one of a sandbox that is gone.
+    fn remove_leases(&mut self, directory: &str) {
+        let leaks = self.facts().and_then(|facts| facts.leaks.as_ref());
+        let networks = leaks.into_iter().flat_map(|leaks| &leaks.networks);
+        let leases: BTreeMap<IpAddr, String> = networks
+            .filter(|network| network.directory == directory)
+            .flat_map(|network| &network.leases)
+            .map(|lease| (lease.address, lease.container.clone()))
+            .collect();
+        let addresses: Vec<String> = leases.keys().map(ToString::to_string).collect();
+        let text = format!(
+            "on {}: cd {directory} && flock lock rm {}   # their sandboxes are gone; each names its own",
+            self.name,
+            addresses.join(" ")
+        );
+        let directory = directory.to_owned();
+        self.step(Does::RemoveLeases { directory, leases }, text);
+    }
+
+    fn restart_kubelet(&mut self) {
+        let text = format!(
+            "on {}: systemctl restart kubelet   # it looks at its Node again",
+            self.name
+        );
+        self.step(Does::RestartKubelet, text);
     }
 
     /// flanneld takes the new Node for a peer until it is started anew, and its successor leaves the route alone.
@@ -326,7 +398,7 @@ impl Planner<'_> {
         }
         for prefix in self.to {
             if let Some(via) = back_by(self.node, prefix) {
-                self.remove_route(*prefix, via);
+                self.remove_route(*prefix, Hop::Via(via));
             }
         }
     }
@@ -399,6 +471,14 @@ impl Planner<'_> {
         let text = commands.collect::<Vec<_>>().join("; ");
         self.step(Does::ReplacePods { pods }, text);
     }
+}
+
+/// Routes that have to go.
+fn routes(need: &Need) -> impl Iterator<Item = (IpNet, Hop)> + '_ {
+    need.what.iter().filter_map(|what| match what {
+        What::Route { prefix, by } => Some((*prefix, *by)),
+        _ => None,
+    })
 }
 
 fn json_list(nets: &[IpNet]) -> String {

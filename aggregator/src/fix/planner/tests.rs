@@ -6,6 +6,7 @@ mod guards;
 mod host;
 mod migrations;
 mod reborn;
+mod routes;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::FindingState;

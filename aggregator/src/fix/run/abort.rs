@@ -20,6 +20,7 @@ impl<E: Eyes> Runner<'_, E> {
             self.errands().await?;
             self.restore(&name).await?;
             self.rendered(&name).await?;
+            self.kept();
             // CSINode and Lease were taken from the Node that was to go.
             if work.deleting
                 && let Some(uid) = self.there(&name).await?.and_then(|node| node.metadata.uid)
@@ -36,6 +37,22 @@ impl<E: Eyes> Runner<'_, E> {
         }
         self.record.queue.clear();
         Ok(())
+    }
+
+    /// Says what stays as it is now, for it was of use to nobody before.
+    fn kept(&self) {
+        let Some(work) = &self.record.work else { return };
+        for step in work.plan.steps.iter().take(work.at) {
+            let what = match &step.does {
+                Does::RemoveLeases { .. } => "the leases that were removed stay so: their sandboxes are gone",
+                Does::RemoveRoute { .. } => {
+                    "the route that was removed stays so: it led nobody's packets where they belong"
+                }
+                Does::RestartKubelet => "its kubelet was restarted: there is nothing to take back of that",
+                _ => continue,
+            };
+            self.tell(what);
+        }
     }
 
     /// Node and cordon.

@@ -31,11 +31,29 @@ impl<E: Eyes> Runner<'_, E> {
     /// after the other.
     pub(super) async fn announce(&self, nodes: &[String]) -> Result<(), Halt> {
         let all = self.names().await?;
+        self.led(&all, nodes).await
+    }
+
+    /// The same of the node that is worked on alone: it must be known that it leads to all of these.
+    pub(super) async fn reach(&self, nodes: &[String]) -> Result<(), Halt> {
+        let own = [self.plan()?.node.clone()];
+        self.led(&own, nodes).await?;
+        let (deaf, unknown) = self.deaf(&own, nodes).await;
+        if deaf.is_empty() && unknown.is_empty() {
+            return Ok(());
+        }
+        let (own, nodes) = (own.concat(), nodes.join(", "));
+        Err(Halt::Stop(format!(
+            "whether packets of {own} reach {nodes} is not known"
+        )))
+    }
+
+    async fn led(&self, all: &[String], nodes: &[String]) -> Result<(), Halt> {
         let began = Instant::now();
         let mut restarted = BTreeSet::new();
         let mut last = String::new();
         loop {
-            let (deaf, unknown) = self.deaf(&all, nodes).await;
+            let (deaf, unknown) = self.deaf(all, nodes).await;
             let over = began.elapsed() >= self.settings.verify;
             // What is not known by then is not known to be wrong either: what is verified says it.
             if deaf.is_empty() && (unknown.is_empty() || over) {

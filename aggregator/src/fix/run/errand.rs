@@ -1,6 +1,7 @@
 //! Errands: what must be done on a host is done there by a pod of a moment, pinned to the node, with the least rights for it.
 //! Its program, `cidrift-errand`, lies in the agent's image.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call, code};
-use super::{Eyes, LOOK, MARK, Runner, on_host, probes, shell};
-use crate::fix::plan::NodePlan;
+use super::{Eyes, LOOK, MARK, Runner, on_host, shell};
+use crate::fix::plan::{Hop, NodePlan};
 
 /// The agents' DaemonSet: its image has the program.
 const AGENTS: &str = "cidrift-agent";
@@ -61,8 +62,26 @@ impl<E: Eyes> Runner<'_, E> {
         self.errand(&arguments, &needs).await
     }
 
-    pub(super) async fn remove_route(&self, prefix: IpNet, via: IpAddr) -> Result<(), Halt> {
-        let arguments = ["remove-route".to_owned(), format!("--via={via}"), prefix.to_string()];
+    pub(super) async fn remove_leases(&self, directory: &str, leases: &BTreeMap<IpAddr, String>) -> Result<(), Halt> {
+        let mut arguments = vec![
+            "remove-leases".to_owned(),
+            "--host-root=/host".to_owned(),
+            format!("--directory={directory}"),
+        ];
+        arguments.extend(leases.iter().map(|(address, sandbox)| format!("{address}={sandbox}")));
+        let needs = Needs {
+            mounts: vec![(directory.to_owned(), true)],
+            capabilities: &[],
+        };
+        self.errand(&arguments, &needs).await
+    }
+
+    pub(super) async fn remove_route(&self, prefix: IpNet, by: Hop) -> Result<(), Halt> {
+        let which = match by {
+            Hop::Via(via) => format!("--via={via}"),
+            Hop::Type(how) => format!("--type={how}"),
+        };
+        let arguments = ["remove-route".to_owned(), which, prefix.to_string()];
         let needs = Needs {
             mounts: Vec::new(),
             capabilities: &["NET_ADMIN"],
@@ -137,7 +156,7 @@ impl<E: Eyes> Runner<'_, E> {
             capabilities: &["NET_ADMIN"],
         };
         let host = plan.steps.iter().any(|step| on_host(&step.does));
-        let pods = [host.then_some(Some(&widest)), probes(plan.method).then_some(None)];
+        let pods = [host.then_some(Some(&widest)), plan.probes().then_some(None)];
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         for needs in pods.into_iter().flatten() {
             let name = format!("{LABEL}-try-{}", self.record.id);

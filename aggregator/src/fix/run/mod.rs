@@ -9,6 +9,7 @@ mod drain;
 mod errand;
 mod halt;
 mod holder;
+mod kubelet;
 mod lease;
 mod made;
 mod node;
@@ -38,9 +39,10 @@ pub use self::lease::{Held, LEASE, LeaseError, Want, look};
 pub use self::record::{Over, Planned, Record, Work};
 pub use self::window::Window;
 use super::ground::Ground;
-use super::plan::{Does, Method, NodePlan};
+use super::plan::{Does, NodePlan};
 use super::planner;
 use crate::cluster::ReportState;
+use crate::correlate::words::count;
 use crate::query::answer::{NodeAnswer, PathAnswer};
 
 /// On a Node that a fix works on: the id of its record. Who cordoned it is told by that.
@@ -253,7 +255,15 @@ impl<'a, E: Eyes> Runner<'a, E> {
     async fn away(&self) -> Result<bool, Halt> {
         let work = self.work()?;
         let begun = work.plan.steps.iter().take(work.at + 1);
-        let changed = work.cordoned || work.deleting || begun.into_iter().any(|step| on_host(&step.does));
+        let changed = |does: &Does| match does {
+            // Its own pods' way; of others' it takes what led nowhere.
+            Does::RemoveRoute { .. } => does.sets_up_pods(&work.plan.to),
+            // Of sandboxes that are gone.
+            Does::RemoveLeases { .. } => false,
+            Does::RestartKubelet => true,
+            _ => on_host(does),
+        };
+        let changed = work.cordoned || work.deleting || begun.into_iter().any(|step| changed(&step.does));
         let node = self.there(&work.plan.node).await?;
         let takes = |node: Node| state::ready(&node) && !state::marked(&node, &self.record.id);
         Ok(changed || !node.is_some_and(takes))
@@ -418,7 +428,10 @@ impl<'a, E: Eyes> Runner<'a, E> {
             Does::Controllers => self.controllers().await,
             Does::Adopt => self.adopt().await,
             Does::RestartDaemon { pod } => self.restart_daemon(pod).await,
-            Does::RemoveRoute { prefix, via } => self.remove_route(*prefix, *via).await,
+            Does::RemoveRoute { prefix, by } => self.remove_route(*prefix, *by).await,
+            Does::RemoveLeases { directory, leases } => self.remove_leases(directory, leases).await,
+            Does::RestartKubelet => self.restart_kubelet().await,
+            Does::Reach { nodes } => self.reach(nodes).await,
             Does::Announce { nodes } => self.announce(nodes).await,
             Does::ReplacePods { .. } => self.replace_pods().await,
             Does::ByHand => self.by_hand().await,
@@ -449,7 +462,11 @@ impl<'a, E: Eyes> Runner<'a, E> {
 fn on_host(does: &Does) -> bool {
     matches!(
         does,
-        Does::RemoveFile { .. } | Does::RemoveLink { .. } | Does::RemoveRoute { .. } | Does::Render { .. }
+        Does::RemoveFile { .. }
+            | Does::RemoveLink { .. }
+            | Does::RemoveLeases { .. }
+            | Does::RemoveRoute { .. }
+            | Does::Render { .. }
     )
 }
 
@@ -467,16 +484,16 @@ fn title(does: &Does) -> String {
         Does::Controllers => "wait for a kube-controller-manager".to_owned(),
         Does::Adopt => "wait until its kubelet has taken the Node over".to_owned(),
         Does::RestartDaemon { pod } => format!("restart the CNI's pod {pod}"),
-        Does::RemoveRoute { prefix, via } => format!("remove the route {prefix} via {via}"),
+        Does::RemoveRoute { prefix, by } => format!("remove the route {}", by.route(*prefix)),
+        Does::RemoveLeases { directory, leases } => {
+            format!("remove {} from {directory}", count(leases.len(), "lease", "leases"))
+        }
+        Does::RestartKubelet => "have its kubelet restarted".to_owned(),
+        Does::Reach { nodes } => format!("see that it leads to {}", nodes.join(", ")),
         Does::Announce { nodes } => format!("see that every node leads to {}", nodes.join(", ")),
         Does::ReplacePods { .. } => "replace pods with addresses of another range".to_owned(),
         Does::ByHand => "a step for your own hands".to_owned(),
         Does::Verify => "verify".to_owned(),
         Does::Uncordon => "uncordon".to_owned(),
     }
-}
-
-/// Whether pods of the node get new addresses, so that one of them is tried.
-fn probes(method: Method) -> bool {
-    method != Method::Restart
 }

@@ -252,7 +252,7 @@ pub(super) fn room(node: &Node) -> bool {
 }
 
 /// What a Node lacks for pods to run on it; `None`: nothing.
-fn lacks(node: &Node) -> Option<String> {
+pub(super) fn lacks(node: &Node) -> Option<String> {
     if !state::ready(node) {
         let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
         let said = conditions.into_iter().flatten().find(|one| one.type_ == "Ready");

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::halt::{Halt, call};
 use super::record::Work;
 use super::{Eyes, LOOK, MARK, Runner};
-use crate::fix::plan::Does;
+use crate::fix::plan::{Does, Step};
 
 impl<E: Eyes> Runner<'_, E> {
     /// A Node as it is; `None`: there is none.
@@ -66,7 +66,13 @@ impl<E: Eyes> Runner<'_, E> {
 fn takes(does: &Does) -> bool {
     matches!(
         does,
-        Does::Cordon | Does::Drain | Does::RemoveFile { .. } | Does::RemoveLink { .. } | Does::Recreate | Does::Rotate
+        Does::Cordon
+            | Does::Drain
+            | Does::RemoveFile { .. }
+            | Does::RemoveLink { .. }
+            | Does::Recreate
+            | Does::Rotate
+            | Does::RestartKubelet
     )
 }
 
@@ -120,8 +126,8 @@ pub(super) fn out(work: &Work, all: &[Node], next: &Does, waits: &[&str]) -> Opt
     let old = |node: &Node| node.metadata.uid.as_deref() == Some(plan.uid.as_str());
     // A Node that is gone already has to come back, whatever others do.
     let back = matches!(next, Does::Recreate | Does::Rotate) && work.deleting && !all.iter().any(old);
-    let drains = plan.steps.iter().any(|step| step.does == Does::Drain);
-    if !takes(next) || !drains || back {
+    let away = |step: &Step| matches!(step.does, Does::Drain | Does::RestartKubelet);
+    if !takes(next) || !plan.steps.iter().any(away) || back {
         return None;
     }
     let others = all.iter().filter(|node| node.name_any() != plan.node);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::errand::LABEL;
 use super::halt::Halt;
-use super::{Eyes, LOOK, Runner, probes, shell, state};
+use super::{Eyes, LOOK, Runner, shell, state};
 use crate::cluster::ReportState;
 use crate::correlate::words::list;
 use crate::fix::plan::Does;
@@ -34,7 +34,7 @@ impl<E: Eyes> Runner<'_, E> {
         if let Some(template) = &self.settings.after {
             shell::run(template, &plan.node, &plan.to, self.settings.patience).await?;
         }
-        if !probes(plan.method) {
+        if !plan.probes() {
             return self.seen(&[]).await;
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);

@@ -4,7 +4,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
-use super::super::super::plan::Does;
+use super::super::super::plan::{Does, Hop};
 use super::{kinds, only, planned};
 use crate::fix::fixture::{World, nets};
 
@@ -182,7 +182,10 @@ fn removed_routes(world: &World) -> Vec<String> {
     let plan = planned(world);
     let steps = only(&plan).steps.iter();
     let routes = steps.filter_map(|step| match &step.does {
-        Does::RemoveRoute { prefix, via } => Some(format!("{prefix} via {via}")),
+        Does::RemoveRoute {
+            prefix,
+            by: Hop::Via(via),
+        } => Some(format!("{prefix} via {via}")),
         _ => None,
     });
     routes.collect()

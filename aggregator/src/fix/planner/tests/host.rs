@@ -1,8 +1,9 @@
 //! What is stale on a host, while its Node is right.
 
 use cidrift_proto::catalogue::Code;
+use cidrift_proto::finding::Evidence;
 
-use super::super::super::plan::Method;
+use super::super::super::plan::{Does, Method};
 use super::{blocked_by, kinds, only, planned};
 use crate::fix::fixture::World;
 use crate::fix::ground::Budget;
@@ -93,4 +94,115 @@ fn a_missing_route_is_the_daemons_matter_where_there_is_one() {
         (Method::Restart, vec!["restart-daemon", "verify"])
     );
     assert_eq!(only(&plan).node, "n1");
+}
+
+#[test]
+fn leases_of_sandboxes_that_are_gone_are_removed_by_directory_and_nothing_else_is_done() {
+    let mut world = World::of(2);
+    world.pod("n2", "web", &["10.244.2.5"]);
+    world.leaks(
+        "n2",
+        "/var/lib/cni/networks/net",
+        &[("10.244.2.9", "bb"), ("10.244.2.7", "aa")],
+    );
+    world
+        .leaks("n2", "/var/lib/cni/networks/old", &[("10.244.2.8", "cc")])
+        .nameless = 2;
+    world.find(Code::Host05, "n2", &["n2"]);
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!(
+        (plan.method, kinds(plan)),
+        (Method::Host, vec!["remove-leases", "remove-leases", "verify"])
+    );
+    assert!(
+        plan.steps[0]
+            .text
+            .contains("cd /var/lib/cni/networks/net && flock lock rm 10.244.2.7 10.244.2.9 "),
+        "{}",
+        plan.steps[0].text
+    );
+    let Does::RemoveLeases { directory, leases } = &plan.steps[1].does else {
+        panic!("{:?}", plan.steps[1])
+    };
+    assert_eq!(directory, "/var/lib/cni/networks/old");
+    assert_eq!(leases[&"10.244.2.8".parse().unwrap()], "cc");
+    assert!(
+        plan.blocked.is_empty() && plan.interrupts.pods.is_empty() && !plan.probes(),
+        "{plan:#?}"
+    );
+    assert!(plan.risks[0].starts_with("2 leases name no sandbox"), "{plan:#?}");
+}
+
+#[test]
+fn leases_stay_where_that_would_not_be_all_or_is_not_known() {
+    let why = |change: fn(&mut World)| {
+        let mut world = World::of(2);
+        change(&mut world);
+        world.find(Code::Host05, "n2", &["n2"]);
+        let plan = planned(&world);
+        assert!(plan.nodes.is_empty(), "{plan:#?}");
+        plan.by_hand[0].why.clone()
+    };
+    assert!(why(|_| {}).contains("no lease is known to be leaked"));
+    assert!(why(|world| world.view("n2").facts = None).contains("is not known now"));
+    assert!(
+        why(|world| world.leaks("n2", "/d", &[("10.244.2.7", "aa")]).others = true).contains("not all that is wrong")
+    );
+    assert!(why(|world| world.leaks("n2", "/d", &[("10.244.2.7", "aa")]).omitted = 9).starts_with("9 more"));
+    let nameless = |world: &mut World| {
+        let leaks = world.leaks("n2", "/d", &[]);
+        (leaks.nameless, leaks.networks) = (7, Vec::new());
+    };
+    assert!(why(nameless).contains("name no sandbox"));
+}
+
+#[test]
+fn a_kubelet_that_does_not_look_is_restarted_and_renders_what_is_stale_as_it_starts() {
+    let mut world = World::of(3);
+    world.find(Code::Host08, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!(
+        (only(&plan).method, kinds(only(&plan))),
+        (Method::Restart, vec!["restart-kubelet", "verify"])
+    );
+    assert!(only(&plan).blocked.is_empty() && only(&plan).verify[0].contains("taken 10.244.2.0/24 over"));
+    // Not while another node is away, nor while its own pods would be rejected.
+    world.node("n3").unschedulable = true;
+    world.node("n2").allocatable.pods = 0;
+    let blocked = planned(&world);
+    blocked_by(only(&blocked), "n3 is unschedulable");
+    blocked_by(only(&blocked), "does not tell how many pods it can run");
+
+    let mut world = World::of(3);
+    world.configured("n2", "10.244.7.0/24", Some("containerd template"));
+    world.find(Code::Host01, "n2", &["n2"]);
+    world.find(Code::Host08, "n2", &["n2"]);
+    let plan = planned(&world);
+    assert_eq!(kinds(only(&plan)), ["remove-file", "restart-kubelet", "verify"]);
+}
+
+#[test]
+fn a_kubelet_follows_by_itself_where_something_else_is_mended() {
+    let mut world = World::of(2);
+    world.find(Code::Host08, "n2", &["n2"]).claim.evidence.push(Evidence {
+        source: "journal".to_owned(),
+        text: "\"Error updating pod CIDR\" err=\"unavailable\"".to_owned(),
+        observed_at: None,
+        stale: false,
+    });
+    assert!(planned(&world).by_hand[0].why.contains("the runtime must be mended"));
+    world.ground.findings[0].claim.evidence.clear();
+    world.node("n2").cidrs.clear();
+    assert!(planned(&world).by_hand[0].why.contains("its Node has no CIDR"));
+}
+
+/// What follows from a cause goes with it; a kubelet that does not look goes with nothing.
+#[test]
+fn a_kubelet_that_does_not_look_is_restarted_though_a_cause_is_known() {
+    let mut world = World::of(2);
+    world.bridge("n2", "10.244.7.1/24");
+    world.find(Code::Host02, "n2", &["n2"]);
+    world.find(Code::Host08, "n2", &["n2"]).explained_by = vec!["HOST02/n2".to_owned()];
+    assert!(kinds(only(&planned(&world))).contains(&"restart-kubelet"));
 }

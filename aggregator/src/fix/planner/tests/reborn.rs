@@ -4,7 +4,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::Affected;
 use cidrift_proto::landing::Landing;
 
-use super::super::super::plan::{Does, Method};
+use super::super::super::plan::{Does, Hop, Method};
 use super::{kinds, only, planned};
 use crate::fix::fixture::World;
 
@@ -77,7 +77,7 @@ fn a_route_that_leads_a_nodes_own_pods_away_goes_after_its_daemon_was_started_an
         plan.steps[1].does,
         Does::RemoveRoute {
             prefix: "10.244.2.0/24".parse().unwrap(),
-            via: "172.30.0.2".parse().unwrap()
+            by: Hop::Via("172.30.0.2".parse().unwrap())
         }
     );
     // As the kernel of such a host tells it: nobody is asked on the way.

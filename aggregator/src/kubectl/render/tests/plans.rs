@@ -62,8 +62,8 @@ pub(super) fn full() -> Plan {
         by_hand: vec![ByHand {
             finding: "HOST08/worker-2".to_owned(),
             nodes: vec!["worker-2".to_owned()],
-            why: "only a restart of the kubelet makes it look again, and that needs the host".to_owned(),
-            remedy: "On worker-2: systemctl restart kubelet".to_owned(),
+            why: "its Node has no CIDR: the kubelet follows by itself once it has one".to_owned(),
+            remedy: "Mend what keeps the Node from getting a CIDR (POOL01)".to_owned(),
         }],
         release: vec![Release {
             node: "worker-9".to_owned(),

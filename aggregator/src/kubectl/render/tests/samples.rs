@@ -356,6 +356,7 @@ pub(super) fn facts() -> HostFacts {
         }),
         traffic: Some(traffic()),
         setups: Some(setups()),
+        leaks: None,
     }
 }
 

@@ -1,0 +1,268 @@
+//! Routes that are too much: for CIDRs that nobody owns any more (PATH03), and such that drop (PATH04).
+
+use std::net::IpAddr;
+
+use cidrift_proto::catalogue::Code;
+use cidrift_proto::facts::LinkRole;
+use cidrift_proto::finding::{Finding, FindingState};
+use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
+use ipnet::IpNet;
+
+use super::super::ground::{Ground, NodeGround};
+use super::super::plan::Hop;
+use super::need::{What, daemon, daemon_pod};
+use crate::cluster::ReportState;
+use crate::netmap::overlap;
+
+/// Table main (rtnetlink(7)).
+const MAIN: u32 = 254;
+
+/// What `ip route add` and most CNIs leave as a route's protocol, and "static" (rtnetlink(7)). Others are of the kernel or of
+/// daemons that speak routing protocols: whoever made them makes them again.
+const PLAIN: [u8; 2] = [3, 4];
+
+/// Plugins that set routes that drop for blocks of their own, and look after them.
+const OWN_BLOCKS: [&str; 4] = ["calico", "cilium-cni", "antrea", "ovn-k8s-cni-overlay"];
+
+type Asked = Vec<(String, What)>;
+
+/// PATH03: its routes for CIDRs of the pool that nobody has, and nobody's pods are reached by.
+pub(super) fn stale(ground: &Ground, finding: &Finding) -> Result<Asked, String> {
+    let node = &finding.claim.subject;
+    let entries = entries(ground, node)?;
+    let mut asked = Vec::new();
+    for entry in entries.iter().filter(|entry| unowned(ground, entry)) {
+        let prefix = entry.meant_for();
+        unused(ground, prefix)?;
+        plain(entry)?;
+        asked.push((prefix, hop(entry)?));
+    }
+    let named = finding.claim.affected.iter().filter_map(|row| row.prefix);
+    for prefix in named {
+        if !asked.iter().any(|(net, _)| net.contains(&prefix)) {
+            return Err(format!(
+                "{prefix} is not seen to be a part of the pool that no Node has: whose route it is cannot be told"
+            ));
+        }
+    }
+    if asked.is_empty() {
+        return Err("no such route is seen any more".to_owned());
+    }
+    let routes = asked.into_iter().map(|(prefix, by)| What::Route { prefix, by });
+    Ok(routes.map(|what| (node.clone(), what)).collect())
+}
+
+/// It leads somewhere, by a route for a part of the pool of which no Node has anything.
+fn unowned(ground: &Ground, entry: &ForwardingEntry) -> bool {
+    let leads = |landing: &Landing| {
+        matches!(
+            landing,
+            Landing::Underlay { .. } | Landing::Discard { .. } | Landing::UnresolvedNeighbour { .. }
+        )
+    };
+    let leads = match &entry.landing {
+        Landing::Multipath { legs } => legs.iter().any(|leg| leads(&leg.landing)),
+        landing => leads(landing),
+    };
+    let prefix = entry.meant_for();
+    let mut pool = ground.pool.ranges.iter().map(|range| range.range);
+    let in_pool = pool.any(|range| range.contains(&prefix) && range != prefix);
+    let cidrs = ground.nodes.values().flat_map(|node| &node.cidrs);
+    let mut taken = cidrs.chain(&ground.pool.service_ranges);
+    leads && in_pool && !taken.any(|net| overlap(net, &prefix))
+}
+
+/// That no pod has an address of it, nor may get one: its way would be cut off.
+fn unused(ground: &Ground, prefix: IpNet) -> Result<(), String> {
+    let has = |address: &IpAddr| prefix.contains(address);
+    let mut pods = ground.pods.iter().filter(|pod| !pod.host_network);
+    if let Some(pod) = pods.find(|pod| pod.addresses.iter().any(has)) {
+        return Err(format!(
+            "pod {} has an address of {prefix}: its way would be cut off",
+            pod.key
+        ));
+    }
+    for (name, node) in &ground.nodes {
+        let view = node
+            .view
+            .as_ref()
+            .filter(|view| view.summary.report == ReportState::Live);
+        let Some(facts) = view.and_then(|view| view.facts.as_ref()) else {
+            return Err(format!(
+                "the agent of {name} does not report: whether it has pods of {prefix} is not known"
+            ));
+        };
+        let links = facts.links.iter().filter(|link| link.role.of_pods());
+        let subnets = facts.cni.chosen.iter().flat_map(|config| &config.subnets);
+        let mut nets = links.flat_map(|link| &link.addresses).chain(subnets);
+        if nets.any(|net| overlap(&net.trunc(), &prefix)) {
+            return Err(format!("{name} is set up for pods of {prefix}: mend that first"));
+        }
+    }
+    Ok(())
+}
+
+/// PATH04: routes that drop packets for what other Nodes have. Beyond such a route its own daemon makes the right one.
+pub(super) fn dropping(ground: &Ground, finding: &Finding) -> Result<Asked, String> {
+    let claim = &finding.claim;
+    let node = &claim.subject;
+    let entries = entries(ground, node)?;
+    let named = usize::try_from(claim.affected_total).unwrap_or(usize::MAX);
+    if named > claim.affected.len() {
+        return Err(format!(
+            "packets for {named} pod CIDRs are dropped: whoever made that must undo it"
+        ));
+    }
+    let mut asked = Vec::new();
+    for row in &claim.affected {
+        let (Some(cidr), Some(owner)) = (row.prefix, row.node.as_ref()) else {
+            continue;
+        };
+        let inside = entries.iter().filter(|entry| overlap(&entry.prefix, &cidr));
+        for entry in inside.filter(|entry| cidr.contains(&entry.meant_for())) {
+            asked.extend(dropped(ground, node, entry, (cidr, owner))?);
+        }
+    }
+    if asked.is_empty() {
+        return Err("what drops them is meant for more than a node's CIDR: somebody wants that".to_owned());
+    }
+    asked.dedup();
+    Ok(asked.into_iter().map(|what| (node.clone(), what)).collect())
+}
+
+/// HOST10, where all that takes packets away are routes that drop: what is lost by them is PATH04 then, which follows from it.
+pub(super) fn inside(ground: &Ground, finding: &Finding) -> Result<Asked, String> {
+    let claim = &finding.claim;
+    let mut open = ground.findings.iter().filter(|other| other.state == FindingState::Open);
+    let lost = open.find(|other| other.claim.code == Code::Path04 && other.claim.subject == claim.subject);
+    let asked = dropping(ground, lost.ok_or("no step of a node mends it")?)?;
+    let goes = |net: IpNet| {
+        let mut asked = asked.iter();
+        asked.any(|(_, what)| matches!(what, What::Route { prefix, .. } if *prefix == net))
+    };
+    if claim.affected.iter().all(|row| row.prefix.is_some_and(goes)) {
+        return Ok(asked);
+    }
+    Err("more than routes that drop takes packets away".to_owned())
+}
+
+/// What has to be done about one entry for a CIDR and its owner; nothing, where it is right.
+fn dropped(
+    ground: &Ground,
+    node: &str,
+    entry: &ForwardingEntry,
+    (cidr, owner): (IpNet, &String),
+) -> Result<Vec<What>, String> {
+    match &entry.landing {
+        Landing::Discard { .. } => {}
+        // A tunnel's entries are made anew with its daemon, and with nobody else.
+        Landing::DeadDevice { device, .. } | Landing::UnresolvedNeighbour { device, .. }
+            if tunnel(ground, node, device) =>
+        {
+            return Ok(vec![daemon(ground, node.to_owned())?.1]);
+        }
+        Landing::DeadDevice { device, reason } => {
+            return Err(format!(
+                "{device} is not up ({reason}): whoever set it so must set it up"
+            ));
+        }
+        Landing::UnresolvedNeighbour { gateway, .. } => {
+            return Err(format!(
+                "{gateway} does not answer: its machine or the way to it must be mended"
+            ));
+        }
+        _ => return Ok(Vec::new()),
+    }
+    let view = ground.nodes.get(node).and_then(|node| node.view.as_ref());
+    let plugin = view.map(|view| view.summary.plugin.as_str()).unwrap_or_default();
+    if OWN_BLOCKS.contains(&plugin) {
+        return Err(format!(
+            "{plugin} sets routes that drop for blocks of its own: look at its objects"
+        ));
+    }
+    if entry.route.is_none() {
+        return Err("a policy rule drops them, and no route".to_owned());
+    }
+    plain(entry)?;
+    let prefix = entry.meant_for();
+    let remove = What::Route {
+        prefix,
+        by: hop(entry)?,
+    };
+    let wider = |other: &&ForwardingEntry| other.meant_for() != prefix && other.meant_for().contains(&prefix);
+    let mut behind = entries(ground, node)?
+        .iter()
+        .filter(wider)
+        .filter(|other| cidr.contains(&other.meant_for()));
+    let owner_node = ground.nodes.get(owner);
+    if behind.any(|other| owner_node.is_some_and(|owner| leads_to(other, owner))) {
+        return Ok(vec![remove]);
+    }
+    // What lies behind a route for all of the CIDR is not seen.
+    if daemon_pod(ground, node).is_none() {
+        return Err(format!(
+            "no route for {cidr} is seen behind it, and no pod on {node} is known to make one"
+        ));
+    }
+    Ok(vec![remove, What::Reach { node: owner.clone() }])
+}
+
+fn leads_to(entry: &ForwardingEntry, owner: &NodeGround) -> bool {
+    matches!(&entry.landing, Landing::Underlay { address, .. } if owner.addresses.contains(address))
+}
+
+fn tunnel(ground: &Ground, node: &str, device: &str) -> bool {
+    let view = ground.nodes.get(node).and_then(|node| node.view.as_ref());
+    let links = view.and_then(|view| view.facts.as_ref()).into_iter();
+    let mut links = links.flat_map(|facts| &facts.links);
+    links.any(|link| link.name == device && link.role == LinkRole::Tunnel)
+}
+
+fn entries<'a>(ground: &'a Ground, node: &str) -> Result<&'a [ForwardingEntry], String> {
+    let view = ground.nodes.get(node).and_then(|node| node.view.as_ref());
+    let view = view.ok_or_else(|| format!("the routes of {node} are not known now"))?;
+    Ok(&view.entries)
+}
+
+/// A route of table main that no routing daemon has made.
+fn plain(entry: &ForwardingEntry) -> Result<(), String> {
+    let prefix = entry.meant_for();
+    let Some(route) = entry.route else {
+        return Err(format!("{prefix}: a policy rule decides, and no route"));
+    };
+    if route.table != MAIN {
+        return Err(format!(
+            "the route {prefix} is of table {}: whoever fills that must remove it",
+            route.table
+        ));
+    }
+    if !PLAIN.contains(&route.protocol) {
+        return Err(format!(
+            "the route {prefix} was made by a daemon (protocol {}), which would make it again: look there",
+            route.protocol
+        ));
+    }
+    Ok(())
+}
+
+/// What tells the route from others of its prefix.
+fn hop(entry: &ForwardingEntry) -> Result<Hop, String> {
+    match &entry.landing {
+        Landing::Underlay {
+            address,
+            via: Via::Gateway { .. },
+        } => Ok(Hop::Via(*address)),
+        Landing::Underlay {
+            via: Via::Vxlan { gateway, .. },
+            ..
+        }
+        | Landing::UnresolvedNeighbour { gateway, .. } => Ok(Hop::Via(*gateway)),
+        Landing::Discard { how } => Ok(Hop::Type(*how)),
+        Landing::Multipath { .. } => Err(format!("the route {} has several next hops", entry.meant_for())),
+        _ => Err(format!(
+            "the route {} has no next hop that is seen ({})",
+            entry.meant_for(),
+            entry.landing
+        )),
+    }
+}
