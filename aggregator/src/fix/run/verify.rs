@@ -1,10 +1,7 @@
 //! What shows that it worked: a pod's address, the findings, and where every other node's packets land.
 
-use std::collections::BTreeSet;
-
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Finding, Severity};
-use futures::{StreamExt, stream};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -16,10 +13,8 @@ use super::{Eyes, LOOK, Runner, probes, shell, state};
 use crate::cluster::ReportState;
 use crate::correlate::words::list;
 use crate::fix::plan::Does;
+use crate::query::answer::PathRow;
 use crate::summary::Health;
-
-/// Ways asked for at a time.
-pub(super) const AT_ONCE: usize = 8;
 
 /// Named at most, of what is missing.
 const NAMED: usize = 4;
@@ -85,19 +80,25 @@ impl<E: Eyes> Runner<'_, E> {
         let node = &self.plan()?.node;
         let began = Instant::now();
         let mut last = String::new();
-        // From whom packets arrive: they are asked once more in the end, and not each time.
-        let mut arrive = BTreeSet::new();
+        // Whose ways are asked for: all at first and in the end, and meanwhile those that were not right.
+        let mut left = None;
         loop {
             self.untouched(&Does::Verify).await?;
-            let again = !arrive.is_empty();
-            let missing = self.missing(address, &mut arrive).await?;
-            if missing.is_empty() && again {
-                arrive.clear();
-                continue;
-            }
-            if missing.is_empty() {
+            let all = left.is_none();
+            let others = match (left, address) {
+                (Some(left), _) => left,
+                (None, Some(_)) => self.others(node).await?,
+                (None, None) => Vec::new(),
+            };
+            let (missing, wrong) = self.missing(address, &others).await?;
+            if missing.is_empty() && all {
                 return Ok(());
             }
+            if missing.is_empty() {
+                left = None;
+                continue;
+            }
+            left = Some(wrong);
             let mut text = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
             if missing.len() > NAMED {
                 text += &format!("; and {} more", missing.len() - NAMED);
@@ -116,7 +117,14 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    async fn missing(&self, address: Option<&str>, arrive: &mut BTreeSet<String>) -> Result<Vec<String>, Halt> {
+    async fn others(&self, node: &str) -> Result<Vec<String>, Halt> {
+        let mut all = self.names().await?;
+        all.retain(|name| name != node);
+        Ok(all)
+    }
+
+    /// What is not seen yet, and whose ways those are.
+    async fn missing(&self, address: Option<&str>, others: &[String]) -> Result<(Vec<String>, Vec<String>), Halt> {
         let work = self.work()?;
         let node = &work.plan.node;
         let mut missing = Vec::new();
@@ -136,36 +144,28 @@ impl<E: Eyes> Runner<'_, E> {
             }
             Err(why) => missing.push(format!("what stands: {why}")),
         }
+        let mut wrong = Vec::new();
         if let Some(address) = address {
-            missing.extend(self.ways(node, address, arrive).await?);
-        }
-        Ok(missing)
-    }
-
-    /// Every other node's way to the new pod and back, but for those of whom it is known; who is added.
-    async fn ways(&self, node: &str, address: &str, arrive: &mut BTreeSet<String>) -> Result<Vec<String>, Halt> {
-        let mut others = self.names().await?;
-        others.retain(|name| name != node && !arrive.contains(name));
-        let asked = stream::iter(others.into_iter().map(|other| async move {
-            let why = match self.eyes.path(&other, address).await {
-                Ok(path) => match path.health {
-                    Health::Healthy => None,
-                    Health::Findings => Some("packets do not arrive".to_owned()),
-                    Health::Unknown => Some("whether packets arrive is not known".to_owned()),
-                },
-                Err(why) => Some(why),
-            };
-            (other, why)
-        }));
-        let told: Vec<(String, Option<String>)> = asked.buffered(AT_ONCE).collect().await;
-        let mut missing = Vec::new();
-        for (other, why) in told {
-            match why {
-                Some(why) => missing.push(format!("{other} and {address}: {why}")),
-                None => drop(arrive.insert(other)),
+            for (other, why) in self.ways(others, address).await {
+                missing.push(format!("{other} and {address}: {why}"));
+                wrong.push(other);
             }
         }
-        Ok(missing)
+        Ok((missing, wrong))
+    }
+
+    /// Those whose packets to the new pod, or back, are not known to arrive, and why.
+    async fn ways(&self, others: &[String], address: &str) -> Vec<(String, String)> {
+        let wrong = |row: Result<PathRow, String>| match row.map(|row| row.health()) {
+            Ok(Health::Healthy) => None,
+            Ok(Health::Findings) => Some("packets do not arrive".to_owned()),
+            Ok(Health::Unknown) => Some("whether packets arrive is not known".to_owned()),
+            Err(why) => Some(why),
+        };
+        let told = self.eyes.paths(others, address).await;
+        told.into_iter()
+            .filter_map(|(other, row)| Some((other, wrong(row)?)))
+            .collect()
     }
 
     /// Whether the Node is back as others left it, once it is not this fix's any more.
