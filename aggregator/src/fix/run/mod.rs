@@ -15,6 +15,7 @@ mod node;
 mod pods;
 mod record;
 mod rotate;
+mod shelf;
 mod shell;
 mod state;
 #[cfg(test)]
