@@ -14,6 +14,7 @@ mod look;
 mod marks;
 pub mod memory;
 mod node;
+pub mod plain;
 mod plane;
 mod programs;
 mod refused;

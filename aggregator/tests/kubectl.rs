@@ -34,6 +34,7 @@ async fn it_ends_with_0_where_everything_was_seen_and_is_right() {
         &["node", "node-a"],
         &["findings"],
         &["path", "node-a", "10.244.1.2"],
+        &["path", "--to", "node-a"],
         &["nodes"],
         &["pool"],
         &["version"],
@@ -56,6 +57,7 @@ async fn it_ends_with_1_where_findings_are_open() {
         &["node", "node-a"],
         &["findings", "--code", "PATH01"],
         &["path", "node-a", "node-b"],
+        &["path", "--to", "10.244.1.9"],
     ] {
         let (code, text, errors) = run(&world, arguments).await;
         assert_eq!(code, 1, "{arguments:?}: {text}{errors}");
@@ -83,6 +85,7 @@ async fn it_ends_with_3_where_not_everything_could_be_seen() {
         &["node", "node-c"],
         &["findings"],
         &["path", "node-c", "node-a"],
+        &["path", "--to", "node-a"],
     ] {
         let (code, text, errors) = run(&world, arguments).await;
         assert_eq!(code, 3, "{arguments:?}: {text}{errors}");

@@ -4,7 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use cidrift_aggregator::query::answer::WatchEvent;
+use cidrift_aggregator::cluster::HostEvent;
+use cidrift_aggregator::query::answer::{PathRow, WatchEvent};
 use cidrift_aggregator::query::convert;
 use cidrift_aggregator::summary::Health;
 use cidrift_proto::finding::{Finding, FindingState};
@@ -186,6 +187,105 @@ async fn a_path_is_asked_by_name_or_by_a_pods_address() {
         assert_eq!(forward, [(cidr(1), Verdict::Misdelivered { to: name(2) })]);
         assert_eq!(path.backward.len(), 1);
         assert_eq!(path.backward[0].verdict, Verdict::Delivered);
+    }
+}
+
+async fn paths(world: &World, from: &[&str], to: &str) -> Result<Vec<v1::PathPage>, tonic::Status> {
+    let request = v1::ListPathsRequest {
+        to: to.to_owned(),
+        from: from.iter().map(|&name| name.to_owned()).collect(),
+    };
+    let mut stream = world.client().await.list_paths(request).await?.into_inner();
+    let mut pages = Vec::new();
+    while let Some(page) = stream.message().await? {
+        pages.push(page);
+    }
+    Ok(pages)
+}
+
+async fn rows(world: &World, from: &[&str], to: &str) -> Vec<PathRow> {
+    let pages = paths(world, from, to).await.expect("answered");
+    let (last, others) = pages.split_last().expect("a page");
+    assert!(
+        last.last && others.iter().all(|page| !page.last),
+        "the last page says so"
+    );
+    let rows = pages.iter().flat_map(|page| &page.rows);
+    rows.map(|row| convert::row_from_wire(row).expect("well formed"))
+        .collect()
+}
+
+/// Whoever asks about all at once is told what he would be told of each.
+#[tokio::test]
+async fn ways_of_many_nodes_are_those_of_each_of_them() {
+    let mut world = World::healthy().await;
+    world.change(0, 2, vec![entry(1, via(2), world.now)]);
+    world.tell(2, HostEvent::Lost { reason: "a gap".into() });
+    for to in ["node-b", "10.244.1.7", "node-c"] {
+        let told = rows(&world, &[], to).await;
+        let mut each = Vec::new();
+        for row in &told {
+            let one = path(&world, &row.from, to).await.expect("answered");
+            let one = convert::path_from_wire(&one).expect("well formed");
+            assert_eq!(row.health(), one.health, "{} and {to}", row.from);
+            each.push(PathRow::from(one));
+        }
+        assert_eq!(told, each, "{to}");
+        assert_eq!(told.len(), 2, "all but itself");
+    }
+    let wrong = &rows(&world, &["node-a"], "node-b").await[0];
+    assert_eq!(
+        (wrong.forward.health, wrong.backward.health),
+        (Health::Findings, Health::Healthy)
+    );
+    assert_eq!(wrong.forward.wrong[0].verdict, Verdict::Misdelivered { to: name(2) });
+    assert!(wrong.backward.wrong.is_empty());
+    // Who is not known is not told of, and so not known to arrive.
+    let some = rows(&world, &["node-x", "node-c", "node-c"], "node-b").await;
+    assert_eq!(some.iter().map(|row| row.from.as_str()).collect::<Vec<_>>(), ["node-c"]);
+    let refused = paths(&world, &[], "192.0.2.1").await.expect_err("nobody's");
+    assert_eq!(refused.code(), Code::NotFound);
+}
+
+/// What is left out is right, and everything else is there.
+#[tokio::test]
+async fn views_are_whole_but_for_ways_that_are_right() {
+    let mut world = World::healthy().await;
+    world.change(0, 2, vec![entry(1, via(2), world.now)]);
+    let answer = world.client().await.list_views(v1::ListViewsRequest {}).await;
+    let mut stream = answer.expect("answered").into_inner();
+    let mut views = Vec::new();
+    let mut plain = Vec::new();
+    while let Some(page) = stream.message().await.expect("whole") {
+        plain.extend(page.plain);
+        views.extend(page.views);
+        if page.last {
+            break;
+        }
+    }
+    assert_eq!(plain.len(), 3);
+    let views: Vec<_> = views
+        .iter()
+        .map(|view| convert::detail_from_wire(view).expect("well formed"))
+        .collect();
+    assert_eq!(views.len(), 3);
+    for (n, view) in (0..).zip(&views) {
+        let request = v1::GetNodeRequest { name: name(n) };
+        let whole = world
+            .client()
+            .await
+            .get_node(request)
+            .await
+            .expect("answered")
+            .into_inner();
+        let whole = convert::detail_from_wire(&whole).expect("well formed");
+        assert_eq!(
+            (&view.summary.name, &view.facts, &view.classification),
+            (&whole.summary.name, &whole.facts, &whole.classification)
+        );
+        let mut kept = whole.entries.clone();
+        kept.retain(|entry| entry.prefix == cidr(n) || (n == 0 && entry.prefix == cidr(1)));
+        assert_eq!(view.entries, kept, "its own, and what leads astray");
     }
 }
 

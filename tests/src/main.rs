@@ -195,7 +195,8 @@ enum Bench {
     Rss,
     /// A real agent that looks at a real runtime with a full node's pods, while nothing happens.
     Footprint,
-    /// The aggregator with 15,000 Nodes and 450,000 Pods, and with 1,000 reporting hosts.
+    /// The aggregator with 15,000 Nodes and 450,000 Pods, and with 1,000 reporting hosts; what an operator's plan and fix ask
+    /// there.
     Scale,
 }
 

@@ -92,6 +92,9 @@ impl<'a> Chooser<'a> {
             own.for_each(|net| chooser.hold(net, None));
             chooser.host(name, node);
         }
+        for net in &ground.plain {
+            chooser.hold(*net, None);
+        }
         for pod in ground.pods.iter().filter(|pod| !pod.host_network) {
             // Its own pods go with its CIDR.
             for &address in &pod.addresses {

@@ -53,9 +53,9 @@ pub fn departure(pod: &PodGround) -> Departure {
 
 /// Looks at what it means that pods are deleted one by one, without a drain: budgets do not guard that, and nobody looks
 /// after pods that nobody makes anew. Those of DaemonSets come back by themselves.
-pub fn replace(ground: &Ground, pods: &[String], allowed: Allowed) -> Drain {
+pub fn replace(ground: &Ground, node: &str, pods: &[String], allowed: Allowed) -> Drain {
     let mut drain = Drain::default();
-    let named = ground.pods.iter().filter(|pod| pods.contains(&pod.key));
+    let named = ground.pods.on(node).iter().filter(|pod| pods.contains(&pod.key));
     let lost: Vec<&PodGround> = named.filter(|pod| departure(pod) == Departure::Evicted).collect();
     for pod in &lost {
         one(pod, allowed, &mut drain);
@@ -85,11 +85,10 @@ fn counted<'a>(pods: &[&'a PodGround]) -> BTreeMap<&'a str, i64> {
     by_budget
 }
 
-/// Pods by their node, and what each node has left: made once for a whole plan.
+/// What each node has left: made once for a whole plan.
 #[derive(Debug)]
 pub struct Drains<'a> {
     ground: &'a Ground,
-    on: BTreeMap<&'a str, Vec<&'a PodGround>>,
     /// Of nodes that take pods.
     free: BTreeMap<&'a str, Room>,
 }
@@ -97,31 +96,29 @@ pub struct Drains<'a> {
 impl<'a> Drains<'a> {
     /// Of what is there now.
     pub fn new(ground: &'a Ground) -> Self {
-        let mut on: BTreeMap<&str, Vec<&PodGround>> = BTreeMap::new();
         let takes = ground.nodes.iter().filter(|(_, node)| node.available());
         let mut free: BTreeMap<&str, Room> = takes.map(|(name, node)| (name.as_str(), node.allocatable)).collect();
-        for pod in &ground.pods {
+        for pod in ground.pods.iter() {
             let Some(name) = pod.node.as_deref() else { continue };
-            on.entry(name).or_default().push(pod);
             if let Some(room) = free.get_mut(name) {
                 *room = room.less(pod.requests);
             }
         }
-        Self { ground, on, free }
+        Self { ground, free }
     }
 
     /// Everything that a drain of `node` would meet.
     pub fn look(&self, node: &str, allowed: Allowed) -> Drain {
         let mut drain = Drain::default();
         let mut leaving = Vec::new();
-        for pod in self.on.get(node).into_iter().flatten() {
+        for pod in self.ground.pods.on(node) {
             match departure(pod) {
                 Departure::Mirror => {}
                 Departure::Daemon if pod.host_network => {}
                 Departure::Daemon => drain.replaced.push(pod.key.clone()),
                 Departure::Evicted => {
                     drain.evicted.push(pod.key.clone());
-                    leaving.push(*pod);
+                    leaving.push(pod);
                 }
             }
         }

@@ -11,7 +11,7 @@ use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::ground::{Ground, NodeGround, Owner, PodGround, Room};
+use super::ground::{Ground, NodeGround, Owner, PodGround, Pods, Room};
 use crate::cluster::ReportState;
 use crate::query::answer::NodeAnswer;
 use crate::summary::{Health, IpamReport, NodeSummary, PoolRange, PoolReport, Tally};
@@ -33,7 +33,7 @@ impl World {
             ground: Ground {
                 at: NOW,
                 nodes: nodes.collect(),
-                pods: Vec::new(),
+                pods: Pods::default(),
                 budgets: BTreeMap::new(),
                 findings: Vec::new(),
                 pool: PoolReport {
@@ -46,6 +46,7 @@ impl World {
                 },
                 controllers: None,
                 gaps: Vec::new(),
+                plain: Vec::new(),
             },
         }
     }
@@ -114,7 +115,7 @@ impl World {
             },
             ..PodGround::default()
         });
-        self.ground.pods.last_mut().unwrap()
+        self.ground.pods.last_on(node)
     }
 
     pub(crate) fn daemon(&mut self, node: &str, kind: &str) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cidrift_proto::facts::CniFacts;
 use cidrift_proto::finding::Finding;
@@ -19,7 +20,7 @@ pub struct Ground {
     /// Every Node, by name.
     pub nodes: BTreeMap<String, NodeGround>,
     /// Every pod that has not ended.
-    pub pods: Vec<PodGround>,
+    pub pods: Pods,
     /// Every PodDisruptionBudget, by "namespace/name".
     pub budgets: BTreeMap<String, Budget>,
     /// Findings that stand, pending ones too.
@@ -30,6 +31,8 @@ pub struct Ground {
     pub controllers: Option<String>,
     /// What could not be asked, each with what rests on it.
     pub gaps: Vec<String>,
+    /// Pod CIDRs of Nodes, ways to which are not told of where they are right.
+    pub plain: Vec<IpNet>,
 }
 
 /// A Node, and what its agent tells.
@@ -162,6 +165,61 @@ pub struct PodGround {
     pub returns: bool,
     /// The kind of CNI daemon that it is: "flannel", "kindnet", …
     pub daemon: Option<String>,
+}
+
+impl PodGround {
+    /// Whether it is a daemon that makes its node's routes.
+    pub fn networks(&self) -> bool {
+        self.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy")
+    }
+}
+
+/// Pods, by the node that they are bound to. Of 150,000 nobody looks for those of one node by looking at all.
+#[derive(Debug, Clone, Default)]
+pub struct Pods {
+    /// Shared with the ground that they were taken over from.
+    bound: BTreeMap<String, Arc<Vec<PodGround>>>,
+    waiting: Vec<PodGround>,
+}
+
+impl Pods {
+    /// Adds one.
+    pub fn push(&mut self, pod: PodGround) {
+        match &pod.node {
+            Some(node) => Arc::make_mut(self.bound.entry(node.clone()).or_default()).push(pod),
+            None => self.waiting.push(pod),
+        }
+    }
+
+    /// All of them, node by node, and then those that no node has.
+    pub fn iter(&self) -> impl Iterator<Item = &PodGround> {
+        self.bound.values().flat_map(|pods| pods.iter()).chain(&self.waiting)
+    }
+
+    /// Those of a node.
+    pub fn on(&self, node: &str) -> &[PodGround] {
+        self.bound.get(node).map_or(&[], |pods| pods.as_slice())
+    }
+
+    /// Puts these in place of those of a node.
+    pub fn replace(&mut self, node: &str, pods: Vec<PodGround>) {
+        self.bound.insert(node.to_owned(), Arc::new(pods));
+    }
+}
+
+#[cfg(test)]
+impl Pods {
+    /// The last one that was added to a node.
+    pub(crate) fn last_on(&mut self, node: &str) -> &mut PodGround {
+        Arc::make_mut(self.bound.get_mut(node).unwrap()).last_mut().unwrap()
+    }
+
+    /// Without one.
+    pub(crate) fn remove(&mut self, key: &str) {
+        for pods in self.bound.values_mut() {
+            Arc::make_mut(pods).retain(|pod| pod.key != key);
+        }
+    }
 }
 
 /// A PodDisruptionBudget.

@@ -145,8 +145,14 @@ async fn run<W: Write>(args: &Args, output: &mut Output<W>) -> Result<Outcome, F
         Command::Findings { all, node, code, .. } => {
             findings(&client, output, *all, node.as_deref(), code.as_deref()).await
         }
-        Command::Path { from, to } => {
-            let path = client.path(from, to).await?;
+        Command::Path { all_to: Some(to), .. } => {
+            let paths = client.all_paths(to).await?;
+            output.answer(&paths, |look| render::paths(&paths, look))?;
+            Ok(paths.health.into())
+        }
+        Command::Path { from, to, .. } => {
+            let end = |end: &Option<String>| end.clone().unwrap_or_default();
+            let path = client.path(&end(from), &end(to)).await?;
             output.answer(&path, |look| render::path(&path, look))?;
             Ok(path.health.into())
         }

@@ -102,12 +102,17 @@ pub(super) enum Command {
         #[arg(long, value_name = "CODE")]
         code: Option<String>,
     },
-    /// Where packets between two nodes land, both ways.
+    /// Where packets between two nodes land, both ways; or who does not reach one.
     Path {
         /// A node's name, or a pod's address.
-        from: String,
+        #[arg(required_unless_present = "all_to", conflicts_with = "all_to")]
+        from: Option<String>,
         /// A node's name, or a pod's address.
-        to: String,
+        #[arg(required_unless_present = "all_to", conflicts_with = "all_to")]
+        to: Option<String>,
+        /// Instead of two: of all nodes those that do not reach this node or pod address, or are not reached by it.
+        #[arg(long = "to", value_name = "NODE|ADDRESS")]
+        all_to: Option<String>,
     },
     /// The pool, and who has what of it.
     Pool,

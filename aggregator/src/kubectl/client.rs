@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cidrift_proto::Malformed;
 use cidrift_proto::finding::Finding;
+use cidrift_proto::prefix::prefix_from_wire;
 use cidrift_proto::tls::dial;
 use cidrift_proto::tls::secured::Verdict;
 use cidrift_proto::v1;
@@ -15,13 +16,20 @@ use tonic::transport::Channel;
 
 use super::args::Args;
 use super::connect::{self, Bearer};
-use crate::query::answer::{NodeAnswer, PathAnswer, StatusAnswer, WatchEvent};
+use crate::fix::gather::Views;
+use crate::query::answer::{NodeAnswer, PathAnswer, PathRow, PathsAnswer, StatusAnswer, WatchEvent, worst};
 use crate::query::convert;
 use crate::summary::{NodeSummary, PoolReport};
 
 /// Largest answer taken. A node's detail grows with the cluster: about 200 bytes
 /// for each pod CIDR, 3 MiB at 15,000 nodes; 64 MiB bounds a mad server.
 const ANSWER_LIMIT: usize = 64 << 20;
+
+/// Of more nodes than that the names are more to send than the answers that they would spare.
+const NAMED: usize = 1000;
+
+/// Whether a page was the last.
+type Last = bool;
 
 /// Why there is no answer, and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +114,11 @@ pub(super) enum AskError {
     /// The question was wrong.
     #[error("{0}")]
     Question(String),
+    /// The aggregator does not know a question that this program asks.
+    #[error(
+        "the aggregator at {0} is an older one and does not know this question; kubectl cidrift path FROM TO asks about one way"
+    )]
+    Older(String),
     /// A watch broke off.
     #[error(
         "the watch broke off: the aggregator at {server} is gone or cannot be reached any more ({reason}); start the watch again when it is back"
@@ -157,13 +170,9 @@ impl Client {
         &self,
         question: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, AskError> {
-        match tokio::time::timeout(self.timeout, question).await {
-            Err(_) => Err(AskError::Timeout {
-                server: self.server.clone(),
-                after: self.timeout,
-            }),
-            Ok(Err(status)) => Err(self.explained(self.refusal(&status)).await),
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
+        match self.in_time(question).await? {
+            Err(status) => Err(self.explained(self.refusal(&status)).await),
+            Ok(answer) => Ok(answer.into_inner()),
         }
     }
 
@@ -201,6 +210,44 @@ impl Client {
             }
             _ => AskError::Failed { server, reason },
         }
+    }
+
+    /// Takes an answer that comes in pages, up to its last one; `false`: the aggregator does not know the question.
+    /// A page is waited for as long as a whole answer.
+    async fn pages<P>(
+        &self,
+        question: impl Future<Output = Result<tonic::Response<tonic::Streaming<P>>, tonic::Status>>,
+        mut take: impl FnMut(P) -> Result<Last, Malformed>,
+    ) -> Result<bool, AskError> {
+        let mut pages = match self.in_time(question).await? {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == tonic::Code::Unimplemented => return Ok(false),
+            Err(status) => return Err(self.explained(self.refusal(&status)).await),
+        };
+        loop {
+            match self.in_time(pages.message()).await? {
+                Ok(Some(page)) => {
+                    if take(page)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(None) => {
+                    return Err(AskError::Failed {
+                        server: self.server.clone(),
+                        reason: "its answer broke off".to_owned(),
+                    });
+                }
+                Err(status) => return Err(self.refusal(&status)),
+            }
+        }
+    }
+
+    async fn in_time<T>(&self, question: impl Future<Output = T>) -> Result<T, AskError> {
+        let answer = tokio::time::timeout(self.timeout, question).await;
+        answer.map_err(|_| AskError::Timeout {
+            server: self.server.clone(),
+            after: self.timeout,
+        })
     }
 
     pub(super) async fn status(&self) -> Result<StatusAnswer, AskError> {
@@ -278,6 +325,56 @@ impl Client {
         };
         let wire = self.ask(inner.get_path(request)).await?;
         Ok(convert::path_from_wire(&wire)?)
+    }
+
+    /// Both ways between these nodes (none: every other one) and one end, by the name of the node that sends; `None`: the
+    /// aggregator is an older one, which does not know the question.
+    pub(super) async fn paths(&self, from: &[String], to: &str) -> Result<Option<PathsAnswer>, AskError> {
+        let mut inner = self.inner.clone();
+        let few = from.len() <= NAMED;
+        let request = v1::ListPathsRequest {
+            to: to.to_owned(),
+            from: if few { from.to_vec() } else { Vec::new() },
+        };
+        let (mut to, mut rows) = (String::new(), Vec::new());
+        let known = self
+            .pages(inner.list_paths(request), |page| {
+                for row in &page.rows {
+                    rows.push(convert::row_from_wire(row)?);
+                }
+                to = page.to;
+                Ok(page.last)
+            })
+            .await?;
+        Ok(known.then(|| PathsAnswer {
+            to,
+            health: worst(rows.iter().map(PathRow::health)),
+            rows,
+        }))
+    }
+
+    /// The same between every node and one end, where nothing else would answer that.
+    pub(super) async fn all_paths(&self, to: &str) -> Result<PathsAnswer, AskError> {
+        let told = self.paths(&[], to).await?;
+        told.ok_or_else(|| AskError::Older(self.server.clone()))
+    }
+
+    /// What a plan rests on of every node; `None`: the aggregator is an older one, which does not know the question.
+    pub(super) async fn views(&self) -> Result<Option<Views>, AskError> {
+        let mut inner = self.inner.clone();
+        let mut views = Views::default();
+        let known = self
+            .pages(inner.list_views(v1::ListViewsRequest {}), |page| {
+                for view in &page.views {
+                    views.nodes.push(convert::detail_from_wire(view)?);
+                }
+                for prefix in &page.plain {
+                    views.plain.push(prefix_from_wire(prefix, "views.plain")?);
+                }
+                Ok(page.last)
+            })
+            .await?;
+        Ok(known.then_some(views))
     }
 
     pub(super) async fn pool(&self) -> Result<PoolReport, AskError> {

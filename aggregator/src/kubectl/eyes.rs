@@ -1,19 +1,21 @@
 //! What a fix sees: the aggregator, which may move to another node while it runs.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cidrift_proto::finding::Finding;
+use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 use super::app::Failure;
 use super::args::Args;
 use super::client::{AskError, Client};
 use super::cluster::Cluster;
-use super::plan::ground;
+use super::ground::{AT_ONCE, Listed, ground};
 use crate::fix::ground::Ground;
-use crate::fix::run::Eyes;
-use crate::query::answer::{NodeAnswer, PathAnswer};
+use crate::fix::run::{Eyes, Ways};
+use crate::query::answer::{NodeAnswer, PathRow};
 
 /// An aggregator that was drained away answers on another node within this.
 const MOVES: Duration = Duration::from_secs(90);
@@ -24,6 +26,7 @@ pub(super) struct Watching<'a> {
     cluster: Cluster,
     /// `None`: nobody was asked yet, or the one who was has gone.
     client: RefCell<Option<Client>>,
+    listed: RefCell<Option<Listed>>,
 }
 
 impl<'a> Watching<'a> {
@@ -33,6 +36,7 @@ impl<'a> Watching<'a> {
             args,
             cluster: Cluster::open(args).await?,
             client: RefCell::default(),
+            listed: RefCell::default(),
         })
     }
 
@@ -52,8 +56,24 @@ impl<'a> Watching<'a> {
 
     /// Once, for the operator, who sees at once what is wrong.
     pub(super) async fn look(&self) -> Result<Ground, Failure> {
+        self.look_at(None).await
+    }
+
+    async fn look_at(&self, node: Option<&str>) -> Result<Ground, Failure> {
         let client = self.client().await?;
-        ground(&client, &self.cluster).await
+        let listed = self.listed.borrow().clone();
+        let (ground, listed) = ground(&client, &self.cluster, node.zip(listed)).await?;
+        self.listed.replace(Some(listed));
+        Ok(ground)
+    }
+
+    /// An aggregator that is asked about one way after the other.
+    async fn one_by_one(&self, from: &[String], to: &str) -> Ways {
+        let asked = from.iter().map(|name| async move {
+            let path = self.ask(async |client| client.path(name, to).await).await;
+            (name.clone(), path.map(PathRow::from))
+        });
+        stream::iter(asked).buffer_unordered(AT_ONCE).collect().await
     }
 
     /// Asks; where nobody answers, a new connection is made for the next question.
@@ -68,10 +88,10 @@ impl<'a> Watching<'a> {
 }
 
 impl Eyes for Watching<'_> {
-    async fn ground(&self) -> Result<Ground, String> {
+    async fn ground(&self, node: Option<&str>) -> Result<Ground, String> {
         let began = Instant::now();
         loop {
-            let failed = match self.look().await {
+            let failed = match self.look_at(node).await {
                 Ok(ground) => return Ok(ground),
                 Err(failed) => failed.to_string(),
             };
@@ -91,7 +111,21 @@ impl Eyes for Watching<'_> {
         self.ask(async |client| client.findings(false, "", "").await).await
     }
 
-    async fn path(&self, from: &str, to: &str) -> Result<PathAnswer, String> {
-        self.ask(async |client| client.path(from, to).await).await
+    async fn paths(&self, from: &[String], to: &str) -> Ways {
+        if from.is_empty() {
+            return Ways::new();
+        }
+        let told = match self.ask(async |client| client.paths(from, to).await).await {
+            Ok(Some(told)) => told.rows,
+            Ok(None) => return self.one_by_one(from, to).await,
+            Err(why) => return from.iter().map(|name| (name.clone(), Err(why.clone()))).collect(),
+        };
+        let mut rows: BTreeMap<String, PathRow> = told.into_iter().map(|row| (row.from.clone(), row)).collect();
+        let row = |name: &String| {
+            let row = rows.remove(name);
+            let row = row.ok_or_else(|| format!("the aggregator knows no node named {name:?}"));
+            (name.clone(), row)
+        };
+        from.iter().map(row).collect()
     }
 }

@@ -35,15 +35,15 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
     let goes = wanted.resume || wanted.abort;
     let mut left = Vec::new();
     let want = if goes {
-        let record = look(&client, &args.namespace).await?;
-        let record = record.filter(Record::unfinished).ok_or(LeaseError::Nothing)?;
+        let record = look(&client, &args.namespace, wanted.abort).await?;
+        let record = record.ok_or(LeaseError::Nothing)?;
         let text = |look: &Look| render::record(&record, wanted.abort, look);
         if wanted.yes {
             output.event(&record, text)?;
         } else {
             output.answer(&record, text)?;
         }
-        Want::Go
+        if wanted.abort { Want::Back } else { Want::Go }
     } else {
         let (plan, record) = planned(&eyes, wanted).await?;
         let text = |look: &Look| render::plan(&plan, look);

@@ -8,6 +8,7 @@ mod cluster;
 mod connect;
 mod eyes;
 mod fix;
+mod ground;
 mod outcome;
 mod output;
 mod plan;

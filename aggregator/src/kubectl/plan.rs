@@ -3,30 +3,25 @@
 use std::io::Write;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use ipnet::IpNet;
-use jiff::Timestamp;
 
 use super::app::Failure;
 use super::args::{AllowArgs, Args, MaskArgs, MigrateArgs, PlanArgs};
-use super::client::{AskError, Client};
+use super::client::Client;
 use super::cluster::Cluster;
+use super::ground::ground;
 use super::outcome::Outcome;
 use super::output::Output;
 use super::render;
 use crate::fix::drain::Allowed;
-use crate::fix::gather::{self, Answers};
 use crate::fix::ground::Ground;
 use crate::fix::migrate::{Target, what_if};
 use crate::fix::planner::{Wish, plan};
 
-/// Nodes asked for at a time.
-const AT_ONCE: usize = 8;
-
 pub(super) async fn run<W: Write>(args: &Args, wanted: &PlanArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
     let client = Client::connect(args).await?;
     let cluster = Cluster::open(args).await?;
-    let ground = ground(&client, &cluster).await?;
+    let ground = ground(&client, &cluster, None).await?.0;
     named(&ground, &wanted.nodes)?;
     let plan = plan(&ground, &wish(&wanted.nodes, &wanted.allow));
     output.answer(&plan, |look| render::plan(&plan, look))?;
@@ -41,7 +36,7 @@ pub(super) async fn migrate<W: Write>(
 ) -> Result<Outcome, Failure> {
     let client = Client::connect(args).await?;
     let cluster = Cluster::open(args).await?;
-    let ground = ground(&client, &cluster).await?;
+    let ground = ground(&client, &cluster, None).await?.0;
     let target = target(&wanted.ranges, &wanted.masks, wanted.per_node);
     let allowed = Allowed {
         unmanaged: wanted.force,
@@ -79,29 +74,4 @@ pub(super) fn wish(nodes: &[String], allow: &AllowArgs) -> Wish {
         rotate: allow.rotate,
         migrate: None,
     }
-}
-
-/// What the aggregator and the API server say now. Findings are asked for last: what turned wrong meanwhile is rather seen
-/// than missed.
-pub(super) async fn ground(client: &Client, cluster: &Cluster) -> Result<Ground, Failure> {
-    let objects = gather::objects(cluster.client()).await?;
-    let names = client.nodes().await?;
-    let views = stream::iter(names.iter().map(|node| client.node(&node.name)))
-        .buffer_unordered(AT_ONCE)
-        .filter_map(async |answer| match answer {
-            // Deleted since it was listed.
-            Err(AskError::Question(_)) => None,
-            other => Some(other),
-        });
-    let nodes = views.try_collect().await?;
-    let pool = client.pool().await?;
-    let findings = client.findings(false, "", "").await?;
-    let status = client.status().await?;
-    let answers = Answers {
-        findings,
-        pool,
-        nodes,
-        gaps: status.status.unknowns,
-    };
-    Ok(gather::assemble(Timestamp::now(), &objects, answers)?)
 }

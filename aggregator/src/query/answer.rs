@@ -70,6 +70,80 @@ impl PathAnswer {
     }
 }
 
+/// Where packets between one node and others land.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathsAnswer {
+    /// The node that receives.
+    pub to: String,
+    /// All ways of all of them together.
+    pub health: Health,
+    /// By the name of the node that sends.
+    pub rows: Vec<PathRow>,
+}
+
+/// Both ways between a node and the one that was asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathRow {
+    /// The node that sends.
+    pub from: String,
+    /// There.
+    pub forward: WayAnswer,
+    /// And back.
+    pub backward: WayAnswer,
+}
+
+impl PathRow {
+    /// Both ways together, as [`PathAnswer::judge`] has it.
+    pub fn health(&self) -> Health {
+        worst([self.forward.health, self.backward.health])
+    }
+}
+
+impl From<PathAnswer> for PathRow {
+    fn from(path: PathAnswer) -> Self {
+        Self {
+            from: path.from,
+            forward: WayAnswer::of(path.forward),
+            backward: WayAnswer::of(path.backward),
+        }
+    }
+}
+
+/// One direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WayAnswer {
+    /// All its verdicts together.
+    pub health: Health,
+    /// Those that are not of packets that arrive; without landings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wrong: Vec<CidrVerdict>,
+}
+
+impl WayAnswer {
+    /// Of these verdicts.
+    pub fn of(mut verdicts: Vec<CidrVerdict>) -> Self {
+        let health = PathAnswer::judge(&verdicts, &verdicts);
+        verdicts.retain(|verdict| verdict.verdict.standing() != Standing::Delivered);
+        for verdict in &mut verdicts {
+            verdict.landings.clear();
+        }
+        Self {
+            health,
+            wrong: verdicts,
+        }
+    }
+}
+
+/// Broken wins over unknown, unknown over healthy; of nothing nothing is known.
+pub fn worst(all: impl IntoIterator<Item = Health>) -> Health {
+    let rank = |health: &Health| match health {
+        Health::Healthy => 0,
+        Health::Unknown => 1,
+        Health::Findings => 2,
+    };
+    all.into_iter().max_by_key(rank).unwrap_or(Health::Unknown)
+}
+
 /// One message of a watch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]

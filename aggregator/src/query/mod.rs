@@ -5,6 +5,7 @@ pub mod answer;
 pub mod convert;
 mod guard;
 mod near;
+mod pages;
 mod path;
 mod service;
 mod watch;

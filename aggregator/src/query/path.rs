@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use tonic::Status;
 
-use super::answer::PathAnswer;
+use super::answer::{PathAnswer, PathRow, WayAnswer};
 use super::near;
 use crate::engine::State;
 
@@ -20,13 +20,8 @@ struct End {
 /// Where packets between two ends land, both ways.
 pub(super) fn between(state: &State, from: &str, to: &str, now: Timestamp) -> Result<PathAnswer, Status> {
     let (from, to) = (find(state, from, "from", now)?, find(state, to, "to", now)?);
-    let way = |source: &End, target: &End| -> Vec<CidrVerdict> {
-        let mut verdicts = state.verdicts_between(&source.node, &target.node);
-        verdicts.retain(|verdict| target.cidr.is_none_or(|cidr| cidr == verdict.cidr));
-        verdicts
-    };
-    let forward = way(&from, &to);
-    let backward = way(&to, &from);
+    let forward = ways(state, &from, &to);
+    let backward = ways(state, &to, &from);
     Ok(PathAnswer {
         health: PathAnswer::judge(&forward, &backward),
         from: from.node,
@@ -34,6 +29,45 @@ pub(super) fn between(state: &State, from: &str, to: &str, now: Timestamp) -> Re
         forward,
         backward,
     })
+}
+
+/// Where packets land between many nodes and one end.
+pub(super) struct Many {
+    to: End,
+}
+
+impl Many {
+    /// With this node, or pod's address, as the end in common.
+    pub(super) fn to(state: &State, to: &str, now: Timestamp) -> Result<Self, Status> {
+        Ok(Self {
+            to: find(state, to, "to", now)?,
+        })
+    }
+
+    /// The node in common.
+    pub(super) fn node(&self) -> &str {
+        &self.to.node
+    }
+
+    /// Both ways between it and a node; `None`: nobody knows that one.
+    pub(super) fn row(&self, state: &State, from: &str) -> Option<PathRow> {
+        let from = End {
+            node: from.to_owned(),
+            cidr: None,
+        };
+        state.knows(&from.node).then(|| PathRow {
+            forward: WayAnswer::of(ways(state, &from, &self.to)),
+            backward: WayAnswer::of(ways(state, &self.to, &from)),
+            from: from.node,
+        })
+    }
+}
+
+/// From the one to the other.
+fn ways(state: &State, source: &End, target: &End) -> Vec<CidrVerdict> {
+    let mut verdicts = state.verdicts_between(&source.node, &target.node);
+    verdicts.retain(|verdict| target.cidr.is_none_or(|cidr| cidr == verdict.cidr));
+    verdicts
 }
 
 /// A node's name comes first: a Node may be named like an address.

@@ -1,6 +1,7 @@
 //! `QueryService` over an [`Engine`].
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::answer::StatusAnswer;
+use super::pages::{Pages, Paths, Views};
+use super::path::Many;
 use super::watch::Watch;
-use super::{convert, guard, path};
+use super::{convert, guard, pages, path};
 use crate::engine::{Engine, State};
 use crate::identity::{Credentials, Identity, Question, Refusal};
 use crate::metrics::Metrics;
@@ -85,6 +88,18 @@ impl Query {
     pub fn with_identity(self, identity: Identity, metrics: Arc<Metrics>) -> Self {
         let door = Door { identity, metrics };
         Self { door, ..self }
+    }
+
+    /// The pages of an answer, for as long as he who asked may ask.
+    fn pages<P: Pages, T>(
+        &self,
+        request: &Request<T>,
+        question: Question,
+        pages: P,
+    ) -> Response<BoxStream<'static, Result<P::Page, Status>>> {
+        let leave = self.door.clone().shut(Credentials::of(request), question);
+        let pages = pages::stream(&self.engine, pages, self.stop.clone());
+        Response::new(Box::pin(guard::until_refused(pages, leave)))
     }
 
     /// As a server for tonic.
@@ -174,6 +189,21 @@ impl QueryService for Query {
         Ok(Response::new(convert::detail_to_wire(&detail)))
     }
 
+    type ListViewsStream = BoxStream<'static, Result<v1::ViewPage, Status>>;
+
+    async fn list_views(
+        &self,
+        request: Request<v1::ListViewsRequest>,
+    ) -> Result<Response<Self::ListViewsStream>, Status> {
+        self.door.open(&request, Question::Node).await?;
+        let now = Timestamp::now();
+        // Both as of one moment: who is not told of has no CIDR that is left out.
+        let views = self
+            .engine
+            .read(|state| Views::new(state.plain(), state.node_summaries(now)));
+        Ok(self.pages(&request, Question::Node, views))
+    }
+
     async fn list_findings(
         &self,
         request: Request<v1::ListFindingsRequest>,
@@ -225,6 +255,30 @@ impl QueryService for Query {
             .engine
             .read(|state| path::between(state, &request.from, &request.to, now))?;
         Ok(Response::new(convert::path_to_wire(&path)))
+    }
+
+    type ListPathsStream = BoxStream<'static, Result<v1::PathPage, Status>>;
+
+    async fn list_paths(
+        &self,
+        request: Request<v1::ListPathsRequest>,
+    ) -> Result<Response<Self::ListPathsStream>, Status> {
+        self.door.open(&request, Question::Path).await?;
+        let v1::ListPathsRequest { to, from } = request.get_ref();
+        let now = Timestamp::now();
+        let paths = self.engine.read(|state| {
+            let many = Many::to(state, to, now)?;
+            let others = || state.names().filter(|name| *name != many.node()).map(str::to_owned);
+            let from: Vec<String> = match from.as_slice() {
+                [] => others().collect(),
+                named => named.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
+            };
+            Ok::<_, Status>(Paths {
+                from: from.into_iter(),
+                many,
+            })
+        })?;
+        Ok(self.pages(&request, Question::Path, paths))
     }
 
     async fn get_pool(&self, request: Request<v1::GetPoolRequest>) -> Result<Response<v1::Pool>, Status> {

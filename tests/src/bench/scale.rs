@@ -1,8 +1,10 @@
 //! What the aggregator costs on the largest supported cluster: recorded lists of Nodes
 //! and Pods go in as the control plane's events, and every step is timed. No agent
-//! reports in the first part; in the second, all nodes of a smaller cluster do.
+//! reports in the first part; in the second, all nodes of a smaller cluster do. In the
+//! third an operator asks.
 
 mod cluster;
+mod operator;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -39,12 +41,16 @@ pub enum Part {
     ControlPlane,
     /// 1,000 nodes whose agents all report.
     Agents,
+    /// What an operator's questions cost there.
+    Operator1000,
+    /// The same with 5,000 nodes.
+    Operator5000,
 }
 
-/// Measures both parts, each in a process of its own, so that its memory is its own.
+/// Measures all parts, each in a process of its own, so that its memory is its own.
 pub fn run() -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for part in ["control-plane", "agents"] {
+    for part in ["control-plane", "agents", "operator1000"] {
         let program = std::env::current_exe().context("this program's own path")?;
         let output = Command::new(program)
             .args(["measure-scale", part])
@@ -65,6 +71,7 @@ pub fn run() -> Result<Vec<Figure>> {
 pub struct Row {
     what: String,
     value: f64,
+    /// In MiB, not in ms.
     memory: bool,
     aim: Option<f64>,
 }
@@ -84,6 +91,8 @@ pub fn measure(part: Part) -> Result<Vec<Row>> {
     match part {
         Part::ControlPlane => control_plane(LARGEST),
         Part::Agents => agents(REPORTING),
+        Part::Operator1000 => operator::measure(REPORTING),
+        Part::Operator5000 => operator::measure(5_000),
     }
 }
 
@@ -193,6 +202,18 @@ impl Run {
         });
     }
 
+    /// Every agent sends its view.
+    fn report(&mut self) {
+        for node in 0..self.cluster.count {
+            let name = self.cluster.name(node);
+            let revision = self.engine.expectation(&name).borrow().revision;
+            for event in self.cluster.report(node, revision) {
+                self.engine.host_event(&name, event, self.now);
+            }
+        }
+        self.engine.tick(self.now);
+    }
+
     /// What people and scrapers ask for.
     fn questions(&mut self) {
         let now = self.now;
@@ -272,16 +293,7 @@ fn agents(nodes: u32) -> Result<Vec<Row>> {
     run.time("the Nodes are listed", None, move |run| {
         run.engine.plane_event(PlaneEvent::Nodes(all, BTreeSet::new()), now);
     });
-    run.time("all agents send their views", None, |run| {
-        for node in 0..nodes {
-            let name = run.cluster.name(node);
-            let revision = run.engine.expectation(&name).borrow().revision;
-            for event in run.cluster.report(node, revision) {
-                run.engine.host_event(&name, event, run.now);
-            }
-        }
-        run.engine.tick(run.now);
-    });
+    run.time("all agents send their views", None, Run::report);
     let status = run.engine.read(|state| state.status(run.now));
     if status.pairs.delivered != u64::from(nodes) * u64::from(nodes) {
         bail!("not every pair is delivered: {:?} {:?}", status.pairs, status.unknowns);

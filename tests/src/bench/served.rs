@@ -1,8 +1,8 @@
 //! What the real aggregator costs on the largest supported cluster: lists as an API server writes them, over HTTP,
 //! read by the program as it is released.
 
-mod objects;
-mod server;
+pub(super) mod objects;
+pub(super) mod server;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -15,7 +15,7 @@ use kube::core::{Selector, SelectorExt};
 use super::GatherError;
 use super::quantity::milli;
 use crate::control_plane::record;
-use crate::fix::ground::{Budget, Ground, NodeGround, Owner, PodGround, Room};
+use crate::fix::ground::{Budget, Ground, NodeGround, Owner, PodGround, Pods, Room};
 use crate::fix::run::MARK;
 use crate::query::answer::NodeAnswer;
 use crate::summary::PoolReport;
@@ -25,8 +25,6 @@ use crate::summary::PoolReport;
 pub struct Objects {
     /// Nodes.
     pub nodes: Vec<Node>,
-    /// Pods.
-    pub pods: Vec<Pod>,
     /// PodDisruptionBudgets.
     pub budgets: Vec<PodDisruptionBudget>,
     /// CSINodes.
@@ -44,10 +42,19 @@ pub struct Answers {
     pub findings: Vec<Finding>,
     /// The pool.
     pub pool: PoolReport,
-    /// Every node that it knows.
-    pub nodes: Vec<NodeAnswer>,
+    /// Of its nodes.
+    pub views: Views,
     /// What it does not see.
     pub gaps: Vec<String>,
+}
+
+/// What hosts show.
+#[derive(Debug, Clone, Default)]
+pub struct Views {
+    /// Every node that the aggregator knows.
+    pub nodes: Vec<NodeAnswer>,
+    /// Pod CIDRs that one Node alone had then: entries that lead there rightly are not among those of the nodes.
+    pub plain: Vec<IpNet>,
 }
 
 /// Puts both together.
@@ -55,32 +62,28 @@ pub struct Answers {
 /// # Errors
 ///
 /// An object of the API server makes no sense: a plan that passes over a budget or a CIDR would be wrong.
-pub fn assemble(at: Timestamp, objects: &Objects, answers: Answers) -> Result<Ground, GatherError> {
-    let selectors = objects.budgets.iter().map(selector).collect::<Result<Vec<_>, _>>()?;
+pub fn assemble(at: Timestamp, objects: &Objects, pods: Pods, answers: Answers) -> Result<Ground, GatherError> {
     let mut views: BTreeMap<String, NodeAnswer> = BTreeMap::new();
-    for view in answers.nodes {
+    for view in answers.views.nodes {
         views.insert(view.summary.name.clone(), view);
     }
+    let csi: BTreeMap<String, &CSINode> = objects.csi.iter().map(|csi| (csi.name_any(), csi)).collect();
     let mut nodes = BTreeMap::new();
     for object in &objects.nodes {
         let name = object.name_any();
-        let csi = objects.csi.iter().find(|csi| csi.name_any() == name);
         let view = views.remove(&name);
-        nodes.insert(name, node(object, csi, view)?);
+        nodes.insert(name.clone(), node(object, csi.get(&name).copied(), view)?);
     }
-    let living = objects.pods.iter().filter(|pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        !matches!(phase, Some("Succeeded" | "Failed"))
-    });
     Ok(Ground {
         at,
         nodes,
-        pods: living.map(|object| selected(object, &selectors)).collect(),
+        pods,
         budgets: objects.budgets.iter().map(budget).collect(),
         findings: answers.findings,
         pool: answers.pool,
         controllers: objects.controllers.clone(),
         gaps: answers.gaps.into_iter().chain(objects.gaps.iter().cloned()).collect(),
+        plain: answers.views.plain,
     })
 }
 
@@ -123,33 +126,49 @@ fn node(object: &Node, csi: Option<&CSINode>, view: Option<NodeAnswer>) -> Resul
     })
 }
 
-/// A budget's namespace, name and whom it selects. One without a selector selects nobody, an empty one everybody
-/// (policy/v1).
-type Selects = (String, String, Option<Selector>);
+/// Whom budgets select, by their namespace and with their names. One without a selector selects nobody, an empty one
+/// everybody (policy/v1).
+#[derive(Debug, Default)]
+pub(super) struct Selectors(BTreeMap<String, Vec<(String, Selector)>>);
 
-fn selector(object: &PodDisruptionBudget) -> Result<Selects, GatherError> {
-    let selector = object.spec.as_ref().and_then(|spec| spec.selector.clone());
-    let selector = selector.map(Selector::try_from).transpose();
-    let namespace = object.namespace().unwrap_or_default();
-    let name = object.name_any();
-    match selector {
-        Ok(selector) => Ok((namespace, name, selector)),
-        Err(error) => Err(GatherError::Odd {
-            what: "poddisruptionbudget",
-            name: format!("{namespace}/{name}"),
-            why: error.to_string(),
-        }),
+impl Selectors {
+    /// Of these budgets.
+    pub(super) fn new(budgets: &[PodDisruptionBudget]) -> Result<Self, GatherError> {
+        let mut all = Self::default();
+        for object in budgets {
+            let Some(selector) = object.spec.as_ref().and_then(|spec| spec.selector.clone()) else {
+                continue;
+            };
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            let selector = Selector::try_from(selector).map_err(|error| GatherError::Odd {
+                what: "poddisruptionbudget",
+                name: format!("{namespace}/{name}"),
+                why: error.to_string(),
+            })?;
+            all.0.entry(namespace).or_default().push((name, selector));
+        }
+        Ok(all)
+    }
+
+    /// A pod with the budgets that select it; `None`: it has ended.
+    pub(super) fn living(&self, object: &Pod) -> Option<PodGround> {
+        let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return None;
+        }
+        let namespace = object.namespace().unwrap_or_default();
+        let there = self.0.get(&namespace).into_iter().flatten();
+        let selecting = there.filter(|(_, selector)| selector.matches(object.labels()));
+        Some(PodGround {
+            budgets: selecting.map(|(name, _)| format!("{namespace}/{name}")).collect(),
+            ..pod(object)
+        })
     }
 }
 
 /// A pod, without the budgets that select it.
 pub fn pod(object: &Pod) -> PodGround {
-    selected(object, &[])
-}
-
-fn selected(object: &Pod, selectors: &[Selects]) -> PodGround {
     let spec = object.spec.clone().unwrap_or_default();
-    let namespace = object.namespace().unwrap_or_default();
     let owners = object.owner_references().iter();
     let mut controller = owners
         .filter(|owner| owner.controller == Some(true))
@@ -158,17 +177,11 @@ fn selected(object: &Pod, selectors: &[Selects]) -> PodGround {
             name: owner.name.clone(),
         });
     let mirror = object.annotations().contains_key("kubernetes.io/config.mirror");
-    let budgets = selectors.iter().filter(|(of, _, selector)| {
-        *of == namespace
-            && selector
-                .as_ref()
-                .is_some_and(|selector| selector.matches(object.labels()))
-    });
     let status = object.status.as_ref();
     let addresses = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     PodGround {
-        key: key(Some(namespace.clone()), &object.name_any()),
+        key: key(object.namespace(), &object.name_any()),
         owner: controller.next().or_else(|| {
             mirror.then(|| Owner {
                 kind: "Node".to_owned(),
@@ -180,7 +193,7 @@ fn selected(object: &Pod, selectors: &[Selects]) -> PodGround {
         scratch: volumes.iter().any(|volume| volume.empty_dir.is_some()),
         addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
         requests: requests(&spec),
-        budgets: budgets.map(|(of, name, _)| format!("{of}/{name}")).collect(),
+        budgets: Vec::new(),
         returns: returns(&spec),
         daemon: daemon(object, &spec),
         node: spec.node_name,

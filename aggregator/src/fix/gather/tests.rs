@@ -5,25 +5,27 @@ use super::*;
 use crate::fix::ground::{Budget, Ground, Room};
 use crate::summary::PoolReport;
 
-fn objects(nodes: &[Value], pods: &[Value], budgets: &[Value]) -> Objects {
-    fn read<T: serde::de::DeserializeOwned>(all: &[Value]) -> Vec<T> {
-        all.iter()
-            .map(|value| serde_json::from_value(value.clone()).unwrap())
-            .collect()
-    }
-    Objects {
+fn read<T: serde::de::DeserializeOwned>(all: &[Value]) -> Vec<T> {
+    all.iter()
+        .map(|value| serde_json::from_value(value.clone()).unwrap())
+        .collect()
+}
+
+fn ground(nodes: &[Value], pods: &[Value], budgets: &[Value]) -> Result<Ground, GatherError> {
+    let objects = Objects {
         controllers: None,
         gaps: vec!["whether a kube-controller-manager runs".to_owned()],
         nodes: read(nodes),
-        pods: read(pods),
         budgets: read(budgets),
         csi: read(&[
             json!({"metadata": {"name": "n1"}, "spec": {"drivers": [{"name": "csi.example.com", "nodeID": "n1"}]}}),
         ]),
+    };
+    let selectors = Selectors::new(&objects.budgets)?;
+    let mut living = Pods::default();
+    for pod in read::<Pod>(pods) {
+        selectors.living(&pod).into_iter().for_each(|pod| living.push(pod));
     }
-}
-
-fn ground(objects: &Objects) -> Result<Ground, GatherError> {
     let pool = PoolReport {
         ranges: Vec::new(),
         nodes: Vec::new(),
@@ -35,10 +37,10 @@ fn ground(objects: &Objects) -> Result<Ground, GatherError> {
     let answers = Answers {
         findings: Vec::new(),
         pool,
-        nodes: Vec::new(),
+        views: Views::default(),
         gaps: Vec::new(),
     };
-    assemble(Timestamp::UNIX_EPOCH, objects, answers)
+    assemble(Timestamp::UNIX_EPOCH, &objects, living, answers)
 }
 
 fn node(cidrs: &[&str]) -> Value {
@@ -84,7 +86,7 @@ fn budget(name: &str, selector: Value) -> Value {
 
 #[test]
 fn a_node_is_read_with_what_a_plan_needs_of_it() {
-    let ground = ground(&objects(&[node(&["10.244.1.0/24", "fd00::/64"])], &[], &[])).unwrap();
+    let ground = ground(&[node(&["10.244.1.0/24", "fd00::/64"])], &[], &[]).unwrap();
     let node = &ground.nodes["n1"];
     assert_eq!(node.cidrs.len(), 2);
     assert!(node.unschedulable && node.ready && !node.deleting && node.control_plane() && !node.available());
@@ -104,7 +106,7 @@ fn a_node_is_read_with_what_a_plan_needs_of_it() {
 
 #[test]
 fn a_cidr_that_is_none_is_no_cidr_to_pass_over() {
-    let error = ground(&objects(&[node(&["10.244.1.0"])], &[], &[])).unwrap_err();
+    let error = ground(&[node(&["10.244.1.0"])], &[], &[]).unwrap_err();
     assert!(
         error
             .to_string()
@@ -145,13 +147,13 @@ fn pods_are_read_with_owner_requests_addresses_and_budgets() {
             json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "api"]}]}),
         ),
     ];
-    let ground = ground(&objects(&[], &all, &budgets)).unwrap();
+    let ground = ground(&[], &all, &budgets).unwrap();
     let names: Vec<&str> = ground.pods.iter().map(|pod| pod.key.as_str()).collect();
     assert_eq!(
         names,
         ["default/web", "default/mirror", "kube-system/other", "default/flannel"]
     );
-    let web = &ground.pods[0];
+    let web = &ground.pods.on("n1")[0];
     let requests = Room {
         cpu: 2000,
         memory: 64 << 20,
@@ -162,9 +164,9 @@ fn pods_are_read_with_owner_requests_addresses_and_budgets() {
     assert_eq!(web.addresses.len(), 2);
     assert!(web.scratch && web.returns && !web.host_network);
     assert_eq!(web.owner.as_ref().unwrap().kind, "ReplicaSet");
-    assert_eq!(ground.pods[1].owner.as_ref().unwrap().kind, "Node");
-    assert!(ground.pods[2].budgets.is_empty() && !ground.pods[2].returns);
-    assert_eq!(ground.pods[3].daemon.as_deref(), Some("flannel"));
+    assert_eq!(ground.pods.on("n1")[1].owner.as_ref().unwrap().kind, "Node");
+    assert!(ground.pods.on("n1")[2].budgets.is_empty() && !ground.pods.on("n1")[2].returns);
+    assert_eq!(ground.pods.on("n1")[3].daemon.as_deref(), Some("flannel"));
     let web = &ground.budgets["default/web"];
     let wanted = Budget {
         allowed: 1,
@@ -183,7 +185,7 @@ fn a_budget_whose_selector_cannot_be_read_is_an_error() {
         "odd",
         json!({"matchExpressions": [{"key": "app", "operator": "Like", "values": ["web"]}]}),
     );
-    let error = ground(&objects(&[], &[], &[odd])).unwrap_err();
+    let error = ground(&[], &[], &[odd]).unwrap_err();
     assert!(
         error.to_string().starts_with("poddisruptionbudget default/odd"),
         "{error}"

@@ -21,10 +21,10 @@ pub(super) fn plan(ground: &Ground, wish: &Wish, target: &Target) -> Plan {
         what: vec![What::Swap],
         ..Need::default()
     };
+    let moves: BTreeSet<&str> = answer.nodes.iter().map(|row| row.node.as_str()).collect();
     let (mut plans, mut by_hand) = (Vec::new(), Vec::new());
     for (name, ours) in &there.nodes {
-        let moves = answer.nodes.iter().any(|row| row.node == *name);
-        if !moves || !wish.wants(name) {
+        if !moves.contains(name.as_str()) || !wish.wants(name) {
             continue;
         }
         let planned = match words::not_ours(name, ours, false) {

@@ -315,14 +315,13 @@ fn facts<'a>(ground: &'a Ground, node: &str) -> Result<&'a cidrift_proto::facts:
 
 /// The daemon's pod on a node, if there is one to be made anew.
 pub(super) fn daemon_pod<'a>(ground: &'a Ground, node: &str) -> Option<&'a str> {
-    let pods = ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
-    let mut daemons = pods.filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
+    let mut daemons = ground.pods.on(node).iter().filter(|pod| pod.networks());
     daemons.next().map(|pod| pod.key.as_str())
 }
 
 /// Whether flanneld runs on it as a pod.
 pub(super) fn flannel(ground: &Ground, node: &str) -> bool {
-    let mut pods = ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(node));
+    let mut pods = ground.pods.on(node).iter();
     pods.any(|pod| pod.daemon.as_deref() == Some("flannel"))
 }
 
@@ -357,10 +356,7 @@ fn overlap(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, St
         return Err("no Node has a CIDR there any more".to_owned());
     }
     let rank = |name: &String| {
-        let pods = ground
-            .pods
-            .iter()
-            .filter(|pod| pod.node.as_ref() == Some(name) && !pod.host_network);
+        let pods = ground.pods.on(name).iter().filter(|pod| !pod.host_network);
         let plane = ground.nodes.get(name).is_some_and(NodeGround::control_plane);
         (reached(ground, name, &range), plane, pods.count())
     };

@@ -90,7 +90,7 @@ pub(super) fn plan(
     }
     plan.risks.extend(left_behind(name, node));
     let replaced = plan.steps.iter().filter_map(|step| match &step.does {
-        Does::ReplacePods { pods } => Some(drain::replace(ground, pods, wish.allowed)),
+        Does::ReplacePods { pods } => Some(drain::replace(ground, name, pods, wish.allowed)),
         _ => None,
     });
     for cost in replaced.collect::<Vec<_>>() {

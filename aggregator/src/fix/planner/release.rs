@@ -20,7 +20,7 @@ pub(super) fn release(ground: &Ground, wish: &Wish) -> Vec<Release> {
         if node.cidrs.is_empty() || node.control_plane() || !wish.wants(name) {
             continue;
         }
-        let on_it = ground.pods.iter().filter(|pod| pod.node.as_deref() == Some(name));
+        let on_it = ground.pods.on(name).iter();
         let evicted = on_it.filter(|pod| departure(pod) == Departure::Evicted).count();
         let silent = node.view.as_ref().is_none_or(|view| {
             !matches!(

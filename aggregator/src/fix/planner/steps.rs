@@ -405,13 +405,8 @@ impl Planner<'_> {
 
     /// Daemons that look at Nodes' annotations only do not hear of a CIDR, and forget a twin with the Node that had it too.
     fn announce(&mut self, twins: &[String]) {
-        let daemons = self
-            .ground
-            .pods
-            .iter()
-            .filter(|pod| pod.node.as_deref() != Some(self.name));
-        let daemons = daemons.filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
-        if daemons.count() == 0 {
+        let mut others = self.ground.nodes.keys().filter(|name| *name != self.name);
+        if !others.any(|name| daemon_pod(self.ground, name).is_some()) {
             return;
         }
         let mut nodes = vec![self.name.to_owned()];
@@ -438,11 +433,7 @@ impl Planner<'_> {
 
     /// Pods in the pods' network: those that stay through a drain, or those with a foreign address.
     fn replace(&mut self, all: bool) {
-        let on_it = self
-            .ground
-            .pods
-            .iter()
-            .filter(|pod| pod.node.as_deref() == Some(self.name));
+        let on_it = self.ground.pods.on(self.name).iter();
         let theirs = on_it.filter(|pod| {
             !pod.host_network
                 && if all {

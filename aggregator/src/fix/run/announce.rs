@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call};
-use super::verify::AT_ONCE;
 use super::{Eyes, LOOK, Runner};
 use crate::fix::gather;
-use crate::query::answer::PathAnswer;
+use crate::fix::ground::PodGround;
 use crate::summary::Health;
 
 /// Daemons that hear of a Node have made their routes within this; those that have not by then do not hear of it.
@@ -22,9 +20,11 @@ impl<E: Eyes> Runner<'_, E> {
     /// The names of all Nodes.
     pub(super) async fn names(&self) -> Result<Vec<String>, Halt> {
         let api = self.nodes();
-        let all = call(async || api.list_metadata(&ListParams::default()).await).await;
-        let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
-        Ok(all.items.iter().map(ResourceExt::name_any).collect())
+        let mut names = Vec::new();
+        let list = async |page: &ListParams| call(async || api.list_metadata(page).await).await;
+        let listed = gather::pages(&ListParams::default(), list, |node| names.push(node.name_any())).await;
+        listed.map_err(|error| Halt::api("list Nodes", &error))?;
+        Ok(names)
     }
 
     /// Over once no node's packets for one of these are known to go astray. Whose do has its CNI's pod restarted, once and one
@@ -87,33 +87,24 @@ impl<E: Eyes> Runner<'_, E> {
 
     /// Nodes whose packets for one of these are known not to arrive, and those of which it is not known.
     async fn deaf(&self, all: &[String], nodes: &[String]) -> (BTreeSet<String>, BTreeSet<String>) {
-        let ways = all.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
-        let asked = stream::iter(ways.filter(|(from, to)| from != to).map(|(from, to)| async move {
-            let health = match self.eyes.path(from, to).await {
-                // Only the way there: the way back is the other one's.
-                Ok(path) => PathAnswer::judge(&path.forward, &path.forward),
-                Err(_) => Health::Unknown,
-            };
-            (from.clone(), health)
-        }));
         let (mut deaf, mut unknown) = (BTreeSet::new(), BTreeSet::new());
-        let told: Vec<(String, Health)> = asked.buffer_unordered(AT_ONCE).collect().await;
-        for (from, health) in told {
-            match health {
-                Health::Findings => deaf.insert(from),
-                Health::Unknown => unknown.insert(from),
-                Health::Healthy => false,
-            };
+        for to in nodes {
+            let others: Vec<String> = all.iter().filter(|from| *from != to).cloned().collect();
+            for (from, row) in self.eyes.paths(&others, to).await {
+                // Only the way there: the way back is the other one's.
+                match row.map_or(Health::Unknown, |row| row.forward.health) {
+                    Health::Findings => deaf.insert(from),
+                    Health::Unknown => unknown.insert(from),
+                    Health::Healthy => false,
+                };
+            }
         }
         (deaf, unknown)
     }
 
     async fn daemon_on(&self, node: &str) -> Result<Option<String>, Halt> {
         let pods = self.pods_on(node).await?;
-        let daemons = pods
-            .iter()
-            .map(gather::pod)
-            .filter(|pod| pod.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy"));
+        let daemons = pods.iter().map(gather::pod).filter(PodGround::networks);
         Ok(daemons.map(|pod| pod.key).next())
     }
 }

@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::halt::{Halt, call, code};
 use super::holder::Holder;
 use super::record::Record;
+use super::shelf::{Shelf, without_nodes};
 
 /// Its name, in cidrift's namespace.
 pub const LEASE: &str = "cidrift-fix";
@@ -37,8 +41,10 @@ const ROOM: usize = 192 << 10;
 pub enum Want {
     /// A new fix.
     New(Box<Record>),
-    /// The one that its record tells of: to go on with it, or to take it back.
+    /// The one that its record tells of, to go on with it.
     Go,
+    /// The same, to take it back: nodes that are still to come do not matter.
+    Back,
 }
 
 /// Why it cannot be had.
@@ -62,9 +68,15 @@ pub enum LeaseError {
          did, look at the Node that it names, mend it by hand, and delete the Lease"
     )]
     Odd(String),
-    /// Annotations take no more than 256 KiB.
-    #[error("Lease {LEASE} has no room for {0} nodes: name fewer")]
+    /// Annotations take no more than 256 KiB, and what is beside the Lease is bounded, too.
+    #[error("there is no room for a fix of {0} nodes on Lease {LEASE} and beside it: name fewer")]
     TooMany(usize),
+    /// A part of the record is not there any more.
+    #[error(
+        "ConfigMap {0} is gone: which nodes were still to come is not known; take back the one that was worked on (kubectl cidrift \
+         fix --abort --yes), and plan again"
+    )]
+    Gone(String),
     /// It turned into somebody else's a moment ago.
     #[error("somebody else took Lease {LEASE} a moment ago")]
     Raced,
@@ -74,11 +86,14 @@ pub enum LeaseError {
 #[derive(Debug, Clone)]
 pub struct Held {
     api: Api<Lease>,
+    maps: Api<ConfigMap>,
     state: Arc<Mutex<State>>,
     /// Locked while something is done that must not end half-way.
     whole: Arc<Mutex<()>>,
     /// From one renewal to the next.
     pub(super) every: Duration,
+    /// Where the nodes of the record are that have no room on the Lease.
+    shelf: Option<Shelf>,
 }
 
 #[derive(Debug)]
@@ -88,17 +103,52 @@ struct State {
     renewed: Instant,
 }
 
-/// The record of the last fix, running or not; `None`: there was none.
+/// The record of a fix that has not ended, running or not; `None`: there is none. `back`: to take it back.
 ///
 /// # Errors
 ///
 /// It cannot be asked for, or not be read.
-pub async fn look(client: &Client, namespace: &str) -> Result<Option<Record>, LeaseError> {
-    let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+pub async fn look(client: &Client, namespace: &str, back: bool) -> Result<Option<Record>, LeaseError> {
+    let (api, maps) = apis(client, namespace);
     let lease = call(async || api.get_opt(LEASE).await)
         .await
         .map_err(|error| failed("get", &error))?;
-    lease.map_or(Ok(None), |lease| record(&lease))
+    let Some(lease) = lease else { return Ok(None) };
+    let whole = read(&maps, &lease, back).await?;
+    Ok(whole.filter(Stored::unfinished).map(|stored| stored.record))
+}
+
+fn apis(client: &Client, namespace: &str) -> (Api<Lease>, Api<ConfigMap>) {
+    let lease = Api::namespaced(client.clone(), namespace);
+    (lease, Api::namespaced(client.clone(), namespace))
+}
+
+/// A record, and where its nodes are kept that have no room on the Lease.
+#[derive(Debug, PartialEq)]
+struct Stored {
+    record: Record,
+    shelf: Option<Shelf>,
+}
+
+impl Stored {
+    /// Nodes are elsewhere only as long as they are to come.
+    fn unfinished(&self) -> bool {
+        self.record.unfinished() || self.shelf.is_some()
+    }
+}
+
+/// The whole record of a Lease. `back`: without the nodes that are still to come where they are gone.
+async fn read(maps: &Api<ConfigMap>, lease: &Lease, back: bool) -> Result<Option<Stored>, LeaseError> {
+    let Some(mut stored) = record(lease)? else {
+        return Ok(None);
+    };
+    if let Some(shelf) = &stored.shelf {
+        match shelf.fetch(maps, &mut stored.record).await {
+            Err(LeaseError::Gone(_) | LeaseError::Odd(_)) if back => {}
+            fetched => fetched?,
+        }
+    }
+    Ok(Some(stored))
 }
 
 impl Held {
@@ -114,7 +164,7 @@ impl Held {
         me: &Holder,
         wait: &dyn Fn(&str),
     ) -> Result<(Self, Record), LeaseError> {
-        let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
+        let (api, maps) = apis(client, namespace);
         let found = call(async || api.get_opt(LEASE).await)
             .await
             .map_err(|error| failed("get", &error))?;
@@ -129,18 +179,20 @@ impl Held {
                 },
                 ..Lease::default()
             };
-            write(&mut lease, me, &new)?;
+            let shelf = shelved(&maps, &new).await?;
+            write(&mut lease, me, &new, shelf.as_ref())?;
             let made = call(async || api.create(&PostParams::default(), &lease).await).await;
             return match made {
-                Ok(lease) => Ok((Self::of(api, lease), *new)),
+                Ok(lease) => Ok((Self::of((api, maps), lease, shelf), *new)),
                 Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
                 Err(error) => Err(failed("create", &error)),
             };
         };
         let mut lease = unheld(&api, found, wait).await?;
-        let old = record(&lease)?;
-        let record = match (want, old) {
-            (Want::New(_), Some(old)) if old.unfinished() => {
+        // What is left of another one is said without them, too.
+        let old = read(&maps, &lease, !matches!(want, Want::Go)).await?;
+        let (record, shelf) = match (want, old.filter(Stored::unfinished)) {
+            (Want::New(_), Some(Stored { record: old, .. })) => {
                 let why = old.stopped.as_deref().unwrap_or("who ran it has vanished");
                 let at = match (&old.work, old.queue.first()) {
                     (Some(work), _) => format!(" at {}", work.plan.node),
@@ -152,28 +204,39 @@ impl Held {
                     old.by, old.begun
                 )));
             }
-            (Want::New(new), _) => *new,
-            (Want::Go, Some(old)) if old.unfinished() => Record { stopped: None, ..old },
-            (Want::Go, _) => return Err(LeaseError::Nothing),
+            (Want::New(new), None) => {
+                let shelf = shelved(&maps, &new).await?;
+                (*new, shelf)
+            }
+            (Want::Go | Want::Back, Some(old)) => {
+                let record = Record {
+                    stopped: None,
+                    ..old.record
+                };
+                (record, old.shelf)
+            }
+            (Want::Go | Want::Back, None) => return Err(LeaseError::Nothing),
         };
-        write(&mut lease, me, &record)?;
+        write(&mut lease, me, &record, shelf.as_ref())?;
         match call(async || api.replace(LEASE, &PostParams::default(), &lease).await).await {
-            Ok(lease) => Ok((Self::of(api, lease), record)),
+            Ok(lease) => Ok((Self::of((api, maps), lease, shelf), record)),
             Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
             Err(error) => Err(failed("update", &error)),
         }
     }
 
-    fn of(api: Api<Lease>, lease: Lease) -> Self {
+    fn of((api, maps): (Api<Lease>, Api<ConfigMap>), lease: Lease, shelf: Option<Shelf>) -> Self {
         let state = State {
             lease,
             renewed: Instant::now(),
         };
         Self {
             api,
+            maps,
             state: Arc::new(Mutex::new(state)),
             whole: Arc::default(),
             every: EVERY,
+            shelf,
         }
     }
 
@@ -206,20 +269,28 @@ impl Held {
 
     /// Writes the record down.
     pub(super) async fn save(&self, record: &Record) -> Result<(), Halt> {
-        self.put(|lease| note(lease, record).map_err(|error| Halt::Stop(error.to_string())))
-            .await
+        self.put(|lease| self.note(lease, record)).await
+    }
+
+    fn note(&self, lease: &mut Lease, record: &Record) -> Result<(), Halt> {
+        let noted = note(lease, record, self.shelf.as_ref());
+        noted.map_err(|error| Halt::Stop(error.to_string()))
     }
 
     /// Gives it back; what is on it stays.
     pub async fn release(self, record: &Record) -> Result<(), Halt> {
         self.put(|lease| {
-            note(lease, record).map_err(|error| Halt::Stop(error.to_string()))?;
+            self.note(lease, record)?;
             lease.annotations_mut().remove(HOLDER);
             let spec = lease.spec.get_or_insert_default();
             (spec.holder_identity, spec.renew_time) = (None, None);
             Ok(())
         })
-        .await
+        .await?;
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| record.queue.is_empty()) {
+            shelf.clear(&self.maps, &record.id).await;
+        }
+        Ok(())
     }
 
     /// Puts a changed one in place of the one that was read last. Others may write on it too, as long as it stays ours.
@@ -320,17 +391,53 @@ fn holder(lease: &Lease) -> Option<Holder> {
     serde_json::from_str(lease.annotations().get(HOLDER)?).ok()
 }
 
-fn record(lease: &Lease) -> Result<Option<Record>, LeaseError> {
+/// What stands in place of the nodes that are still to come, where the Lease has no room for them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Elsewhere {
+    shelf: Shelf,
+}
+
+fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
+    let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
     let Some(text) = lease.annotations().get(RECORD) else {
         return Ok(None);
     };
-    let read: Record = serde_json::from_str(text).map_err(|error| LeaseError::Odd(error.to_string()))?;
-    read.sound().map_err(LeaseError::Odd)?;
-    Ok(Some(read))
+    let mut value: Value = serde_json::from_str(text).map_err(odd)?;
+    let mut shelf = None;
+    if let Some(queue) = value.get_mut("queue").filter(|queue| queue.is_object()) {
+        let elsewhere: Elsewhere = serde_json::from_value(queue.take()).map_err(odd)?;
+        *queue = json!([]);
+        shelf = Some(elsewhere.shelf);
+    }
+    let record: Record = serde_json::from_value(value).map_err(odd)?;
+    record.sound().map_err(LeaseError::Odd)?;
+    Ok(Some(Stored { record, shelf }))
 }
 
-fn note(lease: &mut Lease, record: &Record) -> Result<(), LeaseError> {
-    let text = serde_json::to_string(record).map_err(|error| LeaseError::Odd(error.to_string()))?;
+/// Where the nodes of a new record are, if the Lease has no room for them.
+async fn shelved(maps: &Api<ConfigMap>, record: &Record) -> Result<Option<Shelf>, LeaseError> {
+    if text(record, None)?.len() <= ROOM {
+        return Ok(None);
+    }
+    Shelf::fill(maps, record).await.map(Some)
+}
+
+fn text(record: &Record, shelf: Option<&Shelf>) -> Result<String, LeaseError> {
+    let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
+    let Some(shelf) = shelf else {
+        return serde_json::to_string(record).map_err(odd);
+    };
+    let Some((short, shelf)) = shelf.short(record) else {
+        return serde_json::to_string(&without_nodes(record)).map_err(odd);
+    };
+    let mut value = serde_json::to_value(&short).map_err(odd)?;
+    value["queue"] = json!(Elsewhere { shelf });
+    Ok(value.to_string())
+}
+
+fn note(lease: &mut Lease, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
+    let text = text(record, shelf)?;
     // The node that is worked on comes on top, with its Node and plan.
     if record.work.is_none() && text.len() > ROOM {
         return Err(LeaseError::TooMany(record.queue.len()));
@@ -340,8 +447,8 @@ fn note(lease: &mut Lease, record: &Record) -> Result<(), LeaseError> {
 }
 
 /// The record and whose it is from now on.
-fn write(lease: &mut Lease, me: &Holder, record: &Record) -> Result<(), LeaseError> {
-    note(lease, record)?;
+fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
+    note(lease, record, shelf)?;
     let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
     lease.annotations_mut().insert(HOLDER.to_owned(), text);
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
@@ -384,8 +491,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_says_whose_it_is() {
         let (mut lease, me) = (Lease::default(), Holder::this());
-        write(&mut lease, &me, &of(3)).unwrap();
-        assert_eq!(record(&lease).unwrap(), Some(of(3)));
+        write(&mut lease, &me, &of(3), None).unwrap();
+        assert_eq!(record(&lease).unwrap().unwrap().record, of(3));
         assert_eq!(holder(&lease), Some(me));
         assert_eq!(lease.spec.as_ref().and_then(|spec| spec.lease_transitions), Some(1));
         lease.annotations_mut().insert(RECORD.to_owned(), "{".to_owned());
@@ -397,13 +504,16 @@ mod tests {
     #[test]
     fn more_nodes_than_a_lease_holds_are_refused_at_the_start_and_not_half_way() {
         let mut lease = Lease::default();
-        assert!(matches!(note(&mut lease, &of(5000)), Err(LeaseError::TooMany(5000))));
+        assert!(matches!(
+            note(&mut lease, &of(5000), None),
+            Err(LeaseError::TooMany(5000))
+        ));
         assert!(lease.annotations().is_empty());
-        assert!(note(&mut lease, &of(1000)).is_ok());
+        assert!(note(&mut lease, &of(1000), None).is_ok());
         let begun = Record {
             work: Some(work()),
             ..of(1000)
         };
-        assert!(note(&mut lease, &begun).is_ok());
+        assert!(note(&mut lease, &begun, None).is_ok());
     }
 }

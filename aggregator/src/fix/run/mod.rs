@@ -17,6 +17,7 @@ mod pods;
 mod probe;
 mod record;
 mod rotate;
+mod shelf;
 mod shell;
 mod state;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod tests;
 mod verify;
 mod window;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cidrift_proto::finding::Finding;
@@ -43,7 +45,7 @@ use super::plan::{Does, NodePlan};
 use super::planner;
 use crate::cluster::ReportState;
 use crate::correlate::words::count;
-use crate::query::answer::{NodeAnswer, PathAnswer};
+use crate::query::answer::{NodeAnswer, PathRow};
 
 /// On a Node that a fix works on: the id of its record. Who cordoned it is told by that.
 pub const MARK: &str = "cidrift.dev/fix";
@@ -82,15 +84,18 @@ pub struct Settings {
 /// What the aggregator sees.
 #[expect(async_fn_in_trait, reason = "one program, one thread: nobody sends these")]
 pub trait Eyes {
-    /// Everything that a plan rests on.
-    async fn ground(&self) -> Result<Ground, String>;
+    /// Everything that a plan rests on. Where a node is named, pods of others may be as they were some minutes ago.
+    async fn ground(&self, node: Option<&str>) -> Result<Ground, String>;
     /// One node.
     async fn node(&self, name: &str) -> Result<NodeAnswer, String>;
     /// What stands.
     async fn findings(&self) -> Result<Vec<Finding>, String>;
-    /// Where packets between a node and a pod's address land.
-    async fn path(&self, from: &str, to: &str) -> Result<PathAnswer, String>;
+    /// Where packets between each of these nodes and one end, a node or a pod's address, land.
+    async fn paths(&self, from: &[String], to: &str) -> Ways;
 }
+
+/// Both ways of each node that was asked about, or why they are not known.
+pub type Ways = BTreeMap<String, Result<PathRow, String>>;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -336,9 +341,19 @@ impl<'a, E: Eyes> Runner<'a, E> {
     /// The plan of a node as of now, and what stands of it; `None`: it needs none.
     async fn agreed(&self, next: &Planned) -> Result<Option<(NodePlan, Vec<String>)>, Halt> {
         let began = tokio::time::Instant::now();
+        // Pods of other nodes are not listed for each node. That it is as agreed may rest on what was listed before; that it is
+        // not is only said of what is there now.
+        let mut whole = true;
         loop {
-            let ground = self.eyes.ground().await.map_err(Halt::Stop)?;
+            whole = !whole;
+            let node = (!whole).then_some(next.node.as_str());
+            let ground = self.eyes.ground(node).await.map_err(Halt::Stop)?;
             let mut plan = planner::plan(&ground, &self.record.wish);
+            let found = plan.nodes.iter().find(|plan| plan.node == next.node);
+            let as_agreed = found.is_some_and(|plan| plan.blocked.is_empty() && next.moved(plan).is_none());
+            if !whole && !as_agreed {
+                continue;
+            }
             let Some(at) = plan.nodes.iter().position(|plan| plan.node == next.node) else {
                 let hand = plan.by_hand.iter().find(|hand| hand.nodes.contains(&next.node));
                 if let Some(hand) = hand {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::halt::{Halt, call};
 use super::record::Work;
 use super::{Eyes, LOOK, MARK, Runner};
+use crate::fix::gather;
 use crate::fix::plan::{Does, Step};
 
 impl<E: Eyes> Runner<'_, E> {
@@ -33,9 +34,11 @@ impl<E: Eyes> Runner<'_, E> {
         let mut last = String::new();
         loop {
             self.untouched(next).await?;
+            let asked = Instant::now();
             let Some(why) = self.crowded(next).await? else {
                 return Ok(());
             };
+            let took = asked.elapsed();
             if began.elapsed() >= self.settings.patience {
                 return Err(Halt::Stop(why));
             }
@@ -43,7 +46,8 @@ impl<E: Eyes> Runner<'_, E> {
                 self.tell(format!("waits: {why}"));
                 last = why;
             }
-            sleep(LOOK * 2).await;
+            // All Nodes are listed for that: of 5,000 not one time after the other.
+            sleep((LOOK * 2).max(took * 4)).await;
         }
     }
 
@@ -54,11 +58,13 @@ impl<E: Eyes> Runner<'_, E> {
             return Ok(None);
         }
         let api = self.nodes();
-        let all = call(async || api.list(&ListParams::default()).await).await;
-        let all = all.map_err(|error| Halt::api("list Nodes", &error))?;
-        free(work, &all.items, next).map_err(Halt::Stop)?;
+        let mut all = Vec::new();
+        let list = async |page: &ListParams| call(async || api.list(page).await).await;
+        let listed = gather::pages(&ListParams::default(), list, |node| all.push(gather::trim(node))).await;
+        listed.map_err(|error| Halt::api("list Nodes", &error))?;
+        free(work, &all, next).map_err(Halt::Stop)?;
         let waits: Vec<&str> = self.record.queue.iter().map(|next| next.node.as_str()).collect();
-        Ok(out(work, &all.items, next, &waits))
+        Ok(out(work, &all, next, &waits))
     }
 }
 

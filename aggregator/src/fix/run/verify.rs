@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Finding, Severity};
-use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time::{Instant, sleep};
@@ -18,14 +17,8 @@ use crate::correlate::words::list;
 use crate::fix::plan::Does;
 use crate::summary::Health;
 
-/// Ways asked for at a time.
-pub(super) const AT_ONCE: usize = 8;
-
 /// Named at most, of what is missing.
 const NAMED: usize = 4;
-
-/// From a node to an address of the new pod, and back.
-type Way = (String, IpAddr);
 
 impl<E: Eyes> Runner<'_, E> {
     /// Over once all of it is seen.
@@ -51,19 +44,25 @@ impl<E: Eyes> Runner<'_, E> {
         let node = &self.plan()?.node;
         let began = Instant::now();
         let mut last = String::new();
-        // From whom packets arrive: they are asked once more in the end, and not each time.
-        let mut arrive = BTreeSet::new();
+        // Whose ways are asked for: all at first and in the end, and meanwhile those that were not right.
+        let mut left = None;
         loop {
             self.untouched(&Does::Verify).await?;
-            let again = !arrive.is_empty();
-            let missing = self.missing(addresses, &mut arrive).await?;
-            if missing.is_empty() && again {
-                arrive.clear();
-                continue;
-            }
-            if missing.is_empty() {
+            let all = left.is_none();
+            let others = match left {
+                Some(left) => left,
+                None if addresses.is_empty() => Vec::new(),
+                None => self.others(node).await?,
+            };
+            let (missing, again) = self.missing(addresses, &others).await?;
+            if missing.is_empty() && all {
                 return Ok(());
             }
+            if missing.is_empty() {
+                left = None;
+                continue;
+            }
+            left = again;
             let mut text = missing.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
             if missing.len() > NAMED {
                 text += &format!("; and {} more", missing.len() - NAMED);
@@ -82,7 +81,17 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    async fn missing(&self, addresses: &[IpAddr], arrive: &mut BTreeSet<Way>) -> Result<Vec<String>, Halt> {
+    async fn others(&self, node: &str) -> Result<Vec<String>, Halt> {
+        let all = self.names().await?;
+        Ok(all.into_iter().filter(|name| name != node).collect())
+    }
+
+    /// What is not seen yet, and whose ways are to be asked for again; `None`: all, for one of them may be gone.
+    async fn missing(
+        &self,
+        addresses: &[IpAddr],
+        others: &[String],
+    ) -> Result<(Vec<String>, Option<Vec<String>>), Halt> {
         let work = self.work()?;
         let node = &work.plan.node;
         let mut missing = Vec::new();
@@ -102,41 +111,25 @@ impl<E: Eyes> Runner<'_, E> {
             }
             Err(why) => missing.push(format!("what stands: {why}")),
         }
-        if !addresses.is_empty() {
-            missing.extend(self.ways(node, addresses, arrive).await?);
-        }
-        Ok(missing)
-    }
-
-    /// Every other node's way to each address of the new pod and back, but for those of which it is known; what is known is
-    /// added.
-    async fn ways(&self, node: &str, addresses: &[IpAddr], arrive: &mut BTreeSet<Way>) -> Result<Vec<String>, Halt> {
-        let mut others = self.names().await?;
-        others.retain(|name| name != node);
-        let ways = others
-            .iter()
-            .flat_map(|other| addresses.iter().map(|to| (other.clone(), *to)));
-        let ways: Vec<Way> = ways.filter(|way| !arrive.contains(way)).collect();
-        let asked = stream::iter(ways.into_iter().map(|(other, address)| async move {
-            let why = match self.eyes.path(&other, &address.to_string()).await {
-                Ok(path) => match path.health {
-                    Health::Healthy => None,
-                    Health::Findings => Some("packets do not arrive".to_owned()),
-                    Health::Unknown => Some("whether packets arrive is not known".to_owned()),
-                },
-                Err(why) => Some(why),
-            };
-            ((other, address), why)
-        }));
-        let told: Vec<(Way, Option<String>)> = asked.buffered(AT_ONCE).collect().await;
-        let mut missing = Vec::new();
-        for (way, why) in told {
-            match why {
-                Some(why) => missing.push(format!("{} and {}: {why}", way.0, way.1)),
-                None => drop(arrive.insert(way)),
+        let mut again = Some(BTreeSet::new());
+        for address in addresses {
+            for (other, row) in self.eyes.paths(others, &address.to_string()).await {
+                let why = match row.map(|row| row.health()) {
+                    Ok(Health::Healthy) => continue,
+                    Ok(Health::Findings) => "packets do not arrive".to_owned(),
+                    Ok(Health::Unknown) => "whether packets arrive is not known".to_owned(),
+                    Err(why) => {
+                        again = None;
+                        why
+                    }
+                };
+                missing.push(format!("{other} and {address}: {why}"));
+                if let Some(again) = &mut again {
+                    again.insert(other);
+                }
             }
         }
-        Ok(missing)
+        Ok((missing, again.map(Vec::from_iter)))
     }
 
     /// Whether the Node is back as others left it, once it is not this fix's any more.

@@ -2,7 +2,10 @@
 
 use super::text::{Ink, clean, list, wrap};
 use super::{Look, age};
-use crate::fix::run::{Halt, Progress, Record};
+use crate::fix::run::{Halt, Over, Progress, Record};
+
+/// Of more nodes than that of one kind only the number is told, unless they failed.
+const NAMED: usize = 20;
 
 /// What there is to go on with, or to take back.
 pub fn record(record: &Record, abort: bool, look: &Look) -> String {
@@ -51,15 +54,40 @@ pub fn record(record: &Record, abort: bool, look: &Look) -> String {
             out += &wrap("  back      ", "            ", what, look);
         }
     }
-    let names: Vec<&str> = record.queue.iter().map(|next| next.node.as_str()).collect();
+    let mut names: Vec<&str> = record.queue.iter().map(|next| next.node.as_str()).collect();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
     if !names.is_empty() {
-        out += &wrap("  nodes     ", "            ", &names.join(", "), look);
+        let more = if more > 0 {
+            format!(", and {more} more")
+        } else {
+            String::new()
+        };
+        out += &wrap(
+            "  nodes     ",
+            "            ",
+            &format!("{}{more}", names.join(", ")),
+            look,
+        );
     }
-    for over in &record.over {
+    let (shown, counted) = over(record);
+    for over in shown {
         let how = over.failed.as_deref().unwrap_or("mended");
         out += &wrap("  over      ", "            ", &format!("{}: {how}", over.node), look);
     }
+    if counted > 0 {
+        out += &format!("  over      {counted} more: mended\n");
+    }
     out
+}
+
+/// Nodes that are over and are named, all that failed among them; and how many others there are.
+fn over(record: &Record) -> (Vec<&Over>, usize) {
+    let few = record.over.len() <= NAMED;
+    let named = record.over.iter().filter(|over| few || over.failed.is_some());
+    let named: Vec<&Over> = named.collect();
+    let rest = record.over.len() - named.len();
+    (named, rest)
 }
 
 /// One thing that happened.
@@ -88,7 +116,11 @@ pub fn progress(progress: &Progress, look: &Look) -> String {
 /// How it ended.
 pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
     let mut out = String::from("\n");
-    for over in &record.over {
+    let (shown, counted) = over(record);
+    if counted > 0 {
+        out += &format!("{counted} nodes  {}\n", Ink::Good.paint("mended", look));
+    }
+    for over in shown {
         out += &match &over.failed {
             None => format!("{}  {}\n", over.node, Ink::Good.paint("mended", look)),
             Some(why) => wrap(

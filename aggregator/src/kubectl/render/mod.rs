@@ -25,7 +25,7 @@ pub use matrix::MATRIX;
 pub use migration::migration;
 pub use node::node;
 pub use nodes::nodes;
-pub use path::path;
+pub use path::{path, paths};
 pub use plan::plan;
 pub use pool::pool;
 pub use status::status;

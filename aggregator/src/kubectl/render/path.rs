@@ -1,12 +1,13 @@
 //! Where packets between two nodes land.
 
-use cidrift_proto::verdict::CidrVerdict;
+use cidrift_proto::verdict::{CidrVerdict, Standing};
 
 use super::Look;
 use super::age::age;
 use super::node::ink;
-use super::text::wrap;
-use crate::query::answer::PathAnswer;
+use super::text::{Grid, Ink, plain, wrap};
+use crate::query::answer::{PathAnswer, PathRow, PathsAnswer, WayAnswer};
+use crate::summary::Health;
 
 /// Both ways; of a node to itself there is only one.
 pub fn path(path: &PathAnswer, look: &Look) -> String {
@@ -48,4 +49,48 @@ fn way(from: &str, to: &str, verdicts: &[CidrVerdict], look: &Look) -> String {
         }
     }
     out
+}
+
+/// Those that do not reach one node, or are not known to.
+pub fn paths(paths: &PathsAnswer, look: &Look) -> String {
+    let wrong: Vec<&PathRow> = paths
+        .rows
+        .iter()
+        .filter(|row| row.health() != Health::Healthy)
+        .collect();
+    let (to, all) = (&paths.to, paths.rows.len());
+    let head = match (all, wrong.len()) {
+        (0, _) => format!("unknown: there is no other node than {to}"),
+        (_, 0) => format!("Every other node reaches {to}, and is reached by it: {all} in all."),
+        (_, some) => {
+            format!("{some} of {all} other nodes do not reach {to}, or are not reached by it, or that is not known:")
+        }
+    };
+    let mut out = wrap("", "", &head, look);
+    if wrong.is_empty() {
+        return out;
+    }
+    let mut grid = Grid::new(["NODE", &format!("TO {to}"), "AND BACK"]);
+    for row in wrong {
+        grid.row([plain(&row.from), one(&row.forward), one(&row.backward)]);
+    }
+    out += &grid.print("", look);
+    out
+}
+
+/// One direction in a few words: the worst of it.
+fn one(way: &WayAnswer) -> (String, Ink) {
+    let broken = |verdict: &&CidrVerdict| verdict.verdict.standing() == Standing::Broken;
+    let first = way.wrong.iter().find(broken).or(way.wrong.first());
+    match (first, way.health) {
+        (Some(verdict), _) => {
+            let more = match way.wrong.len() - 1 {
+                0 => String::new(),
+                more => format!(" (and {more} more)"),
+            };
+            (format!("{}: {}{more}", verdict.cidr, verdict.verdict), ink(verdict))
+        }
+        (None, Health::Healthy) => ("delivered".to_owned(), Ink::Good),
+        (None, _) => ("unknown: no pod CIDR of the receiver is known".to_owned(), Ink::Doubt),
+    }
 }

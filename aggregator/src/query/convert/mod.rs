@@ -1,6 +1,7 @@
 //! Between the engine's plain answers and the wire, both ways.
 
 mod node;
+mod page;
 mod pool;
 mod status;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod tests;
 mod watch;
 
 pub use node::{detail_from_wire, detail_to_wire, path_from_wire, path_to_wire, summary_from_wire, summary_to_wire};
+pub use page::{row_from_wire, row_to_wire};
 pub use pool::{pool_from_wire, pool_to_wire};
 pub use status::{status_from_wire, status_to_wire};
 pub use watch::event_from_wire;

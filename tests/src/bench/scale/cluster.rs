@@ -20,6 +20,8 @@ pub(super) struct Cluster {
     pub(super) count: u32,
     /// The clock then.
     pub(super) start: Timestamp,
+    /// What its Nodes are called.
+    named: fn(u32) -> String,
 }
 
 /// 16,384 CIDRs of /24.
@@ -36,11 +38,22 @@ fn plus(base: Ipv4Addr, offset: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(base) + offset)
 }
 
+fn name(node: u32) -> String {
+    let [_, b, c, d] = plus(UNDERLAY, node).octets();
+    format!("ip-172-{b:03}-{c:03}-{d:03}.eu-central-1.compute.internal")
+}
+
 impl Cluster {
     pub(super) fn new(count: u32) -> Self {
+        Self::named(count, name)
+    }
+
+    /// With names of their own.
+    pub(super) fn named(count: u32, named: fn(u32) -> String) -> Self {
         Self {
             count,
             start: Timestamp::now(),
+            named,
         }
     }
 
@@ -61,8 +74,7 @@ impl Cluster {
     }
 
     pub(super) fn name(&self, node: u32) -> String {
-        let [_, b, c, d] = plus(UNDERLAY, node).octets();
-        format!("ip-172-{b:03}-{c:03}-{d:03}.eu-central-1.compute.internal")
+        (self.named)(node)
     }
 
     fn cidr(&self, node: u32) -> IpNet {

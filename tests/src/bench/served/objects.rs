@@ -5,17 +5,17 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 /// Pods of each Node.
-pub(super) const PODS_EACH: u32 = 30;
+pub(in crate::bench) const PODS_EACH: u32 = 30;
 
 /// Node CIDRs are /24s from here on.
 const POOL: u32 = u32::from_be_bytes([10, 0, 0, 0]);
 const UNDERLAY: u32 = u32::from_be_bytes([172, 16, 0, 10]);
 
 /// What the last Pod's `--cluster-cidr` does not hold: the last Node's CIDR.
-pub(super) const OUTSIDE: &str = "10.192.0.0/24";
+pub(in crate::bench) const OUTSIDE: &str = "10.192.0.0/24";
 
 /// A Node's name.
-pub(super) fn name(node: u32) -> String {
+pub(in crate::bench) fn name(node: u32) -> String {
     format!("node-{node:05}.eu-central-1.compute.internal")
 }
 
@@ -40,7 +40,7 @@ fn managed(manager: &str, fields: usize) -> String {
 }
 
 /// A Node; the last of `count` has a CIDR outside the pool. Without `cidr` it waits for one.
-pub(super) fn node(node: u32, count: u32, version: u64, cidr: bool) -> String {
+pub(in crate::bench) fn node(node: u32, count: u32, version: u64, cidr: bool) -> String {
     let name = name(node);
     let uid = uid(1, node);
     let address = Ipv4Addr::from(UNDERLAY + node);
@@ -69,7 +69,7 @@ pub(super) fn node(node: u32, count: u32, version: u64, cidr: bool) -> String {
 }
 
 /// A Pod that runs on a Node.
-pub(super) fn pod(number: u32) -> String {
+pub(in crate::bench) fn pod(number: u32) -> String {
     let (node, at) = (number / PODS_EACH, number % PODS_EACH);
     let host = name(node);
     let name = format!("checkout-backend-7d9f8c6b5-{number:06}");
@@ -106,7 +106,7 @@ pub(super) fn pod(number: u32) -> String {
 }
 
 /// kube-controller-manager, which allocates from a range that the last Node's CIDR is not in.
-pub(super) fn manager() -> String {
+pub(in crate::bench) fn manager() -> String {
     let host = name(0);
     format!(
         r#"{{"metadata":{{"name":"kube-controller-manager-{host}","namespace":"kube-system","uid":"{}","resourceVersion":"1","creationTimestamp":"2026-11-01T08:00:00Z","labels":{{"component":"kube-controller-manager","tier":"control-plane"}}}},"spec":{{"hostNetwork":true,"nodeName":"{host}","containers":[{{"name":"kube-controller-manager","image":"registry.k8s.io/kube-controller-manager:v1.36.3","command":["kube-controller-manager","--allocate-node-cidrs=true","--cluster-cidr=10.0.0.0/10","--service-cluster-ip-range=10.96.0.0/12","--node-cidr-mask-size=24"]}}]}},"status":{{"phase":"Running","containerStatuses":[{{"name":"kube-controller-manager","ready":true,"restartCount":0,"state":{{"running":{{"startedAt":"2026-11-01T08:00:02Z"}}}}}}]}}}}"#,

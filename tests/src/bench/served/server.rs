@@ -21,7 +21,7 @@ use super::objects;
 const EVENTS: usize = 1024;
 
 /// What is served, and what was asked.
-pub(super) struct World {
+pub(in crate::bench) struct World {
     nodes: u32,
     /// Lines of the watch of Nodes.
     events: broadcast::Sender<String>,
@@ -31,7 +31,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(nodes: u32) -> Self {
+    pub(in crate::bench) fn new(nodes: u32) -> Self {
         Self {
             nodes,
             events: broadcast::channel(EVENTS).0,
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// Sends an event to those who watch Nodes.
-    pub(super) fn node_event(&self, kind: &str, object: &str) {
+    pub(in crate::bench) fn node_event(&self, kind: &str, object: &str) {
         // Nobody watches: then the benchmark does not find what it waits for, and says so.
         let _ = self
             .events
@@ -50,17 +50,17 @@ impl World {
     }
 
     /// Bytes of lists that were served.
-    pub(super) fn sent(&self) -> u64 {
+    pub(in crate::bench) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
     /// When the first page was asked for.
-    pub(super) fn begun(&self) -> Option<Instant> {
+    pub(in crate::bench) fn begun(&self) -> Option<Instant> {
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the last page of Pods was made.
-    pub(super) fn listed(&self) -> Option<Instant> {
+    pub(in crate::bench) fn listed(&self) -> Option<Instant> {
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,6 +88,16 @@ impl World {
         // The last Node's pods are left out: their addresses would not be in its CIDR.
         let pods = (nodes - 1) * objects::PODS_EACH;
         match path {
+            "/api/v1/pods" if query.contains_key("fieldSelector") => {
+                let selector = query.get("fieldSelector").map(String::as_str).unwrap_or_default();
+                let node = (0..nodes).find(|node| selector.ends_with(&objects::name(*node)))?;
+                Some(self.page(objects::PODS_EACH, from, limit, |pod| {
+                    objects::pod(node * objects::PODS_EACH + pod)
+                }))
+            }
+            "/apis/policy/v1/poddisruptionbudgets" | "/apis/storage.k8s.io/v1/csinodes" => {
+                Some(self.page(0, 0, limit, |_| String::new()))
+            }
             "/api/v1/nodes" => Some(self.page(nodes, from, limit, |node| objects::node(node, nodes, 1, true))),
             "/api/v1/pods" => {
                 let page = self.page(pods + 1, from, limit, |pod| match pod == pods {
@@ -109,7 +119,7 @@ impl World {
 }
 
 /// Serves on a port of 127.0.0.1 until the runtime ends; returns its address.
-pub(super) async fn serve(world: Arc<World>) -> std::io::Result<SocketAddr> {
+pub(in crate::bench) async fn serve(world: Arc<World>) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let router = axum::Router::new().fallback(answer).with_state(world);

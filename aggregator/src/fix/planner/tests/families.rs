@@ -4,6 +4,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
+use super::super::super::ground::Pods;
 use super::super::super::plan::{Does, Hop};
 use super::{kinds, only, planned};
 use crate::fix::fixture::{World, nets};
@@ -143,7 +144,7 @@ fn the_bridge_of_a_node_that_keeps_one_cidr_is_made_anew_where_flannel_takes_its
     world.node("n2").cidrs = nets(&["10.99.2.0/24", "fd00:244:0:2::/64"]);
     assert_eq!(removed_link(&world), None);
     world.node("n2").cidrs = nets(&["10.244.2.0/24", "fd00:99:0:2::/64"]);
-    world.ground.pods.clear();
+    world.ground.pods = Pods::default();
     assert_eq!(removed_link(&world), None);
 }
 

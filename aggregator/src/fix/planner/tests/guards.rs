@@ -103,13 +103,7 @@ fn a_budget_that_can_never_be_met_is_found_before_anything_is_begun() {
     budget.current = false;
     world.ground.budgets.insert("default/web".to_owned(), budget);
     blocked_by(only(&planned(&world)), "not yet looked at");
-    let pod = world
-        .ground
-        .pods
-        .iter_mut()
-        .find(|pod| pod.key == "default/web")
-        .unwrap();
-    pod.budgets = vec!["default/web".to_owned(), "default/other".to_owned()];
+    world.ground.pods.last_on("n2").budgets = vec!["default/web".to_owned(), "default/other".to_owned()];
     blocked_by(only(&planned(&world)), "several PodDisruptionBudgets");
 }
 
@@ -127,13 +121,13 @@ fn evicted_pods_need_room_elsewhere() {
     assert!(only(&planned(&world)).blocked.is_empty());
     world.pod("n1", "here", &[]).requests = much;
     blocked_by(only(&planned(&world)), "no room for its pods");
-    world.ground.pods.retain(|pod| pod.key != "default/two");
+    world.ground.pods.remove("default/two");
     assert!(only(&planned(&world)).blocked.is_empty());
     // Two free cores here and two there hold no pod of three.
     for name in ["n1", "n3"] {
         world.node(name).allocatable.cpu = 2000;
     }
-    world.ground.pods.retain(|pod| pod.key != "default/here");
+    world.ground.pods.remove("default/here");
     blocked_by(only(&planned(&world)), "no other node has room for pod default/one");
 }
 

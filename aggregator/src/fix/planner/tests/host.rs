@@ -44,7 +44,7 @@ fn pods_that_are_deleted_and_not_evicted_are_guarded_all_the_same() {
     budget.allowed = 0;
     world.ground.budgets.insert("default/web".to_owned(), budget);
     blocked_by(only(&planned(&world)), "would be deleted, which does not ask it");
-    let pod = &mut world.ground.pods[0];
+    let pod = world.ground.pods.last_on("n2");
     (pod.owner, pod.budgets) = (None, Vec::new());
     blocked_by(only(&planned(&world)), "default/foreign has no controller");
 }

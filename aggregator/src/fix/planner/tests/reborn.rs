@@ -7,6 +7,7 @@ use cidrift_proto::landing::Landing;
 use super::super::super::plan::{Does, Hop, Method};
 use super::{kinds, only, planned};
 use crate::fix::fixture::World;
+use crate::fix::ground::Pods;
 
 /// n2 has 10.244.2.0/24 now; file, bridge and pods are of 10.244.77.0/24, and flannel's daemon leads its own pods away.
 fn reborn() -> World {
@@ -91,7 +92,7 @@ fn a_route_that_leads_a_nodes_own_pods_away_goes_after_its_daemon_was_started_an
         ["restart-daemon", "remove-route", "verify"]
     );
     // Without flannel somebody may mean it so.
-    told.ground.pods.clear();
+    told.ground.pods = Pods::default();
     assert_eq!(planned(&told).nodes, []);
     // Another host's address is another matter.
     let mut other = World::of(2);
@@ -120,7 +121,7 @@ fn after_a_twin_has_gone_the_other_one_is_looked_for_too() {
     });
     assert_eq!(announced, Some(vec!["n3".to_owned(), "n2".to_owned()]));
     // Where no daemon makes routes there is nobody who could look again.
-    world.ground.pods.clear();
+    world.ground.pods = Pods::default();
     let plan = planned(&world);
     assert!(!kinds(only(&plan)).contains(&"announce"));
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::Finding;
 use http::{Request, Response, StatusCode};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -14,10 +15,10 @@ use tokio::sync::Notify;
 use tower::service_fn;
 
 use crate::fix::fixture::World;
-use crate::fix::gather::{self, Answers, Objects};
-use crate::fix::ground::{Ground, Owner};
-use crate::fix::run::Eyes;
-use crate::query::answer::{NodeAnswer, PathAnswer};
+use crate::fix::gather::{self, Answers, Objects, Views};
+use crate::fix::ground::{Ground, Owner, Pods};
+use crate::fix::run::{Eyes, Ways};
+use crate::query::answer::{NodeAnswer, PathRow, WayAnswer};
 use crate::summary::Health;
 
 /// A question.
@@ -230,7 +231,7 @@ impl Stage {
                     "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs}, "status": ready()});
                 store.put(&format!("/api/v1/nodes/{name}"), object);
             }
-            for pod in &world.ground.pods {
+            for pod in world.ground.pods.iter() {
                 let (namespace, name) = pod.key.split_once('/').unwrap();
                 let node = pod.node.as_deref().unwrap();
                 store.pod(namespace, name, node, pod.owner.as_ref().unwrap(), pod.host_network);
@@ -367,20 +368,29 @@ impl Seer {
 }
 
 impl Eyes for Seer {
-    async fn ground(&self) -> Result<Ground, String> {
-        let objects = self.stage.with(|store| Objects {
-            nodes: read(&store.list("/api/v1/nodes", "")),
-            pods: read(&store.list("/api/v1/pods", "")),
-            ..Objects::default()
+    async fn ground(&self, _: Option<&str>) -> Result<Ground, String> {
+        let (objects, listed) = self.stage.with(|store| {
+            let objects = Objects {
+                nodes: read(&store.list("/api/v1/nodes", "")),
+                ..Objects::default()
+            };
+            (objects, read::<Pod>(&store.list("/api/v1/pods", "")))
         });
+        let mut pods = Pods::default();
+        for pod in &listed {
+            pods.push(gather::pod(pod));
+        }
         let views = self.ground.nodes.values().filter_map(|node| node.view.clone());
         let answers = Answers {
             findings: self.standing(),
             pool: self.ground.pool.clone(),
-            nodes: views.collect(),
+            views: Views {
+                nodes: views.collect(),
+                plain: Vec::new(),
+            },
             gaps: Vec::new(),
         };
-        gather::assemble(self.ground.at, &objects, answers).map_err(|error| error.to_string())
+        gather::assemble(self.ground.at, &objects, pods, answers).map_err(|error| error.to_string())
     }
 
     async fn node(&self, name: &str) -> Result<NodeAnswer, String> {
@@ -392,14 +402,24 @@ impl Eyes for Seer {
         Ok(self.standing())
     }
 
-    async fn path(&self, from: &str, to: &str) -> Result<PathAnswer, String> {
-        Ok(PathAnswer {
-            from: from.to_owned(),
-            to: to.to_owned(),
-            forward: Vec::new(),
-            backward: Vec::new(),
+    async fn paths(&self, from: &[String], _: &str) -> Ways {
+        let right = WayAnswer {
             health: Health::Healthy,
-        })
+            wrong: Vec::new(),
+        };
+        let row = |name: &String| {
+            let (forward, backward) = (right.clone(), right.clone());
+            let from = name.clone();
+            (
+                name.clone(),
+                Ok(PathRow {
+                    from,
+                    forward,
+                    backward,
+                }),
+            )
+        };
+        from.iter().map(row).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use self::samples::*;
 use super::*;
 use crate::cluster::ReportState;
-use crate::query::answer::{PathAnswer, WatchEvent};
+use crate::query::answer::{PathAnswer, PathRow, PathsAnswer, WatchEvent, WayAnswer};
 use crate::summary::{Health, NodeSummary};
 
 #[test]
@@ -256,6 +256,32 @@ fn a_way_without_a_verdict_is_unknown() {
         health: Health::Unknown,
     };
     assert_snapshot!(narrow(path(&answer, &TABLE)));
+}
+
+#[test]
+fn of_all_ways_to_a_node_those_are_shown_that_are_not_right() {
+    let nodes = every_verdict();
+    let row = |from: &str, forward: &[CidrVerdict], backward: &[CidrVerdict]| PathRow {
+        from: from.to_owned(),
+        forward: WayAnswer::of(forward.to_vec()),
+        backward: WayAnswer::of(backward.to_vec()),
+    };
+    let right = &cluster(&names(2))[0].verdicts;
+    let rows = vec![
+        row("node-a", &nodes[0].verdicts[2..], &nodes[2].verdicts[..1]),
+        row("node-b", right, right),
+        row("node-d", &[], right),
+    ];
+    let mut answer = PathsAnswer {
+        to: "node-c".into(),
+        health: Health::Findings,
+        rows,
+    };
+    assert_snapshot!("paths_wrong", narrow(paths(&answer, &TABLE)));
+    answer.rows.retain(|row| row.from == "node-b");
+    assert_snapshot!("paths_right", narrow(paths(&answer, &TABLE)));
+    answer.rows.clear();
+    assert!(paths(&answer, &TABLE).starts_with("unknown: "));
 }
 
 #[test]

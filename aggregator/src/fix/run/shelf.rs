@@ -1,0 +1,254 @@
+//! What is too long for the Lease: the nodes of a fix of thousands, in ConfigMaps beside it. They are written before the Lease
+//! tells of them, never change, and go with the fix.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use serde::{Deserialize, Serialize};
+
+use super::MARK;
+use super::halt::{Halt, call, code};
+use super::lease::LeaseError;
+use super::record::{Over, Planned, Record};
+
+/// Bytes of one: a ConfigMap takes 1 MiB (reference: its validation), and etcd a request of 1.5 MiB.
+const PART: usize = 512 << 10;
+
+/// Most of them: 8 MiB are some 27,000 nodes, far more than the largest cluster has.
+const PARTS: usize = 16;
+
+/// The key of the text.
+const KEY: &str = "nodes";
+
+/// Stands on the Lease in place of the nodes. A program that does not know it can read no such record, and says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shelf {
+    /// ConfigMaps.
+    parts: usize,
+    /// Nodes in all.
+    nodes: usize,
+    /// Of these the first ones are over, or no more to be done.
+    #[serde(default)]
+    done: usize,
+}
+
+/// What is in the ConfigMaps together.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Nodes {
+    queue: Vec<Planned>,
+    /// Those that were wished for by name.
+    wished: BTreeSet<String>,
+}
+
+fn name(id: &str, part: usize) -> String {
+    format!("cidrift-fix-{id}-{part}")
+}
+
+impl Shelf {
+    /// Writes the nodes of a new record down.
+    pub(super) async fn fill(api: &Api<ConfigMap>, record: &Record) -> Result<Self, LeaseError> {
+        let nodes = Nodes {
+            queue: record.queue.clone(),
+            wished: record.wish.nodes.clone(),
+        };
+        let text = serde_json::to_string(&nodes).map_err(|error| LeaseError::Odd(error.to_string()))?;
+        let parts = cut(&text);
+        if parts.len() > PARTS {
+            return Err(LeaseError::TooMany(record.queue.len()));
+        }
+        for (part, text) in parts.iter().enumerate() {
+            let map = ConfigMap {
+                metadata: ObjectMeta {
+                    name: Some(name(&record.id, part)),
+                    annotations: Some(BTreeMap::from([(MARK.to_owned(), record.id.clone())])),
+                    ..ObjectMeta::default()
+                },
+                data: Some(BTreeMap::from([(KEY.to_owned(), (*text).to_owned())])),
+                immutable: Some(true),
+                ..ConfigMap::default()
+            };
+            match call(async || api.create(&PostParams::default(), &map).await).await {
+                Ok(_) => {}
+                // Asked twice, where the first answer was lost: nobody else has that id.
+                Err(error) if code(&error) == Some(409) => {}
+                Err(error) => {
+                    let what = format!("create ConfigMap {}, as the Lease has no room", name(&record.id, part));
+                    return Err(LeaseError::Api(Halt::api(&what, &error)));
+                }
+            }
+        }
+        Ok(Self {
+            parts: parts.len(),
+            nodes: record.queue.len(),
+            done: 0,
+        })
+    }
+
+    /// Puts the nodes back into a record that was read without them.
+    pub(super) async fn fetch(&self, api: &Api<ConfigMap>, record: &mut Record) -> Result<(), LeaseError> {
+        if self.done >= self.nodes {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for part in 0..self.parts.min(PARTS) {
+            let name = name(&record.id, part);
+            let map = call(async || api.get_opt(&name).await).await;
+            let map = map.map_err(|error| LeaseError::Api(Halt::api(&format!("get ConfigMap {name}"), &error)))?;
+            let found = map.and_then(|map| map.data?.remove(KEY));
+            text += &found.ok_or(LeaseError::Gone(name))?;
+        }
+        let nodes: Nodes = serde_json::from_str(&text).map_err(|error| LeaseError::Odd(error.to_string()))?;
+        if nodes.queue.len() != self.nodes {
+            return Err(LeaseError::Odd(format!(
+                "it is of {} nodes, and its ConfigMaps hold {}",
+                self.nodes,
+                nodes.queue.len()
+            )));
+        }
+        self.put_back(nodes, record);
+        Ok(())
+    }
+
+    fn put_back(&self, mut nodes: Nodes, record: &mut Record) {
+        let left = nodes.queue.split_off(self.done.min(nodes.queue.len()));
+        let mut failed: BTreeMap<String, Over> = BTreeMap::new();
+        for over in record.over.drain(..) {
+            failed.insert(over.node.clone(), over);
+        }
+        record.over.extend(nodes.queue.into_iter().map(|done| {
+            let mended = Over {
+                node: done.node,
+                failed: None,
+            };
+            failed.remove(&mended.node).unwrap_or(mended)
+        }));
+        record.over.extend(failed.into_values());
+        (record.queue, record.wish.nodes) = (left, nodes.wished);
+    }
+
+    /// What of a record is to stand on the Lease: all but the nodes that are told elsewhere. `None`: as it is.
+    pub(super) fn short(&self, record: &Record) -> Option<(Record, Self)> {
+        // Once nothing is to come the Lease tells it all, and says so to older programs, too.
+        if record.queue.is_empty() {
+            return None;
+        }
+        let shelf = Self {
+            done: self.nodes.saturating_sub(record.queue.len()),
+            ..self.clone()
+        };
+        Some((without_nodes(record), shelf))
+    }
+
+    /// Nothing is to come any more, and nobody asks for it.
+    pub(super) async fn clear(&self, api: &Api<ConfigMap>, id: &str) {
+        for part in 0..self.parts.min(PARTS) {
+            let name = name(id, part);
+            // One that stays is in nobody's way: no other fix has this id.
+            let _ = call(async || api.delete(&name, &DeleteParams::default()).await).await;
+        }
+    }
+}
+
+/// A record without what grows with its nodes; of those that are over the ones that failed.
+pub(super) fn without_nodes(record: &Record) -> Record {
+    let mut wish = record.wish.clone();
+    wish.nodes.clear();
+    Record {
+        id: record.id.clone(),
+        begun: record.begun,
+        by: record.by.clone(),
+        wish,
+        queue: Vec::new(),
+        work: record.work.clone(),
+        over: record
+            .over
+            .iter()
+            .filter(|over| over.failed.is_some())
+            .cloned()
+            .collect(),
+        stopped: record.stopped.clone(),
+    }
+}
+
+/// Pieces of a text, cut between characters.
+fn cut(mut text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while !text.is_empty() {
+        let (part, rest) = text.split_at(text.floor_char_boundary(PART));
+        parts.push(part);
+        text = rest;
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::plan;
+    use super::*;
+    use crate::fix::planner::Wish;
+    use jiff::Timestamp;
+
+    fn planned(n: usize) -> Planned {
+        Planned {
+            node: format!("n{n}"),
+            ..Planned::from(&plan())
+        }
+    }
+
+    fn record(queue: std::ops::Range<usize>, over: Vec<Over>) -> Record {
+        Record {
+            id: "f1".to_owned(),
+            begun: Timestamp::UNIX_EPOCH,
+            by: "me@here".to_owned(),
+            wish: Wish {
+                nodes: BTreeSet::from(["n1".to_owned()]),
+                ..Wish::default()
+            },
+            queue: queue.map(planned).collect(),
+            work: None,
+            over,
+            stopped: None,
+        }
+    }
+
+    fn over(node: &str, failed: Option<&str>) -> Over {
+        Over {
+            node: node.to_owned(),
+            failed: failed.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_into_pieces_that_make_it_again() {
+        let text = "ü".repeat(PART);
+        let parts = cut(&text);
+        assert_eq!(parts.len(), 2);
+        assert!(parts.iter().all(|part| part.len() <= PART));
+        assert_eq!(parts.concat(), text);
+        assert!(cut("").is_empty());
+    }
+
+    #[test]
+    fn what_is_short_on_the_lease_is_whole_again_with_what_the_shelf_holds() {
+        let shelf = Shelf {
+            parts: 1,
+            nodes: 4,
+            done: 0,
+        };
+        let whole = record(2..4, vec![over("n0", None), over("n1", Some("it does not come back"))]);
+        let (mut short, shelf) = shelf.short(&whole).unwrap();
+        assert_eq!((short.queue.len(), short.over.len(), shelf.done), (0, 1, 2));
+        assert!(short.wish.nodes.is_empty());
+        let nodes = Nodes {
+            queue: (0..4).map(planned).collect(),
+            wished: whole.wish.nodes.clone(),
+        };
+        shelf.put_back(nodes, &mut short);
+        assert_eq!(short, whole);
+        assert_eq!(shelf.short(&record(0..0, Vec::new())), None, "nothing is to come");
+    }
+}
