@@ -119,7 +119,7 @@ fn apart(ground: &Ground) -> [&str; 3] {
 /// on the node is as it should be.
 fn deaf_kubelet(ground: &Ground, name: &str) {
     let (api, cidr) = (ground.cluster.api(), ground.cidr(name));
-    swap(&ground.cluster, name, "10.244.78.0/24".parse().unwrap(), PATIENCE).unwrap();
+    swap(&ground.cluster, name, &["10.244.78.0/24".parse().unwrap()], PATIENCE).unwrap();
     let kubelet = &ground.node(name).kubelet;
     let pid = Pid::from_raw(kubelet.pid().unwrap().cast_signed());
     kill(pid, Signal::SIGSTOP).unwrap();
