@@ -155,14 +155,16 @@ pub(super) fn of(finding: &Finding, node: &str) -> bool {
     finding.stands() && claim.severity > Severity::Info && about
 }
 
-/// What was to go and stands, and what has come of the node that did not stand before.
+/// What was to go and stands, and what has come of the node that did not stand before. What follows from others that stood
+/// before, and are not mended yet, comes with them: once a node leads to another one the way back alone is broken (PATH07).
 fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) -> Vec<String> {
     let mut missing = Vec::new();
+    let others = |id: &String| stood.contains(id) && !mends.contains(id);
     for finding in findings {
         let id = &finding.id;
         if mends.contains(id) && finding.stands() {
             missing.push(format!("{id} stands still"));
-        } else if of(finding, node) && !stood.contains(id) {
+        } else if of(finding, node) && !stood.contains(id) && !finding.explained_by.iter().any(others) {
             missing.push(format!("{id} has come: {}", finding.claim.summary));
         }
     }
@@ -188,5 +190,18 @@ mod tests {
         // One that stood before is not this fix's work.
         assert_eq!(stands(&findings, "n2", &mends, &["PATH01/n3".to_owned()]).len(), 1);
         assert_eq!(stands(&findings, "n1", &[], &[]).len(), 1);
+    }
+
+    #[test]
+    fn what_follows_from_another_nodes_finding_that_stood_before_is_no_surprise() {
+        let mut world = World::of(3);
+        world.find(Code::Path04, "n3", &["n3", "n1"]);
+        world.find(Code::Path07, "n3", &["n3", "n1"]).explained_by = vec!["PATH04/n3".to_owned()];
+        let findings = world.ground.findings;
+        let (stood, mends) = (vec!["PATH04/n3".to_owned()], ["PATH04/n1".to_owned()]);
+        assert_eq!(stands(&findings, "n1", &mends, &stood), [""; 0]);
+        // Not what was to go with its cause, nor what came with one that is new.
+        assert_eq!(stands(&findings, "n3", &stood, &stood).len(), 2);
+        assert_eq!(stands(&findings, "n1", &mends, &[]).len(), 2);
     }
 }
