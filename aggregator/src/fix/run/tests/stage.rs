@@ -186,7 +186,7 @@ impl Store {
             let cidr = own.and_then(|node| node["spec"]["podCIDR"].as_str());
             let address = cidr.map(|cidr| cidr.replace(".0/24", ".7"));
             object["status"] = if object["spec"]["containers"][0]["args"] == json!(["hold"]) {
-                json!({"phase": "Running", "podIP": address})
+                json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]})
             } else {
                 json!({"phase": "Succeeded"})
             };
