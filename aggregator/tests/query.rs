@@ -9,6 +9,7 @@ use cidrift_aggregator::query::answer::{PathRow, WatchEvent};
 use cidrift_aggregator::query::convert;
 use cidrift_aggregator::summary::Health;
 use cidrift_proto::finding::{Finding, FindingState};
+use cidrift_proto::landing::{Discard, ForwardingEntry, Landing};
 use cidrift_proto::v1;
 use cidrift_proto::verdict::Verdict;
 use support::{HOLD, World, cidr, entry, name, nothing, via};
@@ -252,6 +253,14 @@ async fn ways_of_many_nodes_are_those_of_each_of_them() {
 async fn views_are_whole_but_for_ways_that_are_right() {
     let mut world = World::healthy().await;
     world.change(0, 2, vec![entry(1, via(2), world.now)]);
+    // What lies behind a route that drops is right, and matters.
+    let part = "10.244.2.0/25".parse().expect("a prefix");
+    let how = Discard::Blackhole;
+    let dropped = ForwardingEntry {
+        prefix: part,
+        ..entry(2, Landing::Discard { how }, world.now)
+    };
+    world.change(1, 2, vec![dropped]);
     let answer = world.client().await.list_views(v1::ListViewsRequest {}).await;
     let mut stream = answer.expect("answered").into_inner();
     let mut views = Vec::new();
@@ -284,8 +293,15 @@ async fn views_are_whole_but_for_ways_that_are_right() {
             (&whole.summary.name, &whole.facts, &whole.classification)
         );
         let mut kept = whole.entries.clone();
-        kept.retain(|entry| entry.prefix == cidr(n) || (n == 0 && entry.prefix == cidr(1)));
-        assert_eq!(view.entries, kept, "its own, and what leads astray");
+        kept.retain(|entry| match n {
+            0 => [cidr(0), cidr(1)].contains(&entry.prefix),
+            1 => [cidr(1), cidr(2), part].contains(&entry.prefix),
+            _ => entry.prefix == cidr(n),
+        });
+        assert_eq!(
+            view.entries, kept,
+            "its own, what leads astray, and what is behind that"
+        );
     }
 }
 

@@ -241,7 +241,7 @@ fn what_is_plain_changes_no_plan() {
     };
     let (nodes, left_out) = (Cell::new(0), Cell::new(0));
     let config = ProptestConfig {
-        cases: 300,
+        cases: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
@@ -257,7 +257,7 @@ fn what_is_plain_changes_no_plan() {
     });
     held.unwrap_or_else(|error| panic!("{error}"));
     assert!(
-        nodes.get() > 100 && left_out.get() > 100,
+        nodes.get() > 20 && left_out.get() > 20,
         "nothing was compared: {} nodes, {} entries",
         nodes.get(),
         left_out.get()

@@ -33,14 +33,32 @@ impl Plain {
         self.owners.iter().map(|(cidr, _)| cidr)
     }
 
-    /// Whether this entry of `source` leads into such a CIDR of another node, and rightly.
-    fn leads(&self, source: &str, entry: &ForwardingEntry) -> bool {
+    /// The entries of `source` that are not plain.
+    fn told<'a>(&self, source: &str, entries: impl Iterator<Item = &'a ForwardingEntry>) -> Vec<ForwardingEntry> {
+        let (mut told, mut right) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match self.leads(source, entry) {
+                Some(cidr) => right.push((cidr, entry)),
+                None => told.push(entry.clone()),
+            }
+        }
+        // Where anything in a CIDR is not right, what lies behind it matters.
+        let inside = told.iter().filter_map(|entry| self.owners.longest(entry.prefix));
+        let odd: BTreeSet<IpNet> = inside.map(|(cidr, _)| cidr).collect();
+        let behind = right.into_iter().filter(|(cidr, _)| odd.contains(cidr));
+        told.extend(behind.map(|(_, entry)| entry.clone()));
+        told.sort_by_key(|entry| entry.prefix);
+        told
+    }
+
+    /// Into which such CIDR of another node this entry of `source` leads, where it does so rightly.
+    fn leads(&self, source: &str, entry: &ForwardingEntry) -> Option<IpNet> {
         let Landing::Underlay { address, .. } = &entry.landing else {
-            return false;
+            return None;
         };
         // One that stands for a part of a wider route says where that leads, too.
-        let owner = self.owners.longest(entry.meant_for());
-        owner.is_some_and(|(_, owner)| owner.name != source && owner.addresses.contains(address))
+        let (cidr, owner) = self.owners.longest(entry.meant_for())?;
+        (owner.name != source && owner.addresses.contains(address)).then_some(cidr)
     }
 }
 
@@ -80,7 +98,7 @@ impl State {
             facts: facts.cloned(),
             verdicts: Vec::new(),
             findings: Vec::new(),
-            entries: entries.filter(|entry| !plain.leads(name, entry)).cloned().collect(),
+            entries: plain.told(name, entries),
             classification: self
                 .plane
                 .nodes
