@@ -41,7 +41,7 @@ pub use self::lease::{Held, LEASE, LeaseError, Want, look};
 pub use self::record::{Over, Planned, Record, Work};
 pub use self::window::Window;
 use super::ground::Ground;
-use super::plan::{Does, NodePlan};
+use super::plan::{Does, Method, NodePlan, Step};
 use super::planner;
 use crate::cluster::ReportState;
 use crate::correlate::words::count;
@@ -350,7 +350,8 @@ impl<'a, E: Eyes> Runner<'a, E> {
             let ground = self.eyes.ground(node).await.map_err(Halt::Stop)?;
             let mut plan = planner::plan(&ground, &self.record.wish);
             let found = plan.nodes.iter().find(|plan| plan.node == next.node);
-            let as_agreed = found.is_some_and(|plan| plan.blocked.is_empty() && next.moved(plan).is_none());
+            let as_agreed =
+                found.is_some_and(|plan| plan.blocked.is_empty() && next.moved(plan).is_none() && !rests_on_pods(plan));
             if !whole && !as_agreed {
                 continue;
             }
@@ -483,6 +484,12 @@ fn on_host(does: &Does) -> bool {
             | Does::RemoveRoute { .. }
             | Does::Render { .. }
     )
+}
+
+/// Whether it is planned only because no pod anywhere has an address of something: a route that would be missed.
+fn rests_on_pods(plan: &NodePlan) -> bool {
+    let route = |step: &Step| matches!(step.does, Does::RemoveRoute { .. });
+    plan.method != Method::Swap && plan.steps.iter().any(route)
 }
 
 /// What a step is called while it runs.
