@@ -22,7 +22,7 @@ use cidrift_proto::finding::{Finding, FindingState, Severity};
 use serde::{Deserialize, Serialize};
 
 use self::need::Need;
-pub(super) use self::need::foreign;
+pub(super) use self::need::{foreign, stale};
 pub(super) use self::node::wanted;
 use super::choose::Chooser;
 use super::drain::{Allowed, Drains};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::LinkRole;
+use cidrift_proto::facts::{CniConfig, LinkRole};
 use cidrift_proto::finding::{Finding, Severity};
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
@@ -301,10 +301,19 @@ pub(in crate::fix) fn foreign(net: &IpNet, cidrs: &[IpNet]) -> bool {
 
 /// Whether what is handed out of lacks a family of these CIDRs that was not `had` before. Where no range is named it is
 /// somebody else's to say.
-pub(super) fn lacks(subnets: &[IpNet], cidrs: &[IpNet], had: &[IpNet]) -> bool {
+fn lacks(subnets: &[IpNet], cidrs: &[IpNet], had: &[IpNet]) -> bool {
     let has = |nets: &[IpNet], cidr: &IpNet| nets.iter().any(|net| Family::of(net) == Family::of(cidr));
     let mut new = cidrs.iter().filter(|cidr| !has(had, cidr));
     !subnets.is_empty() && new.any(|cidr| !has(subnets, cidr))
+}
+
+/// Whether a configuration is not for these CIDRs. One that serves one family only is stale where the Node gets the other that
+/// it `had` not; whoever wrote it for one of two may mean it so, and what is rendered is for all that there are.
+pub(in crate::fix) fn stale(config: &CniConfig, to: &[IpNet], had: &[IpNet]) -> bool {
+    let by = config.generated_by.as_deref();
+    let rendered = by.is_some_and(|by| by.starts_with("containerd template"));
+    let outside = config.subnets.iter().any(|net| foreign(net, to));
+    outside || lacks(&config.subnets, to, if rendered { &[] } else { had })
 }
 
 fn facts<'a>(ground: &'a Ground, node: &str) -> Result<&'a cidrift_proto::facts::HostFacts, String> {

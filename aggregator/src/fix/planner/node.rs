@@ -89,6 +89,7 @@ pub(super) fn plan(
         }
     }
     plan.risks.extend(left_behind(name, node));
+    plan.risks.extend(to_write(node, &plan));
     let replaced = plan.steps.iter().filter_map(|step| match &step.does {
         Does::ReplacePods { pods } => Some(drain::replace(ground, name, pods, wish.allowed)),
         _ => None,
@@ -209,6 +210,21 @@ fn leaving(node: &NodeGround, plan: &NodePlan) -> Vec<String> {
         );
     }
     risks
+}
+
+/// What must be at hand once the node is drained.
+fn to_write(node: &NodeGround, plan: &NodePlan) -> Option<String> {
+    let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+    let config = facts.and_then(|facts| facts.cni.chosen.as_ref())?;
+    let by_hand = plan.steps.iter().any(|step| step.does == Does::ByHand);
+    by_hand.then(|| {
+        format!(
+            "fix keeps {} cordoned until it sees that you have written {} for {}: have it ready",
+            plan.node,
+            config.path,
+            list(&plan.to)
+        )
+    })
 }
 
 fn verify(node: &NodeGround, plan: &NodePlan) -> Vec<String> {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::facts::{CniConfig, HostFacts, LinkFact, LinkRole};
+use cidrift_proto::facts::{HostFacts, LinkFact, LinkRole};
 use ipnet::IpNet;
 
 use super::super::drain::{self, Allowed};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{CONTAINERD, Does, Hop, Method, Step};
-use super::need::{Need, What, back_by, daemon_pod, flannel, foreign, lacks};
+use super::need::{Need, What, back_by, daemon_pod, flannel, foreign, stale};
 use crate::correlate::words::list;
 
 /// One node's steps, as they come together.
@@ -134,7 +134,7 @@ impl Planner<'_> {
         }
         if let Some(facts) = self.node.view.as_ref().and_then(|view| view.facts.as_ref()) {
             let chosen = facts.cni.chosen.as_ref();
-            if let Some(config) = chosen.filter(|config| self.stale(config)) {
+            if let Some(config) = chosen.filter(|config| stale(config, self.to, &self.node.cidrs)) {
                 match &config.generated_by {
                     // Between drain and new Node: once the kubelet tells the new CIDR, the runtime renders only what is missing.
                     Some(by) if by.starts_with("containerd template") => {
@@ -302,16 +302,6 @@ impl Planner<'_> {
         );
         let name = name.to_owned();
         self.step(Does::RemoveLink { name, addresses }, text);
-    }
-
-    /// Whether a configuration is not for the CIDRs to come. One that serves one family only is stale where the Node gets the
-    /// other; whoever wrote it for one of two may mean it so, and what is rendered is for all that there are.
-    fn stale(&self, config: &CniConfig) -> bool {
-        let by = config.generated_by.as_deref();
-        let rendered = by.is_some_and(|by| by.starts_with("containerd template"));
-        let had: &[IpNet] = if rendered { &[] } else { &self.node.cidrs };
-        let outside = config.subnets.iter().any(|net| foreign(net, self.to));
-        outside || lacks(&config.subnets, self.to, had)
     }
 
     /// The addresses for which a device goes. Of a Node that keeps one CIDR of two flanneld takes that for a peer's as well, and

@@ -18,8 +18,8 @@ impl<E: Eyes> Runner<'_, E> {
         if let Some(work) = self.record.work.clone() {
             let name = work.plan.node.clone();
             self.errands().await?;
-            self.restore(&name).await?;
-            self.rendered(&name).await?;
+            let restored = self.restore(&name).await?;
+            let rendered = self.rendered(&name).await?;
             self.kept();
             // CSINode and Lease were taken from the Node that was to go.
             if work.deleting
@@ -28,11 +28,12 @@ impl<E: Eyes> Runner<'_, E> {
                 self.own(&name, &uid).await?;
             }
             let rest = self.at_rest(&name).await?;
-            self.tell(rest);
+            self.tell(rest.to_string());
+            let how = if restored || rendered { "taken back" } else { "given up" };
             self.record.work = None;
             self.record.over.push(Over {
                 node: name,
-                failed: Some("taken back".to_owned()),
+                failed: Some(how.to_owned()),
             });
         }
         self.record.queue.clear();
@@ -55,8 +56,8 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    /// Node and cordon.
-    async fn restore(&self, name: &str) -> Result<(), Halt> {
+    /// Node and cordon; whether there was anything to take back of them.
+    async fn restore(&self, name: &str) -> Result<bool, Halt> {
         let work = self.work()?;
         let id = &self.record.id;
         let api = self.nodes();
@@ -75,9 +76,10 @@ impl<E: Eyes> Runner<'_, E> {
                     Ok(made) => {
                         self.tell(format!("its Node was deleted: it is {what}"));
                         self.unmark(name, made.metadata.uid.as_deref()).await?;
+                        return Ok(true);
                     }
                     Err(error) if code(&error) == Some(409) => {
-                        self.tell("somebody made its Node again just now: it stays")
+                        self.tell("somebody made its Node again just now: it stays");
                     }
                     Err(error) => return Err(Halt::api(&format!("create Node {name}"), &error)),
                 }
@@ -87,6 +89,7 @@ impl<E: Eyes> Runner<'_, E> {
             Some(node) if registered(work, &node, id) => {
                 self.give_back(&node, false).await?;
                 self.tell("its Node was registered anew: it has the labels, annotations and taints from before again");
+                return Ok(true);
             }
             Some(node) if !state::marked(&node, id) => {
                 self.tell("its Node does not carry the mark of this fix: it stays")
@@ -105,14 +108,15 @@ impl<E: Eyes> Runner<'_, E> {
                 let change = json!({"metadata": {"annotations": {MARK: null}}, "spec": {"unschedulable": null}});
                 self.patch(name, &uid, change).await?;
                 self.tell("uncordoned");
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Where the Node has the CIDRs from before and the file that was rendered for them was removed, the runtime renders it
-    /// again: a kubelet tells it only CIDRs that are others than before, or when it starts.
-    async fn rendered(&self, name: &str) -> Result<(), Halt> {
+    /// again: a kubelet tells it only CIDRs that are others than before, or when it starts. Whether it does.
+    async fn rendered(&self, name: &str) -> Result<bool, Halt> {
         let work = self.work()?;
         // Of a swap the step that was under way, too: it may have been done.
         let done = work.at.saturating_add(usize::from(work.plan.method == Method::Swap));
@@ -120,14 +124,14 @@ impl<E: Eyes> Runner<'_, E> {
             Does::RemoveFile { path, .. } => Some(path),
             _ => None,
         });
-        let Some(path) = file else { return Ok(()) };
+        let Some(path) = file else { return Ok(false) };
         let began = Instant::now();
         loop {
             let Some(node) = self.there(name).await? else {
-                return Ok(());
+                return Ok(false);
             };
             if state::cidrs(&node) != work.plan.from || work.plan.from.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             if node::room(&node) {
                 break;
@@ -141,12 +145,14 @@ impl<E: Eyes> Runner<'_, E> {
         }
         self.tell(format!("has {path} rendered again"));
         if let Some(template) = &self.settings.restart {
-            return shell::run(template, name, &work.plan.from, self.settings.patience).await;
+            shell::run(template, name, &work.plan.from, self.settings.patience).await?;
+            return Ok(true);
         }
         let view = self.eyes.node(name).await.ok().and_then(|view| view.facts);
         let socket = view.and_then(|facts| facts.runtime).map(|runtime| runtime.socket);
         let socket = socket.unwrap_or_else(|| CONTAINERD.to_owned());
-        self.render_for(path, &socket, &work.plan.from).await
+        self.render_for(path, &socket, &work.plan.from).await?;
+        Ok(true)
     }
 
     /// Pods of this fix that nobody waits for any more.

@@ -136,7 +136,8 @@ impl<E: Eyes> Runner<'_, E> {
             // Others may want something else of it meanwhile.
             if cordoned && !self.there(&node).await?.is_some_and(|node| state::unschedulable(&node)) {
                 return Err(Halt::Stop(format!(
-                    "somebody uncordoned {node}, or deleted its Node, during the drain"
+                    "somebody uncordoned {node}, or deleted its Node, during the drain: where it is there, kubectl cordon {node} \
+                     first, then --resume; or --abort"
                 )));
             }
         }

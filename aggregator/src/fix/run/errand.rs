@@ -19,7 +19,7 @@ use super::{Eyes, LOOK, MARK, Runner, on_host, shell};
 use crate::fix::plan::{Hop, NodePlan};
 
 /// The agents' DaemonSet: its image has the program.
-const AGENTS: &str = "cidrift-agent";
+pub(super) const AGENTS: &str = "cidrift-agent";
 
 /// The program in that image.
 const PROGRAM: &str = "/usr/bin/cidrift-errand";

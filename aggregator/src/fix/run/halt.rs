@@ -24,6 +24,9 @@ pub enum Halt {
     /// The operator wanted it.
     #[error("it was interrupted")]
     Interrupted,
+    /// It is not the time of day for it.
+    #[error("{0}")]
+    Closed(String),
     /// A step is for the operator's own hands.
     #[error("the operator must act: {0}")]
     Hand(String),

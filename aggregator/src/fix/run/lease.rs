@@ -125,14 +125,14 @@ fn apis(client: &Client, namespace: &str) -> (Api<Lease>, Api<ConfigMap>) {
 
 /// A record, and where its nodes are kept that have no room on the Lease.
 #[derive(Debug, PartialEq)]
-struct Stored {
-    record: Record,
+pub(super) struct Stored {
+    pub(super) record: Record,
     shelf: Option<Shelf>,
 }
 
 impl Stored {
     /// Nodes are elsewhere only as long as they are to come.
-    fn unfinished(&self) -> bool {
+    pub(super) fn unfinished(&self) -> bool {
         self.record.unfinished() || self.shelf.is_some()
     }
 }
@@ -193,16 +193,7 @@ impl Held {
         let old = read(&maps, &lease, !matches!(want, Want::Go)).await?;
         let (record, shelf) = match (want, old.filter(Stored::unfinished)) {
             (Want::New(_), Some(Stored { record: old, .. })) => {
-                let why = old.stopped.as_deref().unwrap_or("who ran it has vanished");
-                let at = match (&old.work, old.queue.first()) {
-                    (Some(work), _) => format!(" at {}", work.plan.node),
-                    (None, Some(next)) => format!(" before {}", next.node),
-                    (None, None) => String::new(),
-                };
-                return Err(LeaseError::Unfinished(format!(
-                    "the fix of {} that was begun at {:.0} is not finished: it stopped{at}: {why}",
-                    old.by, old.begun
-                )));
+                return Err(LeaseError::Unfinished(old.left()));
             }
             (Want::New(new), None) => {
                 let shelf = shelved(&maps, &new).await?;
@@ -357,11 +348,7 @@ impl Held {
 /// The Lease once nobody renews it: at once where its holder is known to have ended, else when it does not change for as
 /// long as it lasts. Clocks are not compared.
 async fn unheld(api: &Api<Lease>, mut lease: Lease, wait: &dyn Fn(&str)) -> Result<Lease, LeaseError> {
-    let held = |lease: &Lease| {
-        let identity = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
-        identity.filter(|identity| !identity.is_empty())
-    };
-    let Some(who) = held(&lease) else { return Ok(lease) };
+    let Some(who) = identity(&lease) else { return Ok(lease) };
     if holder(&lease).is_some_and(|holder| holder.gone()) {
         return Ok(lease);
     }
@@ -376,7 +363,7 @@ async fn unheld(api: &Api<Lease>, mut lease: Lease, wait: &dyn Fn(&str)) -> Resu
         let Some(now) = now else {
             return Err(LeaseError::Raced);
         };
-        if held(&now).is_none() {
+        if identity(&now).is_none() {
             return Ok(now);
         }
         if now.resource_version() != seen {
@@ -387,7 +374,13 @@ async fn unheld(api: &Api<Lease>, mut lease: Lease, wait: &dyn Fn(&str)) -> Resu
     Ok(lease)
 }
 
-fn holder(lease: &Lease) -> Option<Holder> {
+/// Who holds it; `None`: nobody does.
+pub(super) fn identity(lease: &Lease) -> Option<String> {
+    let identity = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+    identity.filter(|identity| !identity.is_empty())
+}
+
+pub(super) fn holder(lease: &Lease) -> Option<Holder> {
     serde_json::from_str(lease.annotations().get(HOLDER)?).ok()
 }
 
@@ -398,7 +391,7 @@ struct Elsewhere {
     shelf: Shelf,
 }
 
-fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
+pub(super) fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
     let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
     let Some(text) = lease.annotations().get(RECORD) else {
         return Ok(None);
@@ -464,7 +457,7 @@ fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Option<&Shelf>)
     Ok(())
 }
 
-fn failed(verb: &str, error: &kube::Error) -> LeaseError {
+pub(super) fn failed(verb: &str, error: &kube::Error) -> LeaseError {
     LeaseError::Api(Halt::api(&format!("{verb} Lease {LEASE}"), error))
 }
 

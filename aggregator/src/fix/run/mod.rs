@@ -8,6 +8,7 @@ mod announce;
 mod drain;
 mod errand;
 mod halt;
+mod hand;
 mod holder;
 mod kubelet;
 mod lease;
@@ -16,9 +17,11 @@ mod node;
 mod pods;
 mod probe;
 mod record;
+mod rights;
 mod rotate;
 mod shelf;
 mod shell;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -39,6 +42,8 @@ pub use self::halt::Halt;
 pub use self::holder::Holder;
 pub use self::lease::{Held, LEASE, LeaseError, Want, look};
 pub use self::record::{Over, Planned, Record, Work};
+pub use self::shell::template;
+pub use self::standing::{Standing, standing};
 pub use self::window::Window;
 use super::ground::Ground;
 use super::plan::{Does, Method, NodePlan, Step};
@@ -77,7 +82,7 @@ pub struct Settings {
     pub restart: Option<String>,
     /// Once a node has its CIDRs and before that is verified: for data planes that nobody else tells, with `{node}`, `{cidrs}`.
     pub after: Option<String>,
-    /// Nodes are only begun within it.
+    /// Nodes are only begun within it, and those that stopped only gone on with, until they are deleted.
     pub window: Option<Window>,
 }
 
@@ -124,6 +129,8 @@ pub struct Runner<'a, E> {
     crowd: Duration,
     /// As it is on the Lease, or is about to be.
     pub record: Record,
+    /// Whether the node where it stopped was seen to be cordoned then; `None`: that was not seen.
+    pub cordoned: Option<bool>,
 }
 
 impl<'a, E: Eyes> Runner<'a, E> {
@@ -143,6 +150,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
             tell,
             crowd: drain::CROWD,
             record,
+            cordoned: None,
         }
     }
 
@@ -186,7 +194,11 @@ impl<'a, E: Eyes> Runner<'a, E> {
             let name = &work.plan.node;
             let rest = tokio::time::timeout(BRIEFLY, self.at_rest(name)).await;
             let rest = rest.unwrap_or_else(|_| Err(Halt::Stop("the API server does not answer".to_owned())));
-            self.tell(rest.unwrap_or_else(|why| format!("how {name} is now is not known: {why}")));
+            self.tell(match &rest {
+                Ok(rest) => rest.to_string(),
+                Err(why) => format!("how {name} is now is not known: {why}"),
+            });
+            self.cordoned = rest.ok().map(|rest| rest.cordoned());
         }
         if matches!(ended, Err(Halt::Lost(_))) {
             return ended;
@@ -227,6 +239,13 @@ impl<'a, E: Eyes> Runner<'a, E> {
     }
 
     async fn all(&mut self, cancel: &CancellationToken) -> Result<(), Halt> {
+        if let Some(work) = self.record.work.as_ref().filter(|work| window::may_wait(work)) {
+            self.timely(&work.plan.node, "gone on with")?;
+        }
+        // Whoever goes on with it may be somebody else.
+        if let Some(work) = self.record.work.as_ref().filter(|work| !work.deleting) {
+            self.entitled(&work.plan).await?;
+        }
         loop {
             if self.record.work.is_none() && !self.begin(cancel).await? {
                 return Ok(());
@@ -297,14 +316,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
         let Some(next) = self.record.queue.first().cloned() else {
             return Ok(false);
         };
-        if let Some(window) = &self.settings.window
-            && !window.open(&jiff::Zoned::now())
-        {
-            return Err(Halt::Stop(format!(
-                "{} is not begun outside of the window {window}",
-                next.node
-            )));
-        }
+        self.timely(&next.node, "begun")?;
         let planned = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Halt::Interrupted),
@@ -323,6 +335,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
         let node = self.there(&plan.node).await?;
         let node = node.filter(|node| node.metadata.uid.as_deref() == Some(&plan.uid));
         let node = node.ok_or_else(|| Halt::Stop(format!("Node {} is another one now: plan again", plan.node)))?;
+        self.entitled(&plan).await?;
         self.admitted(&plan).await?;
         self.record.work = Some(Work {
             plan,
@@ -406,12 +419,12 @@ impl<'a, E: Eyes> Runner<'a, E> {
             // Between its deletion and its making a Node is nobody's: that is not left half done.
             let whole = step.does == Does::Recreate;
             if cancel.is_cancelled() {
-                return Err(Halt::Interrupted);
+                return Err(hand::interrupted(&step));
             }
             self.held.sure().await?;
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Err(Halt::Interrupted),
+                () = cancel.cancelled() => return Err(hand::interrupted(&step)),
                 unmoved = self.unmoved(&step.does) => unmoved?,
             }
             self.tell(title(&step.does));
@@ -420,7 +433,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
             } else {
                 tokio::select! {
                     biased;
-                    () = cancel.cancelled() => return Err(Halt::Interrupted),
+                    () = cancel.cancelled() => return Err(hand::interrupted(&step)),
                     done = self.step(&step.does) => done?,
                 }
             }
@@ -454,23 +467,6 @@ impl<'a, E: Eyes> Runner<'a, E> {
             Does::Verify => self.verify().await,
             Does::Uncordon => self.uncordon().await,
         }
-    }
-
-    /// Shows the operator what is for his own hands; whoever goes on after that says that it is done.
-    async fn by_hand(&mut self) -> Result<(), Halt> {
-        let work = self.work()?;
-        if work.told {
-            if let Some(work) = &mut self.record.work {
-                work.told = false;
-            }
-            return Ok(());
-        }
-        let text = work.plan.steps.get(work.at).map(|step| step.text.clone());
-        if let Some(work) = &mut self.record.work {
-            work.told = true;
-        }
-        self.save().await?;
-        Err(Halt::Hand(text.unwrap_or_default()))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::fix::gather;
 pub(super) const BRIEF: Duration = Duration::from_millis(50);
 
 /// Where kubelets renew their Leases.
-const NODE_LEASES: &str = "kube-node-lease";
+pub(super) const NODE_LEASES: &str = "kube-node-lease";
 
 impl<E: Eyes> Runner<'_, E> {
     /// Patches the Node if it is still the one with this UID.

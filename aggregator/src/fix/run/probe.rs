@@ -1,11 +1,13 @@
 //! A new pod on the node that is worked on: which addresses it gets.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use tokio::time::{Instant, sleep};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::errand::said;
 use super::halt::{Halt, call};
@@ -16,13 +18,16 @@ use crate::fix::gather;
 use crate::fix::ground::handed;
 use crate::fix::plan::{Does, NodePlan};
 
+/// From one look at a pod's events to the next: a kubelet tries again every 10 s or so.
+const EVENTS: Duration = Duration::from_secs(5);
+
 impl<E: Eyes> Runner<'_, E> {
     /// Starts it, and has the ways to all of its addresses seen.
-    pub(super) async fn probed(&self, api: &Api<Pod>, name: &str) -> Result<(), Halt> {
+    pub(super) async fn probed(&self, api: &Api<Pod>, name: &str, began: Instant) -> Result<(), Halt> {
         let plan = self.plan()?;
         let pod = self.pod(name, &plan.node, &["hold".to_owned()], None).await?;
-        let began = Instant::now();
-        let mut last = None;
+        let (mut last, mut event) = (None, None);
+        let mut asked: Option<Instant> = None;
         let addresses = loop {
             self.untouched(&Does::Verify).await?;
             // It may be on its way out from an earlier try.
@@ -37,9 +42,23 @@ impl<E: Eyes> Runner<'_, E> {
             }
             if let Some(there) = &there {
                 self.told_why(there, &mut last);
+                if asked.is_none_or(|at| at.elapsed() >= EVENTS) {
+                    asked = Some(Instant::now());
+                    let now = self.event(there).await;
+                    // The next one of its kind differs in a number.
+                    let kind = |event: &Option<(String, String)>| event.as_ref().map(|(reason, _)| reason.clone());
+                    if kind(&now) != kind(&event)
+                        && let Some((reason, text)) = &now
+                    {
+                        self.tell(format!("waits for pod {name}: {reason}: {text}"));
+                    }
+                    event = now;
+                }
             }
-            if began.elapsed() >= self.settings.patience {
-                let why = there.as_ref().map_or_else(|| "it is not there".to_owned(), said);
+            if began.elapsed() >= self.settings.verify {
+                let why = event.map(|(reason, text)| format!("{reason}: {text}"));
+                let why = why.or_else(|| there.as_ref().map(said));
+                let why = why.unwrap_or_else(|| "it is not there".to_owned());
                 return Err(Halt::Stop(format!("a new pod on {} gets no address: {why}", plan.node)));
             }
             sleep(LOOK).await;
@@ -50,7 +69,29 @@ impl<E: Eyes> Runner<'_, E> {
             return Err(Halt::Stop(format!("a new pod on {} {why}", plan.node)));
         }
         self.tell(format!("a new pod gets {}", list(&addresses)));
-        self.seen(&addresses).await
+        self.seen(&addresses, began).await
+    }
+
+    /// Reason and text of the last warning of a pod; `None`: there is none, or it may not be asked for.
+    async fn event(&self, pod: &Pod) -> Option<(String, String)> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.settings.namespace);
+        let fields = format!("involvedObject.name={},type=Warning", pod.name_any());
+        let listed = timeout(EVENTS, api.list(&ListParams::default().fields(&fields))).await;
+        let events = listed.ok()?.ok()?;
+        let of_it = events
+            .items
+            .into_iter()
+            .filter(|event| event.involved_object.uid == pod.uid());
+        let last = of_it.max_by_key(|event| {
+            let series = event
+                .series
+                .as_ref()
+                .and_then(|series| series.last_observed_time.as_ref());
+            let at = series.or(event.event_time.as_ref()).map(|at| at.0);
+            at.max(event.last_timestamp.as_ref().map(|at| at.0))
+        })?;
+        let text = last.message.unwrap_or_default().trim().to_owned();
+        Some((last.reason.unwrap_or_default(), text))
     }
 }
 

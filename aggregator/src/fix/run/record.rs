@@ -42,6 +42,20 @@ impl Record {
         self.work.is_some() || !self.queue.is_empty()
     }
 
+    /// That it is not finished, and where it stopped.
+    pub(super) fn left(&self) -> String {
+        let why = self.stopped.as_deref().unwrap_or("who ran it has vanished");
+        let at = match (&self.work, self.queue.first()) {
+            (Some(work), _) => format!(" at {}", work.plan.node),
+            (None, Some(next)) => format!(" before {}", next.node),
+            (None, None) => String::new(),
+        };
+        format!(
+            "the fix of {} that was begun at {:.0} is not finished: it stopped{at}: {why}",
+            self.by, self.begun
+        )
+    }
+
     /// Whether it can be a fix's: others may write on the Lease, and what is in it is done with the operator's rights.
     ///
     /// # Errors
@@ -146,8 +160,8 @@ pub struct Work {
     /// Deletion of its Node was decided: from here on it may be missing.
     #[serde(default)]
     pub deleting: bool,
-    /// A step for the operator's own hands was shown to him.
-    #[serde(default)]
+    /// Of earlier versions, which took a step for the operator's own hands for done once it was shown: it says nothing.
+    #[serde(default, skip_serializing)]
     pub told: bool,
     /// Findings that stood of it before, by id: those are no surprise.
     #[serde(default)]

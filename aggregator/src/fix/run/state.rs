@@ -1,5 +1,7 @@
 //! Whether the ground has moved since the step before: others may act on the same node at any time.
 
+use std::fmt;
+
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -9,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::halt::{Halt, call};
 use super::record::Work;
 use super::{Eyes, LOOK, MARK, Runner};
+use crate::correlate::words::list;
 use crate::fix::gather;
 use crate::fix::plan::{Does, Step};
 
@@ -18,6 +21,12 @@ impl<E: Eyes> Runner<'_, E> {
         let api = self.nodes();
         let found = call(async || api.get_opt(name).await).await;
         found.map_err(|error| Halt::api(&format!("get Node {name}"), &error))
+    }
+
+    /// How a Node is where a fix leaves it.
+    pub(super) async fn at_rest(&self, name: &str) -> Result<Rest, Halt> {
+        let (node, name) = (self.there(name).await?, name.to_owned());
+        Ok(Rest { name, node })
     }
 
     /// That nobody else acted on the node that is worked on.
@@ -65,6 +74,30 @@ impl<E: Eyes> Runner<'_, E> {
         free(work, &all, next).map_err(Halt::Stop)?;
         let waits: Vec<&str> = self.record.queue.iter().map(|next| next.node.as_str()).collect();
         Ok(out(work, &all, next, &waits))
+    }
+}
+
+/// A Node, or that there is none, in words.
+pub(super) struct Rest {
+    name: String,
+    node: Option<Node>,
+}
+
+impl Rest {
+    pub(super) fn cordoned(&self) -> bool {
+        self.node.as_ref().is_some_and(unschedulable)
+    }
+}
+
+impl fmt::Display for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        let Some(node) = &self.node else {
+            return write!(f, "there is no Node {name}");
+        };
+        let cordon = if unschedulable(node) { ", cordoned" } else { "" };
+        let ready = if ready(node) { "Ready" } else { "not Ready" };
+        write!(f, "Node {name} has {}, is {ready}{cordon}", list(cidrs(node)))
     }
 }
 
@@ -117,7 +150,9 @@ pub(super) fn own(work: &Work, node: Option<&Node>, next: &Does, id: &str) -> Re
         return Ok(());
     }
     if (work.cordoned || unschedulable(&work.saved)) && !unschedulable(node) {
-        return Err(format!("somebody uncordoned {name}"));
+        return Err(format!(
+            "somebody uncordoned {name}: kubectl cordon {name} first, then --resume; or --abort"
+        ));
     }
     if work.cordoned && !ours {
         return Err(format!("somebody took the mark of this fix ({MARK}) from Node {name}"));

@@ -1,12 +1,15 @@
 //! What stops a fix, and what does not, by Nodes as the API server tells them.
 
 mod breaker;
+mod hands;
 mod lost;
 mod others;
 mod play;
 mod refused;
+mod rights;
 mod stage;
 mod undone;
+mod waits;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
@@ -17,6 +20,8 @@ use crate::fix::plan::{Does, Interrupts, Method, NodePlan, Step};
 use crate::fix::planner::Wish;
 
 const NEW: &str = "10.244.255.0/24";
+
+const UNCORDONED: &str = "somebody uncordoned n2: kubectl cordon n2 first, then --resume; or --abort";
 
 pub(super) fn node(name: &str, uid: &str, cidr: &str, more: &Value) -> Node {
     let mut object = json!({
@@ -101,7 +106,7 @@ fn a_node_that_others_delete_make_again_or_uncordon_is_a_surprise() {
     assert_eq!(own(&ours, Some(&cordoned), &Does::Drain), Ok(()));
     for (node, next, says) in [
         (None, Does::Drain, "somebody deleted Node n2"),
-        (Some(&old), Does::Drain, "somebody uncordoned n2"),
+        (Some(&old), Does::Drain, UNCORDONED),
         (None, Does::Recreate, "somebody deleted Node n2"),
         (
             Some(&node("n2", "new", NEW, &json!({"unschedulable": true}))),
@@ -139,10 +144,7 @@ fn what_was_uncordoned_for_this_fix_is_no_surprise_and_what_others_had_cordoned_
         ))),
         ..work()
     };
-    assert_eq!(
-        own(&theirs, Some(&free), &Does::Drain),
-        Err("somebody uncordoned n2".to_owned())
-    );
+    assert_eq!(own(&theirs, Some(&free), &Does::Drain), Err(UNCORDONED.to_owned()));
 }
 
 #[test]

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::errand::LABEL;
 use super::halt::Halt;
-use super::{Eyes, LOOK, Runner, shell, state};
+use super::{Eyes, LOOK, Runner, shell};
 use crate::cluster::ReportState;
-use crate::correlate::words::list;
 use crate::fix::plan::Does;
 use crate::summary::Health;
 
@@ -27,22 +26,22 @@ impl<E: Eyes> Runner<'_, E> {
         if let Some(template) = &self.settings.after {
             shell::run(template, &plan.node, &plan.to, self.settings.patience).await?;
         }
+        let began = Instant::now();
         if !plan.probes() {
-            return self.seen(&[]).await;
+            return self.seen(&[], began).await;
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.namespace);
         let name = format!("{LABEL}-probe-{}", self.record.id);
         // One from before may have another node's address.
         self.remove(&api, &name).await?;
-        let seen = self.probed(&api, &name).await;
+        let seen = self.probed(&api, &name, began).await;
         self.remove(&api, &name).await?;
         seen
     }
 
     /// Waits until nothing is missing of what shows that it worked; `addresses` are those of a new pod.
-    pub(super) async fn seen(&self, addresses: &[IpAddr]) -> Result<(), Halt> {
+    pub(super) async fn seen(&self, addresses: &[IpAddr], began: Instant) -> Result<(), Halt> {
         let node = &self.plan()?.node;
-        let began = Instant::now();
         let mut last = String::new();
         // Whose ways are asked for: all at first and in the end, and meanwhile those that were not right.
         let mut left = None;
@@ -130,19 +129,6 @@ impl<E: Eyes> Runner<'_, E> {
             }
         }
         Ok((missing, again.map(Vec::from_iter)))
-    }
-
-    /// Whether the Node is back as others left it, once it is not this fix's any more.
-    pub(super) async fn at_rest(&self, name: &str) -> Result<String, Halt> {
-        Ok(match self.there(name).await? {
-            None => format!("there is no Node {name}"),
-            Some(node) => {
-                let cordon = if state::unschedulable(&node) { ", cordoned" } else { "" };
-                let cidrs = state::cidrs(&node);
-                let ready = if state::ready(&node) { "Ready" } else { "not Ready" };
-                format!("Node {name} has {}, is {ready}{cordon}", list(&cidrs))
-            }
-        })
     }
 }
 

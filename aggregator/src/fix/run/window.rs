@@ -6,6 +6,11 @@ use std::str::FromStr;
 use jiff::Zoned;
 use jiff::civil::Time;
 
+use super::halt::Halt;
+use super::record::Work;
+use super::{Eyes, Runner};
+use crate::fix::plan::Does;
+
 /// From one time of day to another, over midnight where the end comes first; in the time zone of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
@@ -49,6 +54,25 @@ impl FromStr for Window {
     }
 }
 
+impl<E: Eyes> Runner<'_, E> {
+    /// Whether it is time to begin a node, or to go on with one that another program has begun.
+    pub(super) fn timely(&self, node: &str, verb: &str) -> Result<(), Halt> {
+        match &self.settings.window {
+            Some(window) if !window.open(&Zoned::now()) => Err(Halt::Closed(format!(
+                "{node} is not {verb} outside of the window {window}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a node that was begun may stay as it is until a window opens: it is at its first step, or yet to be taken away.
+pub(super) fn may_wait(work: &Work) -> bool {
+    let left = work.plan.steps.iter().skip(work.at);
+    let takes = |does: &Does| matches!(does, Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate);
+    !work.deleting && (work.at == 0 || left.into_iter().any(|step| takes(&step.does)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +111,19 @@ mod tests {
             assert!(text.parse::<Window>().is_err(), "{text}");
         }
         assert_eq!(" 22:00 - 6:05".parse::<Window>().unwrap().to_string(), "22:00-06:05");
+    }
+
+    #[test]
+    fn what_has_taken_its_node_away_does_not_wait() {
+        use super::super::tests::work;
+        let at = |at, deleting| may_wait(&Work { at, deleting, ..work() });
+        // Cordon, drain, recreate, adopt, verify, uncordon.
+        assert!(at(0, false) && at(1, false) && at(2, false));
+        assert!(!at(2, true) && !at(3, true) && !at(5, true));
+        let mut host = work();
+        host.plan.steps.remove(2);
+        // Its bridge, say, is gone by then.
+        host.at = 2;
+        assert!(!may_wait(&host));
     }
 }

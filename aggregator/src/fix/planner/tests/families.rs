@@ -56,6 +56,14 @@ fn what_was_rendered_for_one_family_goes_where_the_node_gets_both() {
     world.configured("n2", "10.244.2.0/24", None);
     let text = by_hand(&world).unwrap();
     assert!(text.contains("fd00:244:0:ffff::/64"), "{text}");
+    let plan = planned(&world);
+    let risk = "fix keeps n2 cordoned until it sees that you have written /etc/cni/net.d/10-net.conflist for 10.244.2.0/24 and \
+                fd00:244:0:ffff::/64: have it ready";
+    assert!(
+        only(&plan).risks.iter().any(|text| text == risk),
+        "{:#?}",
+        only(&plan).risks
+    );
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(super) struct Play {
     pub(super) stage: Stage,
     pub(super) eyes: Seer,
     pub(super) settings: Settings,
+    /// Of its next fix.
+    pub(super) cancel: CancellationToken,
     /// What was said, by whichever fix.
     pub(super) said: RefCell<Vec<String>>,
     queue: Vec<Planned>,
@@ -71,6 +73,7 @@ impl Play {
                 after: None,
                 window: None,
             },
+            cancel: CancellationToken::new(),
             said: RefCell::default(),
             queue,
         }
@@ -83,6 +86,7 @@ impl Play {
             eyes: self.eyes.at(&stage),
             stage,
             settings: self.settings.clone(),
+            cancel: CancellationToken::new(),
             said: RefCell::default(),
             queue: self.queue.clone(),
         }
@@ -100,12 +104,23 @@ impl Play {
 
     /// `--abort`; whether there was anything to take back.
     pub(super) async fn abort(&self) -> bool {
+        self.undone().await.is_some()
+    }
+
+    /// `--abort`; how its node is over then, `None`: there was nothing to take back.
+    pub(super) async fn undone(&self) -> Option<String> {
         match self.run(Want::Go, true).await {
             Ok((record, ended)) => {
                 assert_eq!((ended, record.unfinished()), (Ok(()), false));
-                true
+                Some(
+                    record
+                        .over
+                        .last()
+                        .and_then(|over| over.failed.clone())
+                        .unwrap_or_default(),
+                )
             }
-            Err(LeaseError::Nothing) => false,
+            Err(LeaseError::Nothing) => None,
             Err(error) => panic!("{error}"),
         }
     }
@@ -149,11 +164,10 @@ impl Play {
         let tell = |progress: &Progress| self.said.borrow_mut().push(progress.text.clone());
         let mut runner = Runner::new(self.stage.client(), &self.eyes, (held, record), &self.settings, &tell);
         runner.crowd = Duration::from_millis(100);
-        let cancel = CancellationToken::new();
         let ended = if abort {
-            runner.abort(&cancel).await
+            runner.abort(&self.cancel).await
         } else {
-            runner.run(&cancel).await
+            runner.run(&self.cancel).await
         };
         Ok((runner.record, ended))
     }

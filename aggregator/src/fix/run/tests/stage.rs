@@ -21,6 +21,12 @@ use crate::fix::run::{Eyes, Ways};
 use crate::query::answer::{NodeAnswer, PathRow, WayAnswer};
 use crate::summary::Health;
 
+/// Where somebody asks what he may do.
+pub(super) const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+
+/// Where [`Store::write`] keeps what a node's agent reads.
+const WRITTEN: &str = "/written";
+
 /// A question.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
@@ -107,6 +113,11 @@ impl Store {
         self.put(&format!("/api/v1/namespaces/{namespace}/pods/{name}"), object);
     }
 
+    /// Somebody writes the CNI configuration of a node for this range, and its agent sees that.
+    pub(super) fn write(&mut self, node: &str, range: &str) {
+        self.all.insert(format!("{WRITTEN}/{node}"), json!(range));
+    }
+
     /// The Node of that name.
     pub(super) fn node(&mut self, name: &str) -> &mut Value {
         self.all.get_mut(&format!("/api/v1/nodes/{name}")).unwrap()
@@ -132,7 +143,7 @@ impl Store {
     fn answer(&mut self, asked: &Asked) -> Option<(u16, Value)> {
         let (method, path) = asked.line.split_once(' ').unwrap();
         let none = || refused(404, &format!("{path} is not there"));
-        let collection = ["nodes", "pods", "leases", "csinodes", "poddisruptionbudgets"];
+        let collection = ["nodes", "pods", "leases", "csinodes", "poddisruptionbudgets", "events"];
         let collection = collection.contains(&path.rsplit('/').next().unwrap());
         let there = self.all.get(path).cloned();
         match (method, there) {
@@ -141,6 +152,11 @@ impl Store {
             ("POST", _) if path.ends_with("/eviction") => {
                 self.all.remove(path.trim_end_matches("/eviction"));
                 Some((201, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})))
+            }
+            ("POST", _) if path == REVIEWS => {
+                let mut review = asked.body.clone();
+                review["status"] = json!({"allowed": true});
+                Some((201, review))
             }
             ("POST", _) => {
                 let path = format!("{path}/{}", asked.body["metadata"]["name"].as_str().unwrap());
@@ -395,7 +411,16 @@ impl Eyes for Seer {
 
     async fn node(&self, name: &str) -> Result<NodeAnswer, String> {
         let view = self.ground.nodes.get(name).and_then(|node| node.view.clone());
-        view.ok_or_else(|| format!("no node {name}"))
+        let mut view = view.ok_or_else(|| format!("no node {name}"))?;
+        let written = self
+            .stage
+            .with(|store| store.all.get(&format!("{WRITTEN}/{name}")).cloned());
+        if let Some(range) = written {
+            let config = view.facts.as_mut().unwrap().cni.chosen.as_mut().unwrap();
+            config.subnets = vec![range.as_str().unwrap().parse().unwrap()];
+            config.ranges = config.subnets.clone();
+        }
+        Ok(view)
     }
 
     async fn findings(&self) -> Result<Vec<Finding>, String> {
