@@ -33,6 +33,8 @@ pub(super) enum Failure {
     NoSuchCode(String),
     #[error("there is no Node {0:?}")]
     NoSuchNode(String),
+    #[error("there is no Node {0:?} now; {1}")]
+    Missed(String, String),
     #[error(transparent)]
     Gather(#[from] GatherError),
     #[error(transparent)]

@@ -7,7 +7,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
-use crate::fix::run::Window;
+use crate::fix::run::{Window, template};
+
+/// Of [`Args::namespace`].
+pub(super) const NAMESPACE: &str = "cidrift";
 
 /// Shown at the end of `--help`.
 const EXIT_CODES: &str = "\
@@ -42,7 +45,7 @@ pub(super) struct Args {
     #[arg(long, global = true, value_name = "NAME")]
     pub(super) context: Option<String>,
     /// Namespace that cidrift is installed in.
-    #[arg(short, long, global = true, default_value = "cidrift", value_name = "NAME")]
+    #[arg(short, long, global = true, default_value = NAMESPACE, value_name = "NAME")]
     pub(super) namespace: String,
     /// How long one question may take: "500ms", "10s", or seconds.
     // A live aggregator answers within milliseconds; ten seconds leave room for a slow port-forward.
@@ -177,6 +180,15 @@ const AGREED: [&str; 7] = [
     "node_cidr_mask_size_ipv6",
 ];
 
+/// Of [`FixArgs::drain_timeout`].
+pub(super) const DRAIN: &str = "5m";
+
+/// Of [`FixArgs::node_timeout`].
+pub(super) const NODE: &str = "2m";
+
+/// Of [`FixArgs::verify_timeout`].
+pub(super) const VERIFY: &str = "5m";
+
 /// What to carry out, and how.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["nodes", "filename", "all", "migrate", "resume", "abort"])))]
@@ -207,24 +219,26 @@ pub(super) struct FixArgs {
     #[command(flatten)]
     pub(super) allow: AllowArgs,
     /// How long a drain may take.
-    #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = DRAIN, value_parser = duration, value_name = "TIME")]
     pub(super) drain_timeout: Duration,
-    /// How long a node may take to come back, or a pod to start. While another one is unavailable none is taken away.
-    #[arg(long, default_value = "2m", value_parser = duration, value_name = "TIME")]
+    /// How long a node may take to come back, or an errand's pod to end; a command of yours, or what you do by hand. While another
+    /// node is unavailable none is taken away.
+    #[arg(long, default_value = NODE, value_parser = duration, value_name = "TIME")]
     pub(super) node_timeout: Duration,
-    /// How long it may take until everything that shows that it worked is seen.
+    /// How long it may take until everything that shows that it worked is seen, from the start of a new pod on.
     // An aggregator that was drained away itself is found by all agents within two minutes, even without kube-proxy.
-    #[arg(long, default_value = "5m", value_parser = duration, value_name = "TIME")]
+    #[arg(long, default_value = VERIFY, value_parser = duration, value_name = "TIME")]
     pub(super) verify_timeout: Duration,
     /// Restarts the kubelet of {node} where the runtime has to be told its CIDR, or the kubelet does not look at its Node; such
     /// as "ssh {node} sudo systemctl restart kubelet". [default: a pod on the node tells the runtime, as the kubelet would; for
-    /// the rest it waits for you]
-    #[arg(long, value_name = "COMMAND")]
+    /// the rest it waits for you] A command cannot ask for anything, such as a password.
+    #[arg(long, value_parser = template, value_name = "COMMAND")]
     pub(super) restart_command: Option<String>,
     /// Runs once {node} has {cidrs}, before that is verified: for routes that nobody else makes.
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_parser = template, value_name = "COMMAND")]
     pub(super) after_command: Option<String>,
-    /// Begins nodes only within this time of day, of this machine: "22:00-06:00".
+    /// Begins nodes only within this time of day, of this machine: "22:00-06:00"; and --resume goes on only then
+    /// with one that is at its first step, or yet to be drained, or its Node to be deleted.
     #[arg(long, value_name = "FROM-TO")]
     pub(super) window: Option<Window>,
     /// Nodes that may be unavailable at a time: more than one is refused, whatever makes them so.
@@ -273,7 +287,7 @@ fn one(text: &str) -> Result<u32, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: try \"10s\" or \"500ms\"");
     let time = match text.parse::<u32>() {
         Ok(seconds) => Duration::from_secs(seconds.into()),

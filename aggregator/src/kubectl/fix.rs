@@ -5,20 +5,25 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{Read, Write};
 use std::path::Path;
 
+use futures::future::select_all;
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::again::again;
 use super::app::Failure;
 use super::args::{Args, FixArgs};
 use super::eyes::Watching;
 use super::outcome::Outcome;
 use super::output::Output;
 use super::plan::{named, target, wish};
-use super::render::{self, Look};
+use super::render::{self, Look, Stopped};
 use crate::fix::plan::{API_VERSION, Plan};
 use crate::fix::planner;
-use crate::fix::run::{Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Want, look};
+use crate::fix::run::{
+    Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Standing, Want, look, standing,
+};
 
 pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
     let masks = &wanted.masks;
@@ -38,14 +43,18 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         let record = look(&client, &args.namespace, wanted.abort).await?;
         let record = record.ok_or(LeaseError::Nothing)?;
         let text = |look: &Look| render::record(&record, wanted.abort, look);
+        let line = Line::of("Record", &record);
         if wanted.yes {
-            output.event(&record, text)?;
+            output.event(&line, text)?;
         } else {
-            output.answer(&record, text)?;
+            output.answer(&line, text)?;
         }
         if wanted.abort { Want::Back } else { Want::Go }
     } else {
-        let (plan, record) = planned(&eyes, wanted).await?;
+        // Whoever may not look will be told so once he begins.
+        let stands = standing(&client, &args.namespace).await.ok().flatten();
+        output.say(stands.as_ref().map_or("", |stands| &stands.text))?;
+        let (plan, record) = planned(&eyes, wanted, stands.as_ref()).await?;
         let text = |look: &Look| render::plan(&plan, look);
         // What follows is a line each.
         if wanted.yes {
@@ -71,13 +80,13 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         return Ok(Outcome::Fine);
     }
     let cancel = CancellationToken::new();
-    let interrupted = interrupted(cancel.clone());
+    let interrupted = interrupted(cancel.clone(), !outlives());
     let output = RefCell::new(output);
     let tell = |progress: &Progress| {
         // Whoever reads may go away: what was begun is not left for that.
         let _ = output
             .borrow_mut()
-            .event(progress, |look| render::progress(progress, look));
+            .event(&Line::of("Progress", progress), |look| render::progress(progress, look));
     };
     let acted = act(args, wanted, &eyes, want, &cancel, &tell);
     tokio::pin!(interrupted);
@@ -86,10 +95,16 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         ended = acted => ended?,
         never = &mut interrupted => match never {},
     };
-    let (record, ended) = ended;
-    output
-        .borrow_mut()
-        .event(&record, |look| render::ended(&record, ended.as_ref().err(), look))?;
+    let (record, cordoned, ended) = ended;
+    let again = again(args, wanted);
+    let stopped = ended.as_ref().err().map(|halt| Stopped {
+        halt,
+        cordoned,
+        again: &again,
+    });
+    output.borrow_mut().event(&Line::of("Record", &record), |look| {
+        render::ended(&record, stopped.as_ref(), look)
+    })?;
     for line in &left {
         output.borrow_mut().say(line)?;
     }
@@ -99,7 +114,21 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
     })
 }
 
-/// Takes the Lease and goes.
+/// One of many answers, by what it is: a plan says that itself.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    kind: &'static str,
+    #[serde(flatten)]
+    of: &'a T,
+}
+
+impl<'a, T> Line<'a, T> {
+    fn of(kind: &'static str, of: &'a T) -> Self {
+        Self { kind, of }
+    }
+}
+
+/// Takes the Lease and goes; with whether the node where it stopped is cordoned.
 async fn act(
     args: &Args,
     wanted: &FixArgs,
@@ -107,7 +136,7 @@ async fn act(
     want: Want,
     cancel: &CancellationToken,
     tell: &dyn Fn(&Progress),
-) -> Result<(Record, Result<(), Halt>), Failure> {
+) -> Result<(Record, Option<bool>, Result<(), Halt>), Failure> {
     let client = eyes.cluster().impatient_client()?;
     let wait = |who: &str| {
         tell(&Progress {
@@ -133,18 +162,18 @@ async fn act(
     } else {
         runner.run(cancel).await
     };
-    Ok((runner.record, ended))
+    Ok((runner.record, runner.cordoned, ended))
 }
 
 /// Plans, and holds that against a saved plan where there is one.
-async fn planned(eyes: &Watching<'_>, wanted: &FixArgs) -> Result<(Plan, Record), Failure> {
+async fn planned(eyes: &Watching<'_>, wanted: &FixArgs, stands: Option<&Standing>) -> Result<(Plan, Record), Failure> {
     let saved = wanted.filename.as_deref().map(read).transpose()?;
     let nodes = match &saved {
         Some(saved) => saved.nodes.iter().map(|node| node.node.clone()).collect(),
         None => wanted.nodes.clone(),
     };
     let ground = eyes.look().await?;
-    named(&ground, &nodes)?;
+    named(&ground, &nodes, stands)?;
     let mut wish = wish(&nodes, &wanted.allow);
     if !wanted.migrate.is_empty() {
         wish.migrate = Some(target(&wanted.migrate, &wanted.masks, wanted.drain_timeout));
@@ -207,15 +236,66 @@ fn read(path: &Path) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-/// Hears Ctrl-C and SIGTERM, and has the fix end in a known state. Never ends itself.
-async fn interrupted(cancel: CancellationToken) -> std::convert::Infallible {
-    let (ctrl_c, term) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    if let (Ok(mut ctrl_c), Ok(mut term)) = (ctrl_c, term) {
-        tokio::select! {
-            _ = ctrl_c.recv() => {}
-            _ = term.recv() => {}
-        }
+/// Hears Ctrl-C, SIGTERM and the end of its terminal, and has the fix end in a known state. Never ends itself.
+async fn interrupted(cancel: CancellationToken, hangup: bool) -> std::convert::Infallible {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let wanted = signals
+        .into_iter()
+        .filter(|kind| hangup || *kind != SignalKind::hangup());
+    let heard: Vec<Signal> = wanted.filter_map(|kind| signal(kind).ok()).collect();
+    let heard = heard
+        .into_iter()
+        .map(|mut signal| Box::pin(async move { signal.recv().await }));
+    let heard: Vec<_> = heard.collect();
+    if !heard.is_empty() {
+        select_all(heard).await;
         cancel.cancel();
     }
     std::future::pending().await
+}
+
+/// Whether this program is to outlive its terminal: nohup(1) says so, and whoever listens to SIGHUP all the same would not.
+fn outlives() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP is 1: the lowest bit.
+    ignored.is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_terminal_that_goes_away_ends_a_fix_as_ctrl_c_does() {
+        let cancel = CancellationToken::new();
+        let heard = async {
+            // By now somebody listens.
+            raise(Signal::SIGHUP).unwrap();
+            cancel.cancelled().await;
+        };
+        tokio::select! {
+            biased;
+            never = interrupted(cancel.clone(), true) => match never {},
+            () = heard => {}
+        }
+    }
+
+    #[test]
+    fn every_line_says_what_it_is() {
+        let progress = Progress {
+            at: Timestamp::UNIX_EPOCH,
+            node: "n1".to_owned(),
+            step: Some((1, 2)),
+            text: "cordon".to_owned(),
+        };
+        let line = serde_json::to_string(&Line::of("Progress", &progress)).unwrap();
+        assert_eq!(
+            line,
+            r#"{"kind":"Progress","at":"1970-01-01T00:00:00Z","node":"n1","step":[1,2],"text":"cordon"}"#
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! The operator's program: asks the aggregator, shows its answers, and says by
 //! its exit code how things stand.
 
+mod again;
 mod app;
 mod args;
 mod client;

@@ -17,12 +17,19 @@ use crate::fix::drain::Allowed;
 use crate::fix::ground::Ground;
 use crate::fix::migrate::{Target, what_if};
 use crate::fix::planner::{Wish, plan};
+use crate::fix::run::{Standing, standing};
 
 pub(super) async fn run<W: Write>(args: &Args, wanted: &PlanArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
     let client = Client::connect(args).await?;
     let cluster = Cluster::open(args).await?;
+    // Who may plan need not be let look at what a fix has left.
+    let stands = standing(&cluster.impatient_client()?, &args.namespace)
+        .await
+        .ok()
+        .flatten();
+    output.say(stands.as_ref().map_or("", |stands| &stands.text))?;
     let ground = ground(&client, &cluster, None).await?.0;
-    named(&ground, &wanted.nodes)?;
+    named(&ground, &wanted.nodes, stands.as_ref())?;
     let plan = plan(&ground, &wish(&wanted.nodes, &wanted.allow));
     output.answer(&plan, |look| render::plan(&plan, look))?;
     Ok(Outcome::Fine)
@@ -56,10 +63,15 @@ pub(super) fn target(ranges: &[IpNet], masks: &MaskArgs, per_node: Duration) -> 
     }
 }
 
-/// Whether there are all of these.
-pub(super) fn named(ground: &Ground, nodes: &[String]) -> Result<(), Failure> {
-    let missing = nodes.iter().find(|name| !ground.nodes.contains_key(*name));
-    missing.map_or(Ok(()), |name| Err(Failure::NoSuchNode(name.clone())))
+/// Whether there are all of these; one may be missing for a fix that `stands`.
+pub(super) fn named(ground: &Ground, nodes: &[String], stands: Option<&Standing>) -> Result<(), Failure> {
+    let Some(name) = nodes.iter().find(|name| !ground.nodes.contains_key(*name)) else {
+        return Ok(());
+    };
+    Err(match stands.filter(|stands| stands.misses(name)) {
+        Some(stands) => Failure::Missed(name.clone(), stands.text.clone()),
+        None => Failure::NoSuchNode(name.clone()),
+    })
 }
 
 pub(super) fn wish(nodes: &[String], allow: &AllowArgs) -> Wish {

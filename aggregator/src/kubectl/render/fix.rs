@@ -7,6 +7,26 @@ use crate::fix::run::{Halt, Over, Progress, Record};
 /// Of more nodes than that of one kind only the number is told, unless they failed.
 const NAMED: usize = 20;
 
+/// The commands that go on with a fix, and that take it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// `--resume`.
+    pub resume: String,
+    /// `--abort`.
+    pub abort: String,
+}
+
+/// How a fix stopped.
+#[derive(Debug)]
+pub struct Stopped<'a> {
+    /// Why.
+    pub halt: &'a Halt,
+    /// Whether its node is cordoned now; `None`: that was not seen.
+    pub cordoned: Option<bool>,
+    /// What next.
+    pub again: &'a Again,
+}
+
 /// What there is to go on with, or to take back.
 pub fn record(record: &Record, abort: bool, look: &Look) -> String {
     let mut out = wrap(
@@ -114,7 +134,7 @@ pub fn progress(progress: &Progress, look: &Look) -> String {
 }
 
 /// How it ended.
-pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
+pub fn ended(record: &Record, stopped: Option<&Stopped<'_>>, look: &Look) -> String {
     let mut out = String::from("\n");
     let (shown, counted) = over(record);
     if counted > 0 {
@@ -131,7 +151,7 @@ pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
             ),
         };
     }
-    let Some(halt) = halt else {
+    let Some(Stopped { halt, cordoned, again }) = stopped else {
         return out;
     };
     let at = match (&record.work, record.queue.first()) {
@@ -160,6 +180,7 @@ pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
             (_, true, false) => {
                 format!("Node {node} may be deleted and not made again yet; all that it had is saved: go on at once")
             }
+            (true, ..) if *cordoned == Some(false) => format!("{node} was cordoned by this fix, and is not now"),
             (true, ..) => format!("{node} was cordoned by this fix"),
             (false, ..) => format!("{node} was not cordoned by this fix"),
         };
@@ -173,7 +194,9 @@ pub fn ended(record: &Record, halt: Option<&Halt>, look: &Look) -> String {
             look,
         );
     } else if record.unfinished() {
-        out += "    go on      kubectl cidrift fix --resume --yes\n    take back  kubectl cidrift fix --abort --yes\n";
+        // Each on one line, however long: people copy them.
+        let (resume, abort) = (clean(&again.resume), clean(&again.abort));
+        out += &format!("    go on      {resume}\n    take back  {abort}\n");
     }
     out
 }

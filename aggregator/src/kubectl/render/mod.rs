@@ -20,7 +20,7 @@ mod version;
 pub use age::age;
 pub use explain::{catalogue, page};
 pub use findings::{event, finding, findings};
-pub use fix::{ended, progress, record};
+pub use fix::{Again, Stopped, ended, progress, record};
 pub use matrix::MATRIX;
 pub use migration::migration;
 pub use node::node;

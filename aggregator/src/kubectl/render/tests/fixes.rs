@@ -7,7 +7,24 @@ use super::plans::full;
 use super::samples::{NOW, TABLE, narrow};
 use crate::fix::planner::Wish;
 use crate::fix::run::{Halt, Over, Planned, Progress, Record, Work};
-use crate::kubectl::render::{ended, progress, record};
+use crate::kubectl::render::{Again, Stopped, ended, progress, record};
+
+fn again() -> Again {
+    Again {
+        resume: "kubectl cidrift fix --resume --yes".to_owned(),
+        abort: "kubectl cidrift fix --abort --yes".to_owned(),
+    }
+}
+
+/// As it is told where the node is seen to be cordoned, or not.
+fn told(halt: &Halt, cordoned: Option<bool>) -> String {
+    let stop = Stopped {
+        halt,
+        cordoned,
+        again: &again(),
+    };
+    ended(&stopped(), Some(&stop), &TABLE)
+}
 
 fn stopped() -> Record {
     let plan = full().nodes.remove(1);
@@ -62,13 +79,14 @@ fn what_is_left_says_where_it_stopped_and_what_taking_it_back_would_do() {
 #[test]
 fn it_ends_with_what_became_of_every_node_and_how_to_go_on() {
     let why = Halt::Stop("the drain of worker-3 has not ended within 5m".to_owned());
-    assert_snapshot!("fix_stopped", narrow(ended(&stopped(), Some(&why), &TABLE)));
+    assert_snapshot!("fix_stopped", narrow(told(&why, Some(true))));
     let lost = Halt::Lost("Lease cidrift-fix is held by you@there (pid 7) now".to_owned());
-    let text = ended(&stopped(), Some(&lost), &TABLE);
+    let text = told(&lost, None);
     assert!(
         text.contains("Another fix may go on") && !text.contains("--resume"),
         "{text}"
     );
+    assert!(told(&why, Some(false)).contains("worker-3 was cordoned by this fix, and is not now\n"));
     let done = Record {
         work: None,
         queue: Vec::new(),
