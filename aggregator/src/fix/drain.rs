@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ground::{Ground, PodGround, Room};
+use crate::correlate::words::count;
 
 /// What a drain of one node means.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,7 +67,8 @@ pub fn replace(ground: &Ground, node: &str, pods: &[String], allowed: Allowed) -
         };
         if !budget.current || i64::from(budget.allowed) < number {
             drain.blocked.push(format!(
-                "{number} pods of PodDisruptionBudget {name} would be deleted, which does not ask it, and {} may go now",
+                "{} of PodDisruptionBudget {name} would be deleted, which does not ask it, and {} may go now",
+                how_many(number),
                 budget.allowed
             ));
         }
@@ -83,6 +85,10 @@ fn counted<'a>(pods: &[&'a PodGround]) -> BTreeMap<&'a str, i64> {
         *by_budget.entry(budget).or_default() += 1;
     }
     by_budget
+}
+
+fn how_many(number: impl TryInto<usize>) -> String {
+    count(number.try_into().unwrap_or(usize::MAX), "pod", "pods")
 }
 
 /// What each node has left: made once for a whole plan.
@@ -124,7 +130,8 @@ impl<'a> Drains<'a> {
         }
         for pod in &leaving {
             one(pod, allowed, &mut drain);
-            if pod.returns {
+            // Nobody makes one in place of a pod without a controller.
+            if pod.returns && pod.owner.is_some() {
                 drain.risks.push(format!(
                     "pod {} tolerates a cordon: the one that is made in its place may be put here again before the drain is over; \
                      look for addresses of the old range afterwards",
@@ -133,23 +140,54 @@ impl<'a> Drains<'a> {
             }
         }
         budgets(self.ground, &leaving, &mut drain);
+        let leaving = self.moving(node, leaving, &mut drain);
         self.room(node, &leaving, &mut drain);
         drain
     }
 
-    /// Whether the pods find room on others: in all, and the largest of them on one. It does not pack them, and says nothing
-    /// of affinities and taints, which only the scheduler knows.
-    fn room(&self, node: &str, leaving: &[&PodGround], drain: &mut Drain) {
-        if leaving.is_empty() {
-            return;
-        }
-        let others = || {
-            self.free
-                .iter()
-                .filter(|(name, _)| **name != node)
-                .map(|(_, room)| *room)
+    /// Those of which somebody makes another that may run elsewhere. The others are away until the node is back, and without an
+    /// aggregator nothing shows whether it worked.
+    fn moving(&self, node: &str, leaving: Vec<&'a PodGround>, drain: &mut Drain) -> Vec<&'a PodGround> {
+        let elsewhere = |pod: &&PodGround| {
+            let mut others = self.ground.nodes.iter().filter(|(name, _)| *name != node);
+            others.any(|(name, other)| pod.may_run_on(name, other))
         };
-        let all = others().fold(Room::default(), Room::and);
+        let again = leaving.into_iter().filter(|pod| pod.owner.is_some());
+        let (moving, bound): (Vec<&PodGround>, Vec<&PodGround>) = again.partition(elsewhere);
+        for pod in bound {
+            let text = format!(
+                "pod {} may run on no other node (node selector, affinity, taints)",
+                pod.key
+            );
+            let away = |name: &String| name != node;
+            let mut seers = self
+                .ground
+                .pods
+                .iter()
+                .filter(|other| other.aggregator && !other.deleting);
+            if pod.aggregator && !seers.any(|other| other.node.as_ref().is_some_and(away)) {
+                drain.blocked.push(format!(
+                    "{text}, and is the aggregator: nothing could show whether it worked"
+                ));
+            } else {
+                drain
+                    .risks
+                    .push(format!("{text}: it stays Pending until {node} is back"));
+            }
+        }
+        moving
+    }
+
+    /// Whether the pods find room on others: in all, and the largest of them on one. It does not pack them, and says nothing of
+    /// how pods are to be spread, which only the scheduler knows.
+    fn room(&self, node: &str, leaving: &[&PodGround], drain: &mut Drain) {
+        let takes = |pod: &PodGround, name: &str| {
+            let other = self.ground.nodes.get(name);
+            other.is_some_and(|other| pod.may_run_on(name, other))
+        };
+        let others = || self.free.iter().filter(|(name, _)| **name != node);
+        let taking = others().filter(|(name, _)| leaving.iter().any(|pod| takes(pod, name)));
+        let all = taking.fold(Room::default(), |all, (_, room)| all.and(*room));
         let wanted = leaving.iter().fold(Room::default(), |all, pod| all.and(pod.requests));
         if !all.holds(wanted) {
             drain.blocked.push(format!(
@@ -160,7 +198,7 @@ impl<'a> Drains<'a> {
             return;
         }
         for pod in leaving {
-            if !others().any(|room| room.holds(pod.requests)) {
+            if !others().any(|(name, room)| room.holds(pod.requests) && takes(pod, name)) {
                 drain.blocked.push(format!(
                     "no other node has room for pod {} ({})",
                     pod.key,
@@ -233,8 +271,8 @@ fn budgets(ground: &Ground, leaving: &[&PodGround], drain: &mut Drain) {
 
 fn described(room: Room) -> String {
     format!(
-        "{} pods, {}m CPU, {} MiB",
-        room.pods,
+        "{}, {}m CPU, {} MiB",
+        how_many(room.pods),
         room.cpu,
         room.memory.div_ceil(1 << 20)
     )

@@ -282,6 +282,7 @@ fn node(n: u8) -> NodeGround {
         deleting: false,
         finalizers: Vec::new(),
         labels: BTreeMap::new(),
+        taints: Vec::new(),
         provider: String::new(),
         drivers: Vec::new(),
         allocatable: Room {

@@ -9,6 +9,7 @@ use cidrift_proto::finding::Finding;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::place::{Place, Taint};
 use crate::query::answer::NodeAnswer;
 use crate::summary::PoolReport;
 
@@ -56,6 +57,8 @@ pub struct NodeGround {
     pub finalizers: Vec<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// `spec.taints`.
+    pub taints: Vec<Taint>,
     /// `spec.providerID`; empty: none.
     pub provider: String,
     /// CSI drivers that are registered on it.
@@ -73,6 +76,12 @@ impl NodeGround {
         ROLES
             .iter()
             .any(|role| self.labels.contains_key(&format!("node-role.kubernetes.io/{role}")))
+    }
+
+    /// Whether its host has what flanneld writes, which k3s has built in and no pod shows.
+    pub fn flannel(&self) -> bool {
+        let facts = self.view.as_ref().and_then(|view| view.facts.as_ref());
+        facts.is_some_and(|facts| facts.cni.flannel.is_some())
     }
 
     /// Whether new pods can come to it.
@@ -161,6 +170,10 @@ pub struct PodGround {
     pub requests: Room,
     /// The budgets that select it, by "namespace/name".
     pub budgets: Vec<String>,
+    /// Where it may go.
+    pub place: Place,
+    /// It is an aggregator of cidrift's.
+    pub aggregator: bool,
     /// It tolerates the taint of a cordon, so that the scheduler may put it back on a node that is drained.
     pub returns: bool,
     /// The kind of CNI daemon that it is: "flannel", "kindnet", …
@@ -171,6 +184,12 @@ impl PodGround {
     /// Whether it is a daemon that makes its node's routes.
     pub fn networks(&self) -> bool {
         self.daemon.as_deref().is_some_and(|kind| kind != "kube-proxy")
+    }
+
+    /// Whether the scheduler may put it on a Node, once that is well.
+    pub fn may_run_on(&self, name: &str, node: &NodeGround) -> bool {
+        let lasting = node.taints.iter().filter(|taint| !taint.passes());
+        self.place.selects(name, &node.labels) && self.place.tolerates(lasting)
     }
 }
 

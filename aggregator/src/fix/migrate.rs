@@ -64,6 +64,12 @@ pub struct Migration {
 }
 
 impl Migration {
+    /// Whether a family of the Nodes' CIDRs is in none of the new ranges, or one of them cannot be one.
+    pub(super) fn lacks(&self, now: &Ground, asked: usize) -> bool {
+        let has = |cidr: &IpNet| self.to.iter().any(|new| Family::of(&new.range) == Family::of(cidr));
+        self.to.len() < asked || !now.nodes.values().flat_map(|node| &node.cidrs).all(has)
+    }
+
     /// The ground as it would be if the new ranges were the pool.
     pub(super) fn ground(&self, now: &Ground) -> Ground {
         let mut there = now.clone();
@@ -181,7 +187,7 @@ fn sizes(ground: &Ground, range: IpNet, target: &Target, migration: &mut Migrati
             .push(format!("{range} has host bits: {} is meant?", range.trunc()));
     }
     let Some(bits) = node_mask.checked_sub(range.prefix_len()) else {
-        let text = format!("a node's /{node_mask} is larger than {range}");
+        let text = format!("a node's /{node_mask} is wider than {range}");
         return migration.conflicts.push(text);
     };
     if node_mask > range.max_prefix_len() {

@@ -11,6 +11,7 @@ mod fixture;
 pub mod gather;
 pub mod ground;
 pub mod migrate;
+pub mod place;
 pub mod plan;
 pub mod planner;
 pub mod run;

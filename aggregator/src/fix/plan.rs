@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::planner::Wish;
+
 /// `apiVersion` of a saved plan.
 pub const API_VERSION: &str = "cidrift.dev/v1alpha1";
 
@@ -24,6 +26,9 @@ pub struct Plan {
     pub kind: String,
     /// When what it rests on was observed.
     pub made_at: Timestamp,
+    /// What was asked for and allowed: it holds when this is carried out. In files from before that was saved: nothing.
+    #[serde(default)]
+    pub wish: Wish,
     /// One node after the other; never two at a time.
     pub nodes: Vec<NodePlan>,
     /// What no step of a node mends: others must act, or nothing can be planned yet.
@@ -38,6 +43,20 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// An empty one.
+    pub fn new(made_at: Timestamp, wish: Wish) -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: "Plan".to_owned(),
+            made_at,
+            wish,
+            nodes: Vec::new(),
+            by_hand: Vec::new(),
+            release: Vec::new(),
+            unseen: Vec::new(),
+        }
+    }
+
     /// Whether anything in it can be done.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.by_hand.is_empty() && self.release.is_empty()
@@ -293,7 +312,7 @@ pub struct Interrupts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ByHand {
-    /// Its id; of a migration, the node.
+    /// Its id; of a migration, the node, or "--cluster-cidr".
     pub finding: String,
     /// Nodes that it concerns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

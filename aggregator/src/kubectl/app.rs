@@ -45,8 +45,20 @@ pub(super) enum Failure {
     Masks,
     #[error("the plan's ground has moved: {0}: plan again")]
     Moved(String),
+    #[error("{0}")]
+    Blocked(String),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+impl Failure {
+    /// What the program ends with: that a node must not be begun is an answer.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Blocked(_) => Outcome::Findings,
+            _ => Outcome::NoAnswer,
+        }
+    }
 }
 
 /// The whole program.
@@ -70,7 +82,7 @@ pub fn main() -> ExitCode {
                 "error: {}",
                 render::text::clean(&failure.to_string())
             );
-            Outcome::NoAnswer.into()
+            failure.outcome().into()
         }
     }
 }

@@ -20,9 +20,27 @@ Exit codes:
   2  the aggregator could not be asked, or the command line is wrong
   3  neither: not all could be seen, or something is pending (status, node, findings, path)
 nodes, pool, plan, migrate, explain and version judge nothing: 0 when answered, 2 when not.
-fix ends with 0 when all is mended or was only shown, with 1 when it stopped or a node failed, with 2 when it did not begin.
+fix ends with 0 when all is mended or was only shown, with 1 when no node may be begun, one was left out or failed, or it stopped,
+with 2 when it did not begin.
 findings --watch ends with 0 when it is interrupted, with 2 when the aggregator goes away.
 Findings that are pending, and those of severity info, do not make 1.";
+
+/// Shown at the end of `plan --help`.
+const PLAN_CODES: &str = "\
+Exit codes:
+  0  it is planned, whatever the plan says
+  2  the aggregator or the API server could not be asked, or the command line is wrong";
+
+/// Shown at the end of `fix --help`.
+const FIX_CODES: &str = "\
+Exit codes:
+  0  all is mended, nothing is to do, or what it would do was only shown
+  1  no node may be begun, one was left out or failed, or it stopped
+  2  it did not begin: who is to be asked does not answer or refuses, the saved plan is not what would be planned now, another
+     fix is under way, or the command line is wrong";
+
+/// Options that say whom to ask.
+const CONNECTION: &str = "Connection";
 
 /// Where pod packets land, and what is wrong with it.
 #[derive(Debug, Parser)]
@@ -30,26 +48,26 @@ Findings that are pending, and those of severity info, do not make 1.";
 pub(super) struct Args {
     /// The aggregator's address, such as https://10.0.0.1:7440; http:// is for one with --plaintext. [default: through
     /// the Kubernetes API, to a pod of the aggregator]
-    #[arg(long, global = true, env = "CIDRIFT_SERVER", value_name = "URL")]
+    #[arg(long, global = true, help_heading = CONNECTION, env = "CIDRIFT_SERVER", value_name = "URL")]
     pub(super) server: Option<String>,
     /// CAs to believe (PEM). [default: those of ConfigMap cidrift-trust]
-    #[arg(long, global = true, env = "CIDRIFT_CA", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = CONNECTION, env = "CIDRIFT_CA", value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
     /// Holds the token to show to a --server.
-    #[arg(long, global = true, env = "CIDRIFT_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = CONNECTION, env = "CIDRIFT_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// The kubeconfig: cluster and user. [default: KUBECONFIG, ~/.kube/config]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
     /// The kubeconfig's context to use.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = CONNECTION, value_name = "NAME")]
     pub(super) context: Option<String>,
     /// Namespace that cidrift is installed in.
-    #[arg(short, long, global = true, default_value = NAMESPACE, value_name = "NAME")]
+    #[arg(short, long, global = true, help_heading = CONNECTION, default_value = NAMESPACE, value_name = "NAME")]
     pub(super) namespace: String,
     /// How long one question may take: "500ms", "10s", or seconds.
     // A live aggregator answers within milliseconds; ten seconds leave room for a slow port-forward.
-    #[arg(long, global = true, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, global = true, help_heading = CONNECTION, default_value = "10s", value_parser = duration, value_name = "TIME")]
     pub(super) timeout: Duration,
     /// How to print.
     #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
@@ -120,8 +138,10 @@ pub(super) enum Command {
     /// The pool, and who has what of it.
     Pool,
     /// What would mend what is open: steps in order, whom they interrupt, how they are verified. Changes nothing.
+    #[command(after_help = PLAN_CODES)]
     Plan(PlanArgs),
     /// Carries a plan out, one node at a time. Shows it and changes nothing without --yes.
+    #[command(after_help = FIX_CODES)]
     Fix(FixArgs),
     /// What another --cluster-cidr would mean: sizes, conflicts, the order of the nodes. Changes nothing.
     Migrate(MigrateArgs),
@@ -142,8 +162,11 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 pub(super) struct PlanArgs {
     /// Only these nodes. [default: all that need something]
-    #[arg(value_name = "NODE")]
+    #[arg(value_name = "NODE", conflicts_with = "all")]
     pub(super) nodes: Vec<String>,
+    /// Every node that needs something, as without names.
+    #[arg(long)]
+    pub(super) all: bool,
     #[command(flatten)]
     pub(super) allow: AllowArgs,
 }
@@ -196,14 +219,15 @@ pub(super) struct FixArgs {
     /// These nodes, planned now.
     #[arg(value_name = "NODE", conflicts_with_all = ["filename", "all", "resume", "abort"])]
     pub(super) nodes: Vec<String>,
-    /// A saved plan (plan -o yaml); "-" is standard input. It must still be what would be planned now.
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["all", "resume", "abort"])]
+    /// A saved plan (plan -o yaml); "-" is standard input. It must still be what would be planned now. What it allows is in it,
+    /// and no flag adds to that: plan again with --force or the like.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["all", "resume", "abort"], conflicts_with_all = AGREED)]
     pub(super) filename: Option<PathBuf>,
     /// Every node that needs something.
     #[arg(long, conflicts_with_all = ["resume", "abort"])]
     pub(super) all: bool,
     /// Every node (or those named) to these ranges, for another --cluster-cidr: one range a family, comma-separated.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', conflicts_with_all = ["filename", "all", "rotate", "resume", "abort"])]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = range, conflicts_with_all = ["filename", "all", "rotate", "resume", "abort"])]
     pub(super) migrate: Vec<IpNet>,
     #[command(flatten)]
     pub(super) masks: MaskArgs,
@@ -261,7 +285,7 @@ pub(super) struct MaskArgs {
 #[derive(Debug, clap::Args)]
 pub(super) struct MigrateArgs {
     /// The new --cluster-cidr: one range a family, comma-separated.
-    #[arg(value_name = "CIDR", required = true, value_delimiter = ',')]
+    #[arg(value_name = "CIDR", required = true, value_delimiter = ',', value_parser = range)]
     pub(super) ranges: Vec<IpNet>,
     #[command(flatten)]
     pub(super) masks: MaskArgs,
@@ -284,6 +308,17 @@ fn one(text: &str) -> Result<u32, String> {
         Ok(0) => Err("a node cannot be mended without being unavailable".to_owned()),
         Ok(_) => Err("steps that take a node away are done one node at a time: only 1 is taken".to_owned()),
         Err(_) => Err("it is no number".to_owned()),
+    }
+}
+
+/// A range, as --cluster-cidr has it: what is behind its length is nothing.
+fn range(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| "it is no range: one looks like 10.250.0.0/16".to_owned())?;
+    match net.trunc() {
+        right if right == net => Ok(net),
+        right => Err(format!("it has host bits: {right} is meant?")),
     }
 }
 
@@ -312,6 +347,72 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         Args::command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        let words = line.split(' ');
+        let args = Args::try_parse_from(["kubectl-cidrift"].into_iter().chain(words));
+        args.map(|args| args.command).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_range_has_no_host_bits() {
+        assert_eq!(range("10.250.0.0/16"), Ok("10.250.0.0/16".parse().unwrap()));
+        assert_eq!(
+            range("10.250.1.0/16").unwrap_err(),
+            "it has host bits: 10.250.0.0/16 is meant?"
+        );
+        assert_eq!(
+            range("fd00::1/48").unwrap_err(),
+            "it has host bits: fd00::/48 is meant?"
+        );
+        assert!(range("10.250.0.0").is_err());
+        for line in ["migrate 10.250.1.0/16", "fix --migrate fd00::/48,10.250.1.0/16"] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.contains("10.250.0.0/16 is meant?"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_saved_plan_allows_is_not_widened() {
+        assert!(parsed("fix -f plan.yaml --yes --window 22:00-06:00").is_ok());
+        for flag in [
+            "--force",
+            "--delete-emptydir-data",
+            "--include-control-plane",
+            "--rotate",
+            "--allow-managed",
+        ] {
+            let error = parsed(&format!("fix -f plan.yaml {flag}")).unwrap_err();
+            assert!(error.contains("cannot be used with"), "{error}");
+        }
+    }
+
+    #[test]
+    fn all_nodes_are_planned_for_by_name_or_by_none() {
+        assert!(matches!(
+            parsed("plan --all"),
+            Ok(Command::Plan(PlanArgs { all: true, .. }))
+        ));
+        assert!(parsed("plan").is_ok() && parsed("plan n2 --all").is_err());
+    }
+
+    #[test]
+    fn whom_to_ask_is_apart_from_what_to_do_and_every_code_is_told() {
+        for line in ["plan -h", "fix -h"] {
+            let help = parsed(line).unwrap_err();
+            assert!(help.contains("Exit codes:"), "{help}");
+        }
+        let help = parsed("fix -h").unwrap_err();
+        let (options, connection) = help.split_once("\nConnection:\n").unwrap();
+        assert!(
+            connection.contains("--kubeconfig") && !options.contains("--kubeconfig"),
+            "{help}"
+        );
+        assert!(
+            options.contains("--migrate") && !connection.contains("--migrate"),
+            "{help}"
+        );
     }
 
     #[test]

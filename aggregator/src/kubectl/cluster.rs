@@ -17,9 +17,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::args::Args;
 use super::client::AskError;
 use crate::control_plane::chain;
-
-/// The aggregator's pods carry it.
-const LABEL: &str = "app.kubernetes.io/name=cidrift-aggregator";
+use crate::fix::gather::AGGREGATOR;
 
 /// What the aggregator is to be believed by.
 const TRUST: &str = "cidrift-trust";
@@ -106,12 +104,17 @@ impl Cluster {
     pub(super) async fn dial(&self) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static, AskError> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let listed = self
-            .within("list", "pods", None, pods.list(&ListParams::default().labels(LABEL)))
+            .within(
+                "list",
+                "pods",
+                None,
+                pods.list(&ListParams::default().labels(AGGREGATOR)),
+            )
             .await?;
         let pod = best(&listed.items).ok_or_else(|| {
             let seen: Vec<String> = listed.items.iter().map(described).collect();
             AskError::Missing(format!(
-                "no pod of the aggregator ({LABEL}) runs in namespace {}{}",
+                "no pod of the aggregator ({AGGREGATOR}) runs in namespace {}{}",
                 self.namespace,
                 if seen.is_empty() {
                     ": is cidrift installed there? -n names another namespace".to_owned()

@@ -17,10 +17,10 @@ use super::args::{Args, FixArgs};
 use super::eyes::Watching;
 use super::outcome::Outcome;
 use super::output::Output;
-use super::plan::{named, target, wish};
+use super::plan::{named, now, target, wish};
 use super::render::{self, Look, Stopped};
-use crate::fix::plan::{API_VERSION, Plan};
-use crate::fix::planner;
+use crate::fix::plan::{API_VERSION, NodePlan, Plan};
+use crate::fix::planner::{self, Wish};
 use crate::fix::run::{
     Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Standing, Want, look, standing,
 };
@@ -55,7 +55,7 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         let stands = standing(&client, &args.namespace).await.ok().flatten();
         output.say(stands.as_ref().map_or("", |stands| &stands.text))?;
         let (plan, record) = planned(&eyes, wanted, stands.as_ref()).await?;
-        let text = |look: &Look| render::plan(&plan, look);
+        let text = |look: &Look| render::plan(&plan, wanted.yes, look);
         // What follows is a line each.
         if wanted.yes {
             output.event(&plan, text)?;
@@ -174,25 +174,24 @@ async fn planned(eyes: &Watching<'_>, wanted: &FixArgs, stands: Option<&Standing
     };
     let ground = eyes.look().await?;
     named(&ground, &nodes, stands)?;
-    let mut wish = wish(&nodes, &wanted.allow);
-    if !wanted.migrate.is_empty() {
-        wish.migrate = Some(target(&wanted.migrate, &wanted.masks, wanted.drain_timeout));
-    }
+    let wish = match &saved {
+        // What was agreed to is in it, and the command line adds nothing.
+        Some(saved) => Wish {
+            nodes: nodes.into_iter().collect(),
+            ..saved.wish.clone()
+        },
+        None => {
+            let mut wish = wish(&nodes, &wanted.allow);
+            if !wanted.migrate.is_empty() {
+                wish.migrate = Some(target(&wanted.migrate, &wanted.masks, wanted.drain_timeout));
+            }
+            wish
+        }
+    };
     let mut plan = planner::plan(&ground, &wish);
     for old in saved.iter().flat_map(|saved| &saved.nodes) {
         let now = plan.nodes.iter().find(|now| now.node == old.node);
-        let moved = match now {
-            Some(now) if !now.blocked.is_empty() => {
-                Some(format!("{} must not be begun: {}", old.node, now.blocked.join("; ")))
-            }
-            None => Some(format!("nothing is planned for {} any more", old.node)),
-            Some(now) => Planned::from(old)
-                .moved(now)
-                .or_else(|| (old.steps != now.steps).then(|| format!("the steps of {} are others now", old.node))),
-        };
-        if let Some(moved) = moved {
-            return Err(Failure::Moved(moved));
-        }
+        held_against(old, now)?;
     }
     if let Some(saved) = &saved {
         // An empty wish would plan for all; a plan of no nodes is one for none.
@@ -201,7 +200,7 @@ async fn planned(eyes: &Watching<'_>, wanted: &FixArgs, stands: Option<&Standing
     }
     let record = Record {
         id: format!("{:012x}", RandomState::new().build_hasher().finish() >> 16),
-        begun: Timestamp::now(),
+        begun: now(),
         by: Holder::this().who,
         wish,
         queue: plan
@@ -215,6 +214,25 @@ async fn planned(eyes: &Watching<'_>, wanted: &FixArgs, stands: Option<&Standing
         stopped: None,
     };
     Ok((plan, record))
+}
+
+/// Whether a node of a saved plan may be begun by it. One that was blocked when it was saved, and is, is left out as any other.
+fn held_against(old: &NodePlan, now: Option<&NodePlan>) -> Result<(), Failure> {
+    let Some(now) = now else {
+        return Err(Failure::Moved(format!("nothing is planned for {} any more", old.node)));
+    };
+    if !now.blocked.is_empty() {
+        let why = format!("{} must not be begun: {}", old.node, now.blocked.join("; "));
+        return if old.blocked.is_empty() {
+            Err(Failure::Blocked(why))
+        } else {
+            Ok(())
+        };
+    }
+    let moved = Planned::from(old)
+        .moved(now)
+        .or_else(|| (old.steps != now.steps).then(|| format!("the steps of {} are others now", old.node)));
+    moved.map_or(Ok(()), |moved| Err(Failure::Moved(moved)))
 }
 
 fn read(path: &Path) -> Result<Plan, Failure> {
@@ -268,6 +286,41 @@ mod tests {
     use nix::sys::signal::{Signal, raise};
 
     use super::*;
+    use crate::fix::plan::{Interrupts, Method};
+
+    fn planned(blocked: &[&str]) -> NodePlan {
+        NodePlan {
+            node: "n2".to_owned(),
+            uid: "u".to_owned(),
+            mends: Vec::new(),
+            method: Method::Swap,
+            from: Vec::new(),
+            to: Vec::new(),
+            steps: Vec::new(),
+            interrupts: Interrupts::default(),
+            verify: Vec::new(),
+            risks: Vec::new(),
+            blocked: blocked.iter().map(|&why| why.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_saved_plan_that_is_blocked_is_said_to_be_blocked_and_not_to_have_moved() {
+        let (free, blocked) = (planned(&[]), planned(&["n3 is not Ready"]));
+        assert!(held_against(&free, Some(&free)).is_ok());
+        // It is left out, as where it is named.
+        assert!(held_against(&blocked, Some(&blocked)).is_ok());
+        assert!(held_against(&blocked, Some(&free)).is_ok());
+        let failure = held_against(&free, Some(&blocked)).unwrap_err();
+        assert!(matches!(failure, Failure::Blocked(_)));
+        assert_eq!(failure.to_string(), "n2 must not be begun: n3 is not Ready");
+        let mut other = planned(&[]);
+        other.method = Method::Rotate;
+        for now in [None, Some(&other)] {
+            let failure = held_against(&free, now).unwrap_err().to_string();
+            assert!(failure.contains("ground has moved"), "{failure}");
+        }
+    }
 
     #[tokio::test]
     async fn a_terminal_that_goes_away_ends_a_fix_as_ctrl_c_does() {

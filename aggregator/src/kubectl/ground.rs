@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 
 use super::app::Failure;
 use super::client::{AskError, Client};
 use super::cluster::Cluster;
+use super::plan::now;
 use crate::fix::gather::{self, Answers, Views};
 use crate::fix::ground::{Ground, Pods};
 
@@ -77,7 +77,7 @@ pub(super) async fn ground(
         views,
         gaps: status.status.unknowns,
     };
-    let ground = gather::assemble(Timestamp::now(), &objects, listed.pods.clone(), answers)?;
+    let ground = gather::assemble(now(), &objects, listed.pods.clone(), answers)?;
     Ok((ground, listed))
 }
 

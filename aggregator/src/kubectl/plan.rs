@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use super::app::Failure;
 use super::args::{AllowArgs, Args, MaskArgs, MigrateArgs, PlanArgs};
@@ -29,9 +30,10 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &PlanArgs, output: &mut O
         .flatten();
     output.say(stands.as_ref().map_or("", |stands| &stands.text))?;
     let ground = ground(&client, &cluster, None).await?.0;
-    named(&ground, &wanted.nodes, stands.as_ref())?;
-    let plan = plan(&ground, &wish(&wanted.nodes, &wanted.allow));
-    output.answer(&plan, |look| render::plan(&plan, look))?;
+    let nodes: &[String] = if wanted.all { &[] } else { &wanted.nodes };
+    named(&ground, nodes, stands.as_ref())?;
+    let plan = plan(&ground, &wish(nodes, &wanted.allow));
+    output.answer(&plan, |look| render::plan(&plan, false, look))?;
     Ok(Outcome::Fine)
 }
 
@@ -85,5 +87,20 @@ pub(super) fn wish(nodes: &[String], allow: &AllowArgs) -> Wish {
         managed: allow.allow_managed,
         rotate: allow.rotate,
         migrate: None,
+    }
+}
+
+/// The time, in the seconds in which people read and compare it.
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    let seconds = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
+    now.round(seconds).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_saved_has_no_parts_of_seconds() {
+        assert_eq!(super::now().subsec_nanosecond(), 0);
     }
 }

@@ -3,6 +3,7 @@
 
 mod controllers;
 mod objects;
+mod place;
 mod quantity;
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,16 @@ use kube::{Api, Client};
 
 pub use self::controllers::controllers;
 use self::objects::Selectors;
-pub use self::objects::{Answers, Objects, Views, assemble, pod};
+pub use self::objects::{AGGREGATOR, Answers, Objects, Views, assemble, pod};
 use super::ground::{PodGround, Pods};
 use crate::control_plane::chain;
 
 /// Objects asked for at a time, as kubectl does: 450,000 pods are no single answer.
 const PAGE: u32 = 500;
+
+/// Who may ask for all of that.
+const FIXER: &str = "the ClusterRole cidrift-fixer allows it, once it is bound to you (kubectl create clusterrolebinding NAME \
+                     --clusterrole=cidrift-fixer --user=USER)";
 
 /// Why there is no ground.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +59,9 @@ pub async fn objects(client: &Client) -> Result<Objects, GatherError> {
         Ok(quiet) => quiet,
         // Whoever may not ask for that may still plan: it is said that it was not seen.
         Err(kube::Error::Api(status)) if status.code == 403 => {
-            let text = "whether a kube-controller-manager runs: you may not get leases of kube-system and list those of kube-node-lease";
-            gaps.push(text.to_owned());
+            gaps.push(format!(
+                "whether a kube-controller-manager runs: you may not get leases of kube-system and list those of kube-node-lease; {FIXER}"
+            ));
             None
         }
         Err(error) => {
@@ -128,7 +134,7 @@ where
         what,
         why: match &error {
             kube::Error::Api(status) if status.code == 403 => {
-                format!("you may not: a plan needs verb \"list\" of {what} in all namespaces")
+                format!("you may not: a plan needs verb \"list\" of {what} in all namespaces; {FIXER}")
             }
             _ => chain(&error),
         },

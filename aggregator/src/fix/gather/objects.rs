@@ -13,12 +13,16 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 
 use super::GatherError;
+use super::place;
 use super::quantity::milli;
 use crate::control_plane::record;
 use crate::fix::ground::{Budget, Ground, NodeGround, Owner, PodGround, Pods, Room};
 use crate::fix::run::MARK;
 use crate::query::answer::NodeAnswer;
 use crate::summary::PoolReport;
+
+/// The label by which pods of the aggregator are known, as the manifests have it.
+pub const AGGREGATOR: &str = "app.kubernetes.io/name=cidrift-aggregator";
 
 /// What was listed.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +123,7 @@ fn node(object: &Node, csi: Option<&CSINode>, view: Option<NodeAnswer>) -> Resul
         deleting: object.metadata.deletion_timestamp.is_some(),
         finalizers: object.finalizers().to_vec(),
         labels: object.labels().clone(),
+        taints: spec.taints.unwrap_or_default().into_iter().map(place::taint).collect(),
         provider: spec.provider_id.unwrap_or_default(),
         drivers: drivers.unwrap_or_default(),
         allocatable: room(status.allocatable.as_ref()),
@@ -180,6 +185,7 @@ pub fn pod(object: &Pod) -> PodGround {
     let status = object.status.as_ref();
     let addresses = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
+    let place = place::of(&spec);
     PodGround {
         key: key(object.namespace(), &object.name_any()),
         owner: controller.next().or_else(|| {
@@ -194,22 +200,17 @@ pub fn pod(object: &Pod) -> PodGround {
         addresses: addresses.filter_map(|address| address.ip.parse().ok()).collect(),
         requests: requests(&spec),
         budgets: Vec::new(),
-        returns: returns(&spec),
+        returns: place.tolerates([&place::cordon()]),
+        aggregator: aggregator(object),
+        place,
         daemon: daemon(object, &spec),
         node: spec.node_name,
     }
 }
 
-/// Whether it tolerates `node.kubernetes.io/unschedulable:NoSchedule`, as the scheduler judges that.
-fn returns(spec: &PodSpec) -> bool {
-    spec.tolerations.iter().flatten().any(|one| {
-        let key = one.key.as_deref().unwrap_or_default();
-        let exists = one.operator.as_deref() == Some("Exists");
-        let named = key == "node.kubernetes.io/unschedulable"
-            && (exists || one.value.as_deref().unwrap_or_default().is_empty());
-        let effect = one.effect.as_deref().unwrap_or_default();
-        ((key.is_empty() && exists) || named) && matches!(effect, "" | "NoSchedule")
-    })
+fn aggregator(object: &Pod) -> bool {
+    let (key, name) = AGGREGATOR.split_once('=').unwrap_or_default();
+    object.labels().get(key).is_some_and(|value| value == name)
 }
 
 /// The kind of CNI daemon that it is, told as the aggregator tells it.

@@ -191,3 +191,45 @@ fn a_budget_whose_selector_cannot_be_read_is_an_error() {
         "{error}"
     );
 }
+
+#[test]
+fn where_a_pod_may_go_is_read_as_the_scheduler_reads_it() {
+    use crate::fix::place::{Requirement, Taint, Term, Toleration};
+    let mut object = node(&["10.244.1.0/24"]);
+    object["spec"]["taints"] = json!([{"key": "for", "value": "db", "effect": "NoSchedule"}]);
+    let terms = json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}],
+        "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["n1"]}]}]);
+    let all = [pod(
+        "aggregator",
+        json!({"/metadata/labels": {"app.kubernetes.io/name": "cidrift-aggregator"}, "/spec/nodeSelector": {"disk": "ssd"},
+            "/spec/tolerations": [{"key": "for", "value": "db", "effect": "NoSchedule"}],
+            "/spec/affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}}),
+    )];
+    let ground = ground(&[object], &all, &[]).unwrap();
+    let taint = Taint {
+        key: "for".to_owned(),
+        value: "db".to_owned(),
+        effect: "NoSchedule".to_owned(),
+    };
+    assert_eq!(ground.nodes["n1"].taints, [taint]);
+    let asks = |key: &str, operator: &str, value: &str| Requirement {
+        key: key.to_owned(),
+        operator: operator.to_owned(),
+        values: vec![value.to_owned()],
+    };
+    let term = Term {
+        labels: vec![asks("zone", "In", "a")],
+        fields: vec![asks("metadata.name", "NotIn", "n1")],
+    };
+    let pod = &ground.pods.on("n1")[0];
+    assert!(pod.aggregator);
+    assert_eq!(pod.place.affinity, Some(vec![term]));
+    assert_eq!(pod.place.selector["disk"], "ssd");
+    let toleration = Toleration {
+        key: "for".to_owned(),
+        operator: String::new(),
+        value: "db".to_owned(),
+        effect: "NoSchedule".to_owned(),
+    };
+    assert_eq!(pod.place.tolerations, [toleration]);
+}

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{Does, Method, NodePlan, Step};
 use super::Wish;
+use super::need::daemons_elsewhere;
 use super::words::owner;
 use crate::cluster::ReportState;
 use crate::correlate::words::list;
@@ -117,6 +118,25 @@ pub(super) fn roomless(name: &str, node: &NodeGround) -> Option<String> {
         format!(
             "Node {name} does not tell how many pods it can run: a kubelet that is restarted now rejects those that run; drain it \
              first, and restart it by hand"
+        )
+    })
+}
+
+/// Other nodes must lead to new CIDRs, and where no CNI's daemon runs on them nobody is seen to make them.
+pub(super) fn unrouted(ground: &Ground, plan: &NodePlan) -> Option<String> {
+    let new: Vec<&IpNet> = plan.to.iter().filter(|net| !plan.from.contains(net)).collect();
+    let what = match plan.method {
+        Method::Rotate => format!("what {} gets", plan.node),
+        _ if new.is_empty() => return None,
+        _ => list(new),
+    };
+    let mut others = ground.nodes.iter().filter(|(name, _)| **name != plan.node);
+    let alone = ground.nodes.len() < 2;
+    // k3s has flannel built in.
+    let built_in = others.any(|(_, node)| node.flannel());
+    (!alone && !built_in && !daemons_elsewhere(ground, &plan.node)).then(|| {
+        format!(
+            "nobody is known to make routes to {what} on the other nodes: give --after-command, or make them while it verifies"
         )
     })
 }

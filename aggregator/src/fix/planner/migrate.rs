@@ -7,14 +7,25 @@ use cidrift_proto::finding::Severity;
 use super::super::choose::Chooser;
 use super::super::drain::Drains;
 use super::super::ground::Ground;
-use super::super::migrate::{Target, what_if};
-use super::super::plan::{API_VERSION, ByHand, Plan};
+use super::super::migrate::{Migration, Target, what_if};
+use super::super::plan::{ByHand, Plan};
 use super::need::{Need, What};
 use super::{Wish, node, ordered, words};
 
 /// The plan of all nodes with a CIDR outside of the target; what is against the target blocks every one.
 pub(super) fn plan(ground: &Ground, wish: &Wish, target: &Target) -> Plan {
     let answer = what_if(ground, target, wish.allowed);
+    let empty = Plan {
+        unseen: answer.unseen.clone(),
+        ..Plan::new(ground.at, wish.clone())
+    };
+    // Without a range of blocks for every family nothing can be given to anybody.
+    if answer.lacks(ground, target.ranges.len()) {
+        return Plan {
+            by_hand: against(ground, wish, &answer),
+            ..empty
+        };
+    }
     let there = answer.ground(ground);
     let (mut chooser, drains) = (Chooser::new(&there), Drains::new(&there));
     let need = Need {
@@ -45,12 +56,20 @@ pub(super) fn plan(ground: &Ground, wish: &Wish, target: &Target) -> Plan {
         }
     }
     Plan {
-        api_version: API_VERSION.to_owned(),
-        kind: "Plan".to_owned(),
-        made_at: ground.at,
         nodes: ordered(plans),
         by_hand,
-        release: Vec::new(),
-        unseen: answer.unseen,
+        ..empty
     }
+}
+
+/// What is against the ranges themselves, and so against every node.
+fn against(ground: &Ground, wish: &Wish, answer: &Migration) -> Vec<ByHand> {
+    let nodes: Vec<String> = ground.nodes.keys().filter(|name| wish.wants(name)).cloned().collect();
+    let rows = answer.conflicts.iter().map(|why| ByHand {
+        finding: "--cluster-cidr".to_owned(),
+        nodes: nodes.clone(),
+        why: why.clone(),
+        remedy: String::new(),
+    });
+    rows.collect()
 }

@@ -3,6 +3,7 @@
 //! Every finding that stands either becomes a need of one node, or is said to be for somebody else, with the reason. Needs of
 //! a node are put together: the least that removes all of them is its plan.
 
+mod along;
 mod guards;
 mod migrate;
 mod need;
@@ -28,7 +29,7 @@ use super::choose::Chooser;
 use super::drain::{Allowed, Drains};
 use super::ground::Ground;
 use super::migrate::Target;
-use super::plan::{API_VERSION, ByHand, NodePlan, Plan};
+use super::plan::{ByHand, NodePlan, Plan};
 
 /// What the operator wants planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
         return migrate::plan(ground, wish, target);
     }
     let mut needs: BTreeMap<String, Need> = BTreeMap::new();
-    let mut by_hand = Vec::new();
+    let mut left = Vec::new();
     // Those that others explain come after their causes.
     let (consequences, causes): (Vec<&Finding>, Vec<&Finding>) = ground
         .findings
@@ -70,8 +71,13 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
         .filter(|finding| finding.stands() && finding.claim.severity > Severity::Info)
         .partition(|finding| !finding.explained_by.is_empty());
     for finding in causes {
-        sort(ground, wish, finding, &mut needs, &mut by_hand);
+        sort(ground, wish, finding, &mut needs, &mut left);
     }
+    left.retain(|(finding, _)| !along::along(ground, wish, finding, &mut needs));
+    let mut by_hand: Vec<ByHand> = left
+        .into_iter()
+        .map(|(finding, why)| need::by_hand(finding, why))
+        .collect();
     for finding in follow(ground, wish, consequences, &mut needs) {
         if concerns(wish, finding) {
             let causes = finding.explained_by.join(", ");
@@ -80,15 +86,14 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
     }
     let (nodes, refused) = nodes(ground, wish, needs);
     by_hand.extend(refused);
+    along::remedies(ground, &nodes, &mut by_hand);
     by_hand.sort_by(|a, b| a.finding.cmp(&b.finding));
     Plan {
-        api_version: API_VERSION.to_owned(),
-        kind: "Plan".to_owned(),
-        made_at: ground.at,
         nodes,
         by_hand,
         release: release::release(ground, wish),
         unseen: ground.gaps.clone(),
+        ..Plan::new(ground.at, wish.clone())
     }
 }
 
@@ -135,30 +140,31 @@ fn concerns(wish: &Wish, finding: &Finding) -> bool {
     wish.nodes.is_empty() || finding.claim.nodes.iter().any(|node| wish.wants(node))
 }
 
-fn sort(
+/// Puts a finding to the nodes that are to do something about it, or to what is left, with the reason.
+fn sort<'a>(
     ground: &Ground,
     wish: &Wish,
-    finding: &Finding,
+    finding: &'a Finding,
     needs: &mut BTreeMap<String, Need>,
-    by_hand: &mut Vec<ByHand>,
+    left: &mut Vec<(&'a Finding, String)>,
 ) {
     if !concerns(wish, finding) {
         return;
     }
     if finding.state == FindingState::Pending {
         let why = "it is not open yet, and may go by itself: plan again when it has lasted";
-        return by_hand.push(need::by_hand(finding, why.to_owned()));
+        return left.push((finding, why.to_owned()));
     }
     if finding.stale {
         let why = "its witness is quiet, so that it may be outdated: mend that first (SEEN01)";
-        return by_hand.push(need::by_hand(finding, why.to_owned()));
+        return left.push((finding, why.to_owned()));
     }
     match need::of(ground, finding) {
         Ok(found) => {
             if !found.iter().any(|(node, _)| wish.wants(node)) {
                 let others: Vec<&str> = found.iter().map(|(node, _)| node.as_str()).collect();
                 let why = format!("it is planned for {}, which was not asked for", others.join(", "));
-                return by_hand.push(need::by_hand(finding, why));
+                return left.push((finding, why));
             }
             for (node, what) in found {
                 if wish.wants(&node) {
@@ -166,7 +172,7 @@ fn sort(
                 }
             }
         }
-        Err(why) => by_hand.push(need::by_hand(finding, why)),
+        Err(why) => left.push((finding, why)),
     }
 }
 

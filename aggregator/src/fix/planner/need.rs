@@ -68,13 +68,18 @@ impl Need {
         if !self.what.contains(&what) {
             self.what.push(what);
         }
+        self.follow(finding);
+        if finding.claim.code == Code::Pool03 {
+            self.twins.extend(finding.claim.nodes.iter().cloned());
+        }
+    }
+
+    /// It goes with what is done already.
+    pub(super) fn follow(&mut self, finding: &Finding) {
         if !self.mends.contains(&finding.id) {
             self.mends.push(finding.id.clone());
         }
         self.severity = self.severity.max(finding.claim.severity);
-        if finding.claim.code == Code::Pool03 {
-            self.twins.extend(finding.claim.nodes.iter().cloned());
-        }
     }
 
     pub(super) fn has(&self, what: &What) -> bool {
@@ -326,6 +331,12 @@ fn facts<'a>(ground: &'a Ground, node: &str) -> Result<&'a cidrift_proto::facts:
 pub(super) fn daemon_pod<'a>(ground: &'a Ground, node: &str) -> Option<&'a str> {
     let mut daemons = ground.pods.on(node).iter().filter(|pod| pod.networks());
     daemons.next().map(|pod| pod.key.as_str())
+}
+
+/// Whether a CNI's daemon runs as a pod on any other node.
+pub(super) fn daemons_elsewhere(ground: &Ground, node: &str) -> bool {
+    let mut others = ground.nodes.keys().filter(|name| *name != node);
+    others.any(|name| daemon_pod(ground, name).is_some())
 }
 
 /// Whether flanneld runs on it as a pod.

@@ -10,7 +10,10 @@ use super::super::drain::{self, Drain, Drains};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{Does, Hop, Interrupts, Method, NodePlan, Step};
 use super::Wish;
-use super::guards::{left_behind, outside_of_flannel, roomless, unavailable, undeletable, unseen, without_controllers};
+use super::along::gone;
+use super::guards::{
+    left_behind, outside_of_flannel, roomless, unavailable, undeletable, unrouted, unseen, without_controllers,
+};
 use super::need::{Need, What};
 use super::steps::Planner;
 use crate::correlate::words::list;
@@ -70,7 +73,7 @@ pub(super) fn plan(
         to,
         steps,
     };
-    plan.verify = verify(node, &plan);
+    plan.verify = verify(ground, node, &plan);
     let restarted = plan.steps.iter().any(|step| step.does == Does::RestartKubelet);
     if drained || restarted {
         plan.blocked.extend(unavailable(ground, name, broken));
@@ -105,6 +108,7 @@ pub(super) fn plan(
              of {name} has changed"
         ));
     }
+    plan.risks.extend(unrouted(ground, &plan));
     if matches!(method, Method::Swap | Method::Rotate) {
         plan.blocked.extend(undeletable(name, node, wish));
     }
@@ -227,7 +231,7 @@ fn to_write(node: &NodeGround, plan: &NodePlan) -> Option<String> {
     })
 }
 
-fn verify(node: &NodeGround, plan: &NodePlan) -> Vec<String> {
+fn verify(ground: &Ground, node: &NodeGround, plan: &NodePlan) -> Vec<String> {
     let (name, to, method) = (&plan.node, plan.to.as_slice(), plan.method);
     let alone = plan.steps.iter().all(|step| {
         matches!(
@@ -263,7 +267,7 @@ fn verify(node: &NodeGround, plan: &NodePlan) -> Vec<String> {
     lines.push(format!(
         "the packets of every other node for {cidrs} land on {name}, and its own land on their owners"
     ));
-    let gone: Vec<IpNet> = node.cidrs.iter().filter(|cidr| !to.contains(cidr)).copied().collect();
+    let gone = gone(ground, name, &node.cidrs, to);
     if !gone.is_empty() {
         lines.push(format!("nothing leads to {} any more", list(&gone)));
     }

@@ -6,6 +6,7 @@ use super::super::drain::{Departure, departure};
 use super::super::ground::Ground;
 use super::super::plan::Release;
 use super::Wish;
+use crate::correlate::words::count;
 
 /// Those that nobody seems to use: not Ready and without a living agent, or without a pod that a drain would evict. The
 /// unused first.
@@ -31,7 +32,8 @@ pub(super) fn release(ground: &Ground, wish: &Wish) -> Vec<Release> {
         let why = match (node.ready, silent, evicted) {
             (false, true, 0) => "it is not Ready, its agent is silent, and no pod is bound to it".to_owned(),
             (false, true, pods) => {
-                format!("it is not Ready and its agent is silent; {pods} pods are still bound to it")
+                let (pods, are) = (count(pods, "pod", "pods"), if pods == 1 { "is" } else { "are" });
+                format!("it is not Ready and its agent is silent; {pods} {are} still bound to it")
             }
             (_, _, 0) => "no pod is on it that a drain would evict".to_owned(),
             _ => continue,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::super::drain::{self, Allowed};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{CONTAINERD, Does, Hop, Method, Step};
-use super::need::{Need, What, back_by, daemon_pod, flannel, foreign, stale};
+use super::need::{Need, What, back_by, daemon_pod, daemons_elsewhere, flannel, foreign, stale};
 use crate::correlate::words::list;
 
 /// One node's steps, as they come together.
@@ -395,8 +395,7 @@ impl Planner<'_> {
 
     /// Daemons that look at Nodes' annotations only do not hear of a CIDR, and forget a twin with the Node that had it too.
     fn announce(&mut self, twins: &[String]) {
-        let mut others = self.ground.nodes.keys().filter(|name| *name != self.name);
-        if !others.any(|name| daemon_pod(self.ground, name).is_some()) {
+        if !daemons_elsewhere(self.ground, self.name) {
             return;
         }
         let mut nodes = vec![self.name.to_owned()];

@@ -1,5 +1,6 @@
 //! Plans of grounds that are built by hand.
 
+mod along;
 mod controllers;
 mod families;
 mod guards;
@@ -15,6 +16,7 @@ use cidrift_proto::landing::Landing;
 use self::guards::drained;
 use super::super::plan::{Method, NodePlan, Plan};
 use super::{Wish, plan};
+use crate::fix::drain::Allowed;
 use crate::fix::fixture::{World, nets};
 
 fn planned(world: &World) -> Plan {
@@ -408,11 +410,27 @@ fn a_saved_plan_is_read_as_it_was() {
     let mut world = drained();
     world.configured("n2", "10.99.2.0/24", Some("containerd template"));
     world.find(Code::Pool04, "ipv4", &[]);
-    let plan = planned(&world);
+    let wish = Wish {
+        nodes: ["n2".to_owned()].into(),
+        allowed: Allowed {
+            unmanaged: true,
+            scratch: true,
+        },
+        control_plane: true,
+        managed: true,
+        ..Wish::default()
+    };
+    let plan = super::plan(&world.ground, &wish);
+    assert_eq!(plan.wish, wish);
     let text = serde_saphyr::to_string(&plan).unwrap();
     let read: Plan = serde_saphyr::from_str(&text).unwrap();
     assert_eq!(read, plan, "{text}");
     assert!(serde_saphyr::from_str::<Plan>(&text.replace("madeAt", "madeWhen")).is_err());
+    // A file from before that was saved allows nothing.
+    let mut older = serde_json::to_value(&plan).unwrap();
+    older.as_object_mut().unwrap().remove("wish").unwrap();
+    let older: Plan = serde_json::from_value(older).unwrap();
+    assert_eq!((older.wish, older.nodes), (Wish::default(), plan.nodes));
 }
 
 mod properties {

@@ -37,7 +37,15 @@ impl Halt {
     pub(super) fn api(what: &str, error: &kube::Error) -> Self {
         Self::Stop(match error {
             kube::Error::Api(status) if status.code == 403 => {
-                format!("cannot {what}: the API server does not let you: {}", status.message)
+                // Who may not says RBAC in these words; others refuse for reasons of their own.
+                let right = match status.message.contains(" cannot ") {
+                    true => " (ClusterRole and Role cidrift-fixer have what a fix needs, once they are bound to you)",
+                    false => "",
+                };
+                format!(
+                    "cannot {what}: the API server does not let you: {}{right}",
+                    status.message
+                )
             }
             kube::Error::Api(status) => format!("cannot {what}: {}", status.message),
             other => format!("cannot {what}: {}", chain(other)),

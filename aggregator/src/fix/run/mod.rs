@@ -489,7 +489,7 @@ fn rests_on_pods(plan: &NodePlan) -> bool {
 }
 
 /// What a step is called while it runs.
-fn title(does: &Does) -> String {
+pub fn title(does: &Does) -> String {
     match does {
         Does::Cordon => "cordon".to_owned(),
         Does::Drain => "drain".to_owned(),

@@ -1,8 +1,10 @@
 //! A fix as text: what is left of one, how it goes, how it ended.
 
-use super::text::{Ink, clean, list, wrap};
+use super::plan::headline;
+use super::text::{Ink, clean, wrap};
 use super::{Look, age};
-use crate::fix::run::{Halt, Over, Progress, Record};
+use crate::fix::plan::{Does, Step};
+use crate::fix::run::{Halt, Over, Progress, Record, title};
 
 /// Of more nodes than that of one kind only the number is told, unless they failed.
 const NAMED: usize = 20;
@@ -45,21 +47,15 @@ pub fn record(record: &Record, abort: bool, look: &Look) -> String {
     }
     if let Some(work) = &record.work {
         let plan = &work.plan;
-        let head = format!(
-            "{}: {}, {} -> {}",
-            plan.node,
-            plan.method,
-            list(&plan.from),
-            list(&plan.to)
-        );
-        out += &wrap("  node      ", "            ", &head, look);
+        out += &wrap("  node      ", "            ", &headline(plan), look);
         for (at, step) in plan.steps.iter().enumerate() {
             let mark = match at.cmp(&work.at) {
                 std::cmp::Ordering::Less => "done",
                 std::cmp::Ordering::Equal => "next",
                 std::cmp::Ordering::Greater => "",
             };
-            out += &format!("  {mark:<9} {}. {}\n", at + 1, clean(&step.text));
+            let head = format!("  {mark:<9} {}. ", at + 1);
+            out += &wrap(&head, "               ", &short(step), look);
         }
         if abort {
             let what = if work.swapped() {
@@ -108,6 +104,14 @@ fn over(record: &Record) -> (Vec<&Over>, usize) {
     let named: Vec<&Over> = named.collect();
     let rest = record.over.len() - named.len();
     (named, rest)
+}
+
+/// What is for the operator's own hands is said in full.
+fn short(step: &Step) -> String {
+    match step.does {
+        Does::ByHand => step.text.clone(),
+        _ => title(&step.does),
+    }
 }
 
 /// One thing that happened.
@@ -161,7 +165,7 @@ pub fn ended(record: &Record, stopped: Option<&Stopped<'_>>, look: &Look) -> Str
                 work.plan.node,
                 work.at + 1,
                 work.plan.steps.len(),
-                step.text
+                title(&step.does)
             ),
             None => format!("at {}, after its last step", work.plan.node),
         },

@@ -1,19 +1,21 @@
 //! A plan as text.
 
+use ipnet::IpNet;
+
 use super::Look;
-use super::text::{Ink, list, wrap};
-use crate::fix::plan::{ByHand, NodePlan, Plan, Release};
+use super::text::{Ink, command, list, wrap};
+use crate::fix::plan::{ByHand, Does, NodePlan, Plan, Release};
 
 /// Pods named of one node.
 const PODS: usize = 8;
 
-/// Every node's plan, then what is for somebody else.
-pub fn plan(plan: &Plan, look: &Look) -> String {
+/// Every node's plan, then what has no steps. `acts`: it is begun at once.
+pub fn plan(plan: &Plan, acts: bool, look: &Look) -> String {
     let mut out = String::new();
     if plan.is_empty() {
         out += "Nothing that is open needs a step.\n";
     } else {
-        out += &wrap("", "", &summary(plan), look);
+        out += &wrap("", "", &summary(plan, acts), look);
     }
     for (number, node) in plan.nodes.iter().enumerate() {
         out.push('\n');
@@ -36,7 +38,7 @@ pub fn plan(plan: &Plan, look: &Look) -> String {
     out
 }
 
-fn summary(plan: &Plan) -> String {
+fn summary(plan: &Plan, acts: bool) -> String {
     let blocked = plan.nodes.iter().filter(|node| !node.blocked.is_empty()).count();
     let nodes = match plan.nodes.len() {
         0 => "No node has steps".to_owned(),
@@ -48,32 +50,48 @@ fn summary(plan: &Plan) -> String {
         1 => "; one of them must not be begun as things are".to_owned(),
         more => format!("; {more} of them must not be begun as things are"),
     };
+    let what = match &plan.wish.migrate {
+        Some(_) => ("one thing is in the way", "things are in the way"),
+        None => ("one finding has none", "findings have none"),
+    };
     let hand = match plan.by_hand.len() {
         0 => String::new(),
-        1 => "; one finding is for somebody else".to_owned(),
-        more => format!("; {more} findings are for somebody else"),
+        1 => format!("; {}", what.0),
+        more => format!("; {more} {}", what.1),
     };
+    let now = if acts {
+        String::new()
+    } else {
+        format!(
+            " Nothing has been changed. As of {:.0}: plan again before each node.",
+            plan.made_at
+        )
+    };
+    format!("{nodes}{blocked}{hand}.{now}")
+}
+
+/// A node, how it is mended, and what becomes of its CIDRs.
+pub(super) fn headline(node: &NodePlan) -> String {
+    let head = format!("{}: {}", node.node, node.method);
+    let named = |nets: &[IpNet], none: &str| match nets {
+        [] => none.to_owned(),
+        nets => list(nets),
+    };
+    if node.from == node.to {
+        return match node.to.as_slice() {
+            [] => head,
+            same => format!("{head}, {}", list(same)),
+        };
+    }
     format!(
-        "{nodes}{blocked}{hand}. Nothing has been changed. As of {:.0}: plan again before each node.",
-        plan.made_at
+        "{head}, {} -> {}",
+        named(&node.from, "no CIDR"),
+        named(&node.to, "what kube-controller-manager gives it")
     )
 }
 
 fn one(number: usize, node: &NodePlan, look: &Look) -> String {
-    let mut head = format!("{number}. {}: {}", node.node, node.method);
-    if node.from != node.to {
-        let from = if node.from.is_empty() {
-            "no CIDR".to_owned()
-        } else {
-            list(&node.from)
-        };
-        let to = if node.to.is_empty() {
-            "what kube-controller-manager gives it".to_owned()
-        } else {
-            list(&node.to)
-        };
-        head += &format!(", {from} -> {to}");
-    }
+    let head = format!("{number}. {}", headline(node));
     let mut out = format!("{}\n", Ink::Good.paint(&super::text::clean(&head), look));
     if !node.mends.is_empty() {
         out += &wrap("   mends       ", "               ", &node.mends.join(", "), look);
@@ -83,9 +101,13 @@ fn one(number: usize, node: &NodePlan, look: &Look) -> String {
         out += &wrap(&format!("   {label}     "), "               ", why, look);
     }
     for (at, step) in node.steps.iter().enumerate() {
-        let label = format!("   {:<11} ", if at == 0 { "steps" } else { "" });
-        // Commands stay whole, for copying.
-        out += &format!("{label}{}. {}\n", at + 1, super::text::clean(&step.text));
+        let label = format!("   {:<11} {}. ", if at == 0 { "steps" } else { "" }, at + 1);
+        let prose = matches!(
+            step.does,
+            Does::Announce { .. } | Does::ByHand | Does::Controllers | Does::Verify
+        );
+        let broken = if prose { wrap } else { command };
+        out += &broken(&label, "                    ", &step.text, look);
     }
     let pods = &node.interrupts.pods;
     if !pods.is_empty() {
@@ -121,5 +143,9 @@ fn release(row: &Release, look: &Look) -> String {
 
 fn by_hand(row: &ByHand, look: &Look) -> String {
     let head = format!("  {}  ", Ink::Doubt.paint(&row.finding, look));
-    wrap(&head, "    ", &row.why, look) + &wrap("    ", "    ", &row.remedy, look)
+    let why = wrap(&head, "    ", &row.why, look);
+    match row.remedy.as_str() {
+        "" => why,
+        remedy => why + &wrap("    ", "    ", remedy, look),
+    }
 }

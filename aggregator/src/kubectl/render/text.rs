@@ -99,6 +99,44 @@ pub fn wrap(head: &str, rest: &str, text: &str, look: &Look) -> String {
     out
 }
 
+/// A command, broken at blanks as [`wrap`] breaks text, but so that a shell still reads it as one: lines end with a backslash
+/// outside of quotes, within them blanks are blanks, and a comment goes on as one.
+pub fn command(head: &str, rest: &str, text: &str, look: &Look) -> String {
+    let text = clean(text);
+    let mut used = head.chars().count();
+    if look.wide || used + text.chars().count() <= WIDTH {
+        return format!("{head}{text}\n");
+    }
+    let mut out = String::from(head);
+    let (mut quoted, mut comment, mut first) = (false, false, true);
+    for word in text.split_whitespace() {
+        comment |= !quoted && word == "#";
+        let length = word.chars().count();
+        // Two for " \".
+        if !first && used + 1 + length + 2 > WIDTH {
+            out.push_str(match (comment && word != "#", quoted) {
+                (true, _) | (_, true) => "\n",
+                (false, false) => " \\\n",
+            });
+            out.push_str(rest);
+            used = rest.chars().count();
+            if comment && word != "#" {
+                out.push_str("# ");
+                used += 2;
+            }
+        } else if !first {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+        quoted ^= !comment && word.matches('\'').count() % 2 == 1;
+        first = false;
+    }
+    out.push('\n');
+    out
+}
+
 /// A table as kubectl prints them: capitals on top, three blanks between
 /// columns, no lines. Cells are broken only where it would be wider than
 /// [`WIDTH`] and not everything is asked for.

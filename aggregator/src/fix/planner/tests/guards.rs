@@ -4,6 +4,7 @@ use cidrift_proto::catalogue::Code;
 
 use super::super::super::drain::Allowed;
 use super::super::super::ground::{Budget, Owner, Room};
+use super::super::super::place::Taint;
 use super::super::Wish;
 use super::{blocked_by, kinds, only, planned};
 use crate::fix::fixture::{World, nets};
@@ -55,6 +56,105 @@ fn a_pod_that_tolerates_a_cordon_may_come_back_and_that_is_said() {
             .iter()
             .any(|risk| risk.contains("default/stubborn tolerates a cordon"))
     );
+}
+
+#[test]
+fn nobody_makes_anew_what_has_no_controller_though_it_tolerates_a_cordon() {
+    let mut world = drained();
+    let pod = world.pod("n2", "bare", &[]);
+    (pod.returns, pod.owner) = (true, None);
+    let plan = planned(&world);
+    blocked_by(only(&plan), "default/bare has no controller");
+    assert!(!only(&plan).risks.iter().any(|risk| risk.contains("tolerates a cordon")));
+}
+
+/// A pod that only n2 may have.
+fn bound(world: &mut World, name: &str) {
+    world.node("n2").labels.insert("disk".to_owned(), "ssd".to_owned());
+    let selector = [("disk".to_owned(), "ssd".to_owned())].into();
+    world.pod("n2", name, &[]).place.selector = selector;
+}
+
+#[test]
+fn a_pod_that_may_go_nowhere_else_is_away_until_the_node_is_back() {
+    let mut world = drained();
+    bound(&mut world, "db");
+    let risk =
+        "pod default/db may run on no other node (node selector, affinity, taints): it stays Pending until n2 is back";
+    let told = |world: &World| {
+        let plan = planned(world);
+        assert_eq!(only(&plan).blocked, [""; 0]);
+        only(&plan).risks.iter().any(|line| line == risk)
+    };
+    assert!(told(&world));
+    world.node("n3").labels.insert("disk".to_owned(), "ssd".to_owned());
+    assert!(!told(&world));
+    // A taint that it does not tolerate; but not one that goes when the node is well.
+    let taint = |key: &str| Taint {
+        key: key.to_owned(),
+        value: String::new(),
+        effect: "NoSchedule".to_owned(),
+    };
+    world.node("n3").taints = vec![taint("node.kubernetes.io/memory-pressure")];
+    assert!(!told(&world));
+    world.node("n3").taints = vec![taint("for-others")];
+    assert!(told(&world));
+}
+
+#[test]
+fn room_is_only_where_a_pod_may_go() {
+    let mut world = drained();
+    bound(&mut world, "db");
+    world.node("n3").labels.insert("disk".to_owned(), "ssd".to_owned());
+    world.node("n3").allocatable.cpu = 1000;
+    world.ground.pods.last_on("n2").requests.cpu = 2000;
+    // n1 has four cores free.
+    blocked_by(
+        only(&planned(&world)),
+        "the other nodes have no room for its pods: 1 pod, 2000m CPU, 0 MiB wanted, 110 pods, 1000m CPU",
+    );
+    world.pod("n2", "anywhere", &[]);
+    blocked_by(
+        only(&planned(&world)),
+        "no other node has room for pod default/db (1 pod, 2000m CPU",
+    );
+    // Nobody makes it anew: it needs no room.
+    world.ground.pods.remove("default/anywhere");
+    world.ground.pods.last_on("n2").owner = None;
+    let wish = Wish {
+        allowed: Allowed {
+            unmanaged: true,
+            scratch: false,
+        },
+        ..Wish::default()
+    };
+    assert_eq!(only(&super::super::plan(&world.ground, &wish)).blocked, [""; 0]);
+}
+
+#[test]
+fn without_an_aggregator_nothing_could_show_whether_it_worked() {
+    let mut world = drained();
+    bound(&mut world, "aggregator");
+    world.ground.pods.last_on("n2").aggregator = true;
+    blocked_by(
+        only(&planned(&world)),
+        "pod default/aggregator may run on no other node (node selector, affinity, taints), and is the aggregator",
+    );
+    // Another one is elsewhere, and goes on.
+    world.pod("n1", "second", &[]).aggregator = true;
+    let plan = planned(&world);
+    assert_eq!(only(&plan).blocked, [""; 0]);
+    assert!(
+        only(&plan)
+            .risks
+            .iter()
+            .any(|risk| risk.contains("stays Pending until n2 is back"))
+    );
+    world.ground.pods.last_on("n1").deleting = true;
+    blocked_by(only(&planned(&world)), "is the aggregator");
+    // It may go elsewhere.
+    world.ground.pods.last_on("n2").place.selector.clear();
+    assert_eq!(only(&planned(&world)).blocked, [""; 0]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::fix::drain::Allowed;
 use crate::fix::fixture::{World, nets};
 use crate::fix::migrate::{Migration, Target, what_if};
+use crate::fix::planner::{Wish, plan};
 
 fn to(world: &World, ranges: &[&str], mask_v4: Option<u8>) -> Migration {
     let target = Target {
@@ -92,7 +93,7 @@ fn what_cannot_work_is_said_before() {
     assert!(to(&world, &["10.100.0.0/22"], None).warnings[0].contains("less than twice"));
     against(
         &to(&world, &["10.100.0.0/25"], None),
-        "a node's /24 is larger than 10.100.0.0/25",
+        "a node's /24 is wider than 10.100.0.0/25",
     );
     against(
         &to(&world, &["10.96.0.0/14"], None),
@@ -122,6 +123,35 @@ fn what_cannot_work_is_said_before() {
         &to(&world, &["10.100.0.0/16"], None),
         "overlaps 10.100.7.1/24 of docker0 on n2",
     );
+}
+
+/// Each node's own plan would say that no pool is known, which the operator has just named.
+#[test]
+fn ranges_that_cannot_be_are_said_once_and_no_node_is_planned() {
+    let against = |ranges: &[&str], mask_v4: Option<u8>| {
+        let target = Target {
+            ranges: nets(ranges),
+            mask_v4,
+            mask_v6: None,
+            per_node: Duration::from_secs(300),
+        };
+        let wish = Wish {
+            migrate: Some(target),
+            ..Wish::default()
+        };
+        let plan = plan(&World::of(2).ground, &wish);
+        assert!(plan.nodes.is_empty(), "{plan:#?}");
+        plan.by_hand
+    };
+    let wide = against(&["10.250.0.0/16"], Some(8));
+    assert_eq!((wide.len(), wide[0].finding.as_str()), (1, "--cluster-cidr"));
+    assert_eq!(wide[0].why, "a node's /8 is wider than 10.250.0.0/16");
+    assert_eq!(wide[0].nodes, ["n1", "n2"]);
+    let other = against(&["fd00:250::/48"], None);
+    assert_eq!(other.len(), 1);
+    assert!(other[0].why.contains("the new ranges have no IPv4"), "{other:?}");
+    let long = against(&["10.250.0.0/16"], Some(33));
+    assert!(long[0].why.contains("/33 is no length"), "{long:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use jiff::ToSpan;
 
 use super::plans::full;
 use super::samples::{NOW, TABLE, narrow};
+use crate::fix::plan::Does;
 use crate::fix::planner::Wish;
 use crate::fix::run::{Halt, Over, Planned, Progress, Record, Work};
 use crate::kubectl::render::{Again, Stopped, ended, progress, record};
@@ -73,6 +74,13 @@ fn what_is_left_says_where_it_stopped_and_what_taking_it_back_would_do() {
         work.made = Some("new".to_owned());
     });
     assert!(text.contains("it keeps its new CIDRs, and the cordon"), "{text}");
+    let same = back(|work| work.plan.from = work.plan.to.clone());
+    assert!(same.contains("worker-3: swap, 10.244.255.0/24\n"), "{same}");
+    let hand = back(|work| {
+        work.plan.steps[0].does = Does::ByHand;
+        work.plan.steps[0].text = "on worker-3: write it".to_owned();
+    });
+    assert!(hand.contains("1. on worker-3: write it\n"), "{hand}");
     assert!(back(|work| work.cordoned = false).contains("nothing of it was changed"));
 }
 

@@ -3,7 +3,8 @@
 use insta::assert_snapshot;
 
 use super::samples::{NOW, TABLE, WIDE, narrow};
-use crate::fix::plan::{API_VERSION, ByHand, Does, Interrupts, Method, NodePlan, Plan, Release, Step};
+use crate::fix::plan::{ByHand, Does, Interrupts, Method, NodePlan, Plan, Release, Step};
+use crate::fix::planner::Wish;
 use crate::kubectl::render::plan;
 
 fn step(does: Does, text: &str) -> Step {
@@ -14,15 +15,7 @@ fn step(does: Does, text: &str) -> Step {
 }
 
 fn empty() -> Plan {
-    Plan {
-        api_version: API_VERSION.to_owned(),
-        kind: "Plan".to_owned(),
-        made_at: NOW,
-        nodes: Vec::new(),
-        by_hand: Vec::new(),
-        release: Vec::new(),
-        unseen: Vec::new(),
-    }
+    Plan::new(NOW, Wish::default())
 }
 
 pub(super) fn full() -> Plan {
@@ -78,17 +71,66 @@ pub(super) fn full() -> Plan {
 
 #[test]
 fn a_plan_says_what_is_done_to_whom_and_for_what() {
-    assert_snapshot!("plan_table", narrow(plan(&full(), &TABLE)));
-    let wide = plan(&full(), &WIDE);
+    assert_snapshot!("plan_table", narrow(plan(&full(), false, &TABLE)));
+    let wide = plan(&full(), false, &WIDE);
     assert!(wide.contains("default/web-7f78bcbfc5-10"), "{wide}");
 }
 
 #[test]
 fn nothing_to_mend_is_said_and_so_is_what_was_not_seen() {
-    assert_snapshot!("plan_empty", narrow(plan(&empty(), &TABLE)));
+    assert_snapshot!("plan_empty", narrow(plan(&empty(), false, &TABLE)));
     let mut blind = empty();
     blind.unseen = vec!["worker-7: its agent has never reported".to_owned()];
-    assert_snapshot!("plan_blind", narrow(plan(&blind, &TABLE)));
+    assert_snapshot!("plan_blind", narrow(plan(&blind, false, &TABLE)));
+}
+
+#[test]
+fn what_is_begun_at_once_is_not_said_to_be_unchanged() {
+    let text = plan(&full(), true, &TABLE);
+    assert!(
+        !text.contains("Nothing has been changed") && !text.contains("plan again before"),
+        "{text}"
+    );
+    assert!(text.starts_with("2 nodes have steps"), "{text}");
+}
+
+#[test]
+fn of_a_migration_no_finding_is_spoken_of() {
+    let mut moved = empty();
+    moved.wish.migrate = Some(crate::fix::migrate::Target {
+        ranges: vec!["10.250.0.0/16".parse().unwrap()],
+        mask_v4: Some(8),
+        mask_v6: None,
+        per_node: std::time::Duration::from_secs(300),
+    });
+    moved.by_hand = vec![ByHand {
+        finding: "--cluster-cidr".to_owned(),
+        nodes: vec!["worker-1".to_owned()],
+        why: "a node's /8 is wider than 10.250.0.0/16".to_owned(),
+        remedy: String::new(),
+    }];
+    assert_snapshot!("plan_migrate", narrow(plan(&moved, false, &TABLE)));
+}
+
+#[test]
+fn a_long_command_is_broken_so_that_a_shell_reads_it_as_one() {
+    let mut long = full();
+    long.nodes.truncate(1);
+    let words = |word: &str| vec![word; 30].join(" ");
+    let jq = format!(
+        "kubectl get node worker-1 -o json | jq '{}' > worker-1.json",
+        words(".status")
+    );
+    let noted = format!("ip link delete cni0   # {}", words("anew"));
+    long.nodes[0].steps = vec![
+        step(Does::Recreate, &jq),
+        step(Does::Drain, &words("--selector=app")),
+        step(Does::Uncordon, &noted),
+        step(Does::ByHand, &words("write it")),
+    ];
+    assert_snapshot!("plan_long", narrow(plan(&long, false, &TABLE)));
+    let wide = plan(&long, false, &WIDE);
+    assert!(wide.contains(&jq), "{wide}");
 }
 
 #[test]
