@@ -174,7 +174,7 @@ pub(super) const PATH04: Entry = Entry {
     remedy: &[
         run(
             "A route that drops and that nobody's daemon owns is deleted; then the right one must be there:",
-            "kubectl cidrift fix NODE --yes   # or, on NODE: ip route del blackhole PREFIX",
+            "kubectl cidrift fix NODE --yes # or, on NODE: ip route del blackhole PREFIX",
         ),
         say(
             "A device that is down: set it up, then restart the CNI's pod on this node, for its IPv4 routes do not come back by themselves.",
