@@ -4,9 +4,11 @@ mod account;
 mod leaks;
 mod pace;
 
+use std::time::Duration;
+
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Severity};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use self::account::{Account, Sandboxes, SetUse};
 use super::{Case, Judged, Ranges, Says};
@@ -45,8 +47,10 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
         all,
         at: host.sandboxes.at,
     });
-    let mut account = Account::new(&network, &pool, leases, sandboxes, case.input.now);
-    let max_pods = host.processes.get().and_then(|processes| max_pods(processes));
+    let processes = host.processes.get().map(Vec::as_slice).unwrap_or_default();
+    let settled = account::settled(request_timeout(processes));
+    let mut account = Account::new(&network, &pool, leases, sandboxes, (case.input.now, settled));
+    let max_pods = max_pods(processes);
     let leaked = account.sets.iter().any(|set| worth_a_word(set, account.leaked.len()));
     if account.unmatched && (leaked || !account.bare.is_empty()) {
         let reason = format!(
@@ -93,17 +97,24 @@ pub(super) fn pool(case: &Case<'_>, judged: &mut Judged) -> Option<(String, Vec<
     Some((config.network.clone(), pool))
 }
 
-/// `maxPods`, where the kubelet was told one; a flag wins over its file.
+/// `maxPods`, where the kubelet was told one.
 fn max_pods(processes: &[Process]) -> Option<u128> {
+    told(processes, "max-pods", "maxPods", |value| value.parse().ok())
+}
+
+/// `runtimeRequestTimeout`, where the kubelet was told one, as Go writes durations ("2m0s").
+fn request_timeout(processes: &[Process]) -> Option<Duration> {
+    let read = |value: &str| value.parse::<SignedDuration>().ok()?.try_into().ok();
+    told(processes, "runtime-request-timeout", "runtimeRequestTimeout", read)
+}
+
+/// What the kubelet was told; a flag wins over its file.
+fn told<T>(processes: &[Process], flag: &str, field: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let mut kubelets = processes.iter().filter(|process| process.program == Program::Kubelet);
-    let told = |process: &Process| {
-        let setting = process
-            .settings
-            .get("max-pods")
-            .or_else(|| process.settings.get("maxPods"))?;
-        setting.value.trim().parse().ok()
-    };
-    kubelets.find_map(told)
+    kubelets.find_map(|process| {
+        let setting = process.settings.get(flag).or_else(|| process.settings.get(field))?;
+        read(setting.value.trim())
+    })
 }
 
 /// Whether what is left is enough for every pod that the kubelet may still start: a node that is full of pods needs
@@ -263,7 +274,7 @@ impl Wrong<'_> {
              [ -n \"$ids\" ] && for f in $(find . -type f -mmin +{} -name '*[.:]*' ! -name 'last_*'); do \
              echo \"$ids\" | grep -qxF \"$(head -n1 $f | tr -d '\\r')\" || echo $f; done. Remove those, and no other: \
              the address of a running pod would be given out twice.",
-            account::SETTLED.as_secs() / 60
+            self.account.settled.as_secs() / 60
         )
     }
 

@@ -54,19 +54,18 @@ pub fn claim(
     (Some(build(scene, source, &rows)), next)
 }
 
+/// Whether packets are sent on, or would be, or are dropped on purpose.
+pub(crate) fn leads_on(landing: &Landing) -> bool {
+    match landing {
+        Landing::Underlay { .. } | Landing::Discard { .. } | Landing::UnresolvedNeighbour { .. } => true,
+        Landing::Multipath { legs } => legs.iter().any(|leg| leads_on(&leg.landing)),
+        _ => false,
+    }
+}
+
 fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a ForwardingEntry) -> Option<Row<'a>> {
-    let leads = |landing: &Landing| {
-        matches!(
-            landing,
-            Landing::Underlay { .. } | Landing::Discard { .. } | Landing::UnresolvedNeighbour { .. }
-        )
-    };
-    let counts = match &entry.landing {
-        Landing::Multipath { legs } => legs.iter().any(|leg| leads(&leg.landing)),
-        landing => leads(landing),
-    };
     let prefix = entry.meant_for();
-    if !counts || prefix.prefix_len() == 0 || scene.book.overlapping(prefix).next().is_some() {
+    if !leads_on(&entry.landing) || prefix.prefix_len() == 0 || scene.book.overlapping(prefix).next().is_some() {
         return None;
     }
     if scene.pool.service_ranges.iter().any(|range| overlap(range, &prefix)) {
@@ -82,7 +81,7 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
             .ranges
             .iter()
             .any(|range| range.contains(&prefix) && *range != prefix);
-    if before.is_none() && !in_pool {
+    if before.is_none() && (!in_pool || of_hosts(scene, prefix)) {
         return None;
     }
     // Put back after its owner was gone: the host changed last. Otherwise the
@@ -98,6 +97,13 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
         since,
         trigger,
     })
+}
+
+/// Whether Nodes themselves have addresses there: a pool around the hosts' own network is another matter (POOL03), and a route
+/// to it somebody's who knows why.
+fn of_hosts(scene: &Scene<'_>, prefix: IpNet) -> bool {
+    let mut nodes = scene.plane.nodes.values();
+    nodes.any(|node| node.internal_ips.iter().any(|address| prefix.contains(address)))
 }
 
 /// The Node that may own this prefix though none is seen to, and the entry of it that cannot be read.

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
-use super::ground::{Ground, NodeGround};
+use super::ground::Ground;
 use crate::netmap::NetMap;
+use crate::query::answer::NodeAnswer;
 use crate::summary::PoolRange;
 
 /// Most blocks that are looked at in one range. The largest IPv4 range that kube-controller-manager takes has 2^16 blocks
@@ -90,7 +91,12 @@ impl<'a> Chooser<'a> {
             let own = node.cidrs.iter().copied();
             let own = own.chain(node.addresses.iter().map(|&address| IpNet::from(address)));
             own.for_each(|net| chooser.hold(net, None));
-            chooser.host(name, node);
+            if let Some(view) = &node.view {
+                chooser.host(name, view);
+            }
+        }
+        for (name, view) in &ground.strays {
+            chooser.host(name, view);
         }
         for net in &ground.plain {
             chooser.hold(*net, None);
@@ -105,8 +111,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// What a host shows: its own configuration, bridge and routes to its own pods go with its CIDR.
-    fn host(&mut self, name: &'a str, node: &'a NodeGround) {
-        let Some(view) = &node.view else { return };
+    fn host(&mut self, name: &'a str, view: &'a NodeAnswer) {
         let facts = view.facts.as_ref();
         let chosen = facts.and_then(|facts| facts.cni.chosen.as_ref());
         for range in chosen.iter().flat_map(|config| &config.ranges) {

@@ -33,6 +33,7 @@ impl World {
             ground: Ground {
                 at: NOW,
                 nodes: nodes.collect(),
+                strays: BTreeMap::new(),
                 pods: Pods::default(),
                 budgets: BTreeMap::new(),
                 findings: Vec::new(),
@@ -57,6 +58,12 @@ impl World {
 
     pub(crate) fn view(&mut self, name: &str) -> &mut NodeAnswer {
         self.node(name).view.as_mut().unwrap()
+    }
+
+    /// A host that the aggregator knows and whose Node is gone: that of a node of its own number.
+    pub(crate) fn stray(&mut self, number: u8) -> &mut NodeAnswer {
+        let (name, view) = (format!("n{number}"), node(number).view.unwrap());
+        self.ground.strays.entry(name).or_insert(view)
     }
 
     fn facts(&mut self, name: &str) -> &mut HostFacts {

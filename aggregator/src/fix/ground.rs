@@ -20,6 +20,8 @@ pub struct Ground {
     pub at: Timestamp,
     /// Every Node, by name.
     pub nodes: BTreeMap<String, NodeGround>,
+    /// Hosts that the aggregator knows and that have no Node, by name: what they show is used all the same.
+    pub strays: BTreeMap<String, NodeAnswer>,
     /// Every pod that has not ended.
     pub pods: Pods,
     /// Every PodDisruptionBudget, by "namespace/name".

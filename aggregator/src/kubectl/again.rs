@@ -1,10 +1,11 @@
 //! How a fix that stopped is gone on with: the options that are not kept with it are given again.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::args::{Args, DRAIN, FixArgs, NAMESPACE, NODE, VERIFY, duration};
+use super::args::{Args, DRAIN, FixArgs, NAMESPACE, NODE, TIMEOUT, VERIFY, duration};
 use super::render::Again;
 
 /// An option as it was given this time, and whether taking back has a use for it too.
@@ -13,15 +14,19 @@ type Given = (&'static str, Option<String>, bool);
 /// The commands, as they are typed.
 pub(super) fn again(args: &Args, wanted: &FixArgs) -> Again {
     let other = |now: Duration, usual: &str| (duration(usual) != Ok(now)).then(|| text(now));
-    let kubeconfig = args.kubeconfig.as_ref().map(|path| path.display().to_string());
-    let given: [Given; 9] = [
-        ("--kubeconfig", kubeconfig, true),
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let given: [Given; 13] = [
+        ("--server", args.server.clone(), true),
+        ("--ca", path(&args.ca), true),
+        ("--token-file", path(&args.token_file), true),
+        ("--kubeconfig", path(&args.kubeconfig), true),
         ("--context", args.context.clone(), true),
         (
             "--namespace",
             (args.namespace != NAMESPACE).then(|| args.namespace.clone()),
             true,
         ),
+        ("--timeout", other(args.timeout, TIMEOUT), true),
         ("--drain-timeout", other(wanted.drain_timeout, DRAIN), false),
         ("--node-timeout", other(wanted.node_timeout, NODE), true),
         ("--verify-timeout", other(wanted.verify_timeout, VERIFY), false),
@@ -73,8 +78,16 @@ mod tests {
         assert_eq!(plain.resume, "kubectl cidrift fix --resume --yes");
         assert_eq!(plain.abort, "kubectl cidrift fix --abort --yes");
         let given = [
+            "--server",
+            "https://10.0.0.1:7440",
+            "--ca",
+            "/tmp/the ca.pem",
+            "--token-file",
+            "token",
             "--context",
             "lab",
+            "--timeout",
+            "20s",
             "--drain-timeout",
             "90s",
             "--node-timeout",
@@ -89,7 +102,8 @@ mod tests {
         let all = of(&[["n1"].as_slice(), &given].concat());
         assert_eq!(
             all.abort,
-            "kubectl cidrift fix --abort --yes --context lab --node-timeout 10m --restart-command \"ssh {node} 'x y'\""
+            "kubectl cidrift fix --abort --yes --server https://10.0.0.1:7440 --ca '/tmp/the ca.pem' --token-file token \
+             --context lab --timeout 20s --node-timeout 10m --restart-command \"ssh {node} 'x y'\""
         );
         // It is read as it was given.
         let words = shlex::split(all.resume.strip_prefix("kubectl cidrift fix ").unwrap()).unwrap();

@@ -12,6 +12,9 @@ use crate::fix::run::{Window, template};
 /// Of [`Args::namespace`].
 pub(super) const NAMESPACE: &str = "cidrift";
 
+/// Of [`Args::timeout`]. A live aggregator answers within milliseconds; ten seconds leave room for a slow port-forward.
+pub(super) const TIMEOUT: &str = "10s";
+
 /// Shown at the end of `--help`.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -66,8 +69,7 @@ pub(super) struct Args {
     #[arg(short, long, global = true, help_heading = CONNECTION, default_value = NAMESPACE, value_name = "NAME")]
     pub(super) namespace: String,
     /// How long one question may take: "500ms", "10s", or seconds.
-    // A live aggregator answers within milliseconds; ten seconds leave room for a slow port-forward.
-    #[arg(long, global = true, help_heading = CONNECTION, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, global = true, help_heading = CONNECTION, default_value = TIMEOUT, value_parser = duration, value_name = "TIME")]
     pub(super) timeout: Duration,
     /// How to print.
     #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]

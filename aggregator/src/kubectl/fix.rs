@@ -17,12 +17,12 @@ use super::args::{Args, FixArgs};
 use super::eyes::Watching;
 use super::outcome::Outcome;
 use super::output::Output;
-use super::plan::{named, now, target, wish};
+use super::plan::{also, named, now, target, unfinished, wish};
 use super::render::{self, Look, Stopped};
 use crate::fix::plan::{API_VERSION, NodePlan, Plan};
 use crate::fix::planner::{self, Wish};
 use crate::fix::run::{
-    Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Standing, Want, look, standing,
+    Halt, Held, Holder, LEASE, LeaseError, Planned, Progress, Record, Runner, Settings, Standing, Want, look,
 };
 
 pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
@@ -51,10 +51,10 @@ pub(super) async fn run<W: Write>(args: &Args, wanted: &FixArgs, output: &mut Ou
         }
         if wanted.abort { Want::Back } else { Want::Go }
     } else {
-        // Whoever may not look will be told so once he begins.
-        let stands = standing(&client, &args.namespace).await.ok().flatten();
-        output.say(stands.as_ref().map_or("", |stands| &stands.text))?;
-        let (plan, record) = planned(&eyes, wanted, stands.as_ref()).await?;
+        let (stands, told) = unfinished(&client, &args.namespace).await;
+        output.say(&told)?;
+        let (mut plan, record) = planned(&eyes, wanted, stands.as_ref()).await?;
+        also(args, &mut plan, told);
         let text = |look: &Look| render::plan(&plan, wanted.yes, look);
         // What follows is a line each.
         if wanted.yes {

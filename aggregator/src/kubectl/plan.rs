@@ -17,22 +17,20 @@ use super::render;
 use crate::fix::drain::Allowed;
 use crate::fix::ground::Ground;
 use crate::fix::migrate::{Target, what_if};
+use crate::fix::plan::Plan;
 use crate::fix::planner::{Wish, plan};
 use crate::fix::run::{Standing, standing};
 
 pub(super) async fn run<W: Write>(args: &Args, wanted: &PlanArgs, output: &mut Output<W>) -> Result<Outcome, Failure> {
     let client = Client::connect(args).await?;
     let cluster = Cluster::open(args).await?;
-    // Who may plan need not be let look at what a fix has left.
-    let stands = standing(&cluster.impatient_client()?, &args.namespace)
-        .await
-        .ok()
-        .flatten();
-    output.say(stands.as_ref().map_or("", |stands| &stands.text))?;
+    let (stands, told) = unfinished(&cluster.impatient_client()?, &args.namespace).await;
+    output.say(&told)?;
     let ground = ground(&client, &cluster, None).await?.0;
     let nodes: &[String] = if wanted.all { &[] } else { &wanted.nodes };
     named(&ground, nodes, stands.as_ref())?;
-    let plan = plan(&ground, &wish(nodes, &wanted.allow));
+    let mut plan = plan(&ground, &wish(nodes, &wanted.allow));
+    also(args, &mut plan, told);
     output.answer(&plan, |look| render::plan(&plan, false, look))?;
     Ok(Outcome::Fine)
 }
@@ -54,6 +52,24 @@ pub(super) async fn migrate<W: Write>(
     let answer = what_if(&ground, &target, allowed);
     output.answer(&answer, |look| render::migration(&answer, look))?;
     Ok(Outcome::Fine)
+}
+
+/// The fix that is not finished, and what is said of it first; nothing where there is none, or he may not look who asks.
+pub(super) async fn unfinished(client: &kube::Client, namespace: &str) -> (Option<Standing>, String) {
+    match standing(client, namespace).await {
+        Ok(stands) => {
+            let told = stands.as_ref().map(|stands| stands.text.clone());
+            (stands, told.unwrap_or_default())
+        }
+        Err(error) => (None, format!("whether a fix is unfinished is not known: {error}")),
+    }
+}
+
+/// Programs read only the plan itself.
+pub(super) fn also(args: &Args, plan: &mut Plan, told: String) {
+    if args.output.is_machine() && !told.is_empty() {
+        plan.unseen.push(told);
+    }
 }
 
 pub(super) fn target(ranges: &[IpNet], masks: &MaskArgs, per_node: Duration) -> Target {

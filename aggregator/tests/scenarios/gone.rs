@@ -84,6 +84,22 @@ fn a_route_in_the_pool_that_nobody_ever_owned_is_stale_too() {
     assert_eq!(world.standing(), ["PATH03/node-a open", "PATH03/node-b open"]);
 }
 
+/// A pool around the hosts' own network is told by itself.
+#[test]
+fn a_route_to_where_nodes_themselves_are_is_no_stale_one() {
+    let mut world = World::healthy(Plane::HostGw, THREE);
+    let node = world.nodes.get_mut("node-c").expect("it is there");
+    node.internal_ips.push(ip("10.244.77.9"));
+    world.publish();
+    world.delta("node-a", vec![world.route("10.244.77.0/24", "node-b")], &[]);
+    world.pass(SETTLE * 2);
+    assert!(
+        !world.standing().iter().any(|id| id.starts_with("PATH03")),
+        "{:?}",
+        world.standing()
+    );
+}
+
 #[test]
 fn routes_that_are_not_for_the_pool_are_nobodys_business() {
     let mut world = World::healthy(Plane::HostGw, THREE);

@@ -174,7 +174,10 @@ pub(super) const HOST10: Entry = Entry {
             "A rule that lets pod traffic through first, until then:",
             "ip rule add to POD-RANGE lookup main priority 100",
         ),
-        run("A discard that nobody keeps:", "ip route del blackhole PREFIX"),
+        run(
+            "A discard that nobody keeps, and that takes away what a peer has:",
+            "kubectl cidrift fix NODE --yes # or, on NODE: ip route del blackhole PREFIX",
+        ),
         say("An overlap: give Docker (\"bip\", \"default-address-pools\") or the VPN another network."),
     ],
     silence: "Rules that are a CNI's own and lead to the right place, into a tunnel or out of the FIB (AWS VPC CNI, Cilium, kube-router, \

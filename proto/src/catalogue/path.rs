@@ -179,7 +179,9 @@ pub(super) const PATH04: Entry = Entry {
         say(
             "A device that is down: set it up, then restart the CNI's pod on this node, for its IPv4 routes do not come back by themselves.",
         ),
-        say("Missing neighbour or FDB entry: restart the CNI's pod on this node; by hand see PATH01."),
+        say(
+            "Missing neighbour or FDB entry of a tunnel: restart the CNI's pod on this node, as fix does; by hand see PATH01.",
+        ),
     ],
     silence: "Calico's and BIRD's blackhole for the node's own block is by design, and \"Invalid argument\" for an unused address in \
         it too. A bridge without carrier on a node without pods. A default route's gateway is not looked at.",

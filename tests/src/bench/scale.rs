@@ -43,7 +43,7 @@ pub enum Part {
     Agents,
     /// What an operator's questions cost there.
     Operator1000,
-    /// The same with 5,000 nodes.
+    /// The same with 5,000 nodes: minutes and gigabytes, and so no part of `bench scale`.
     Operator5000,
 }
 

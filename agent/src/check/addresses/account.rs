@@ -10,7 +10,16 @@ use crate::view::host::{Lease, RangeSet, Sandbox};
 
 /// A lease without a sandbox that is older than this is of one that is gone. The runtime lists a sandbox only when its
 /// network is up; kubelet gives it 4 minutes for that (twice its runtimeRequestTimeout), and the look is every 10 s.
-pub(super) const SETTLED: Duration = Duration::from_secs(300);
+const SETTLED: Duration = Duration::from_secs(300);
+
+/// What is beyond the kubelet's patience until a look shows it.
+const LATER: Duration = Duration::from_secs(60);
+
+/// How old a lease must be, where the kubelet was told a runtimeRequestTimeout.
+pub(super) fn settled(timeout: Option<Duration>) -> Duration {
+    let patience = timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(LATER));
+    patience.map_or(SETTLED, |patience| patience.max(SETTLED))
+}
 
 /// A set is low when this part of it is left, or less. One in ten: of a /24 that is 25 addresses, and what a rollout
 /// or a drained neighbour brings at once.
@@ -67,6 +76,8 @@ pub(super) struct Account<'a> {
     pub network: &'a str,
     pub sets: Vec<SetUse<'a>>,
     pub sandboxes: Option<Sandboxes<'a>>,
+    /// A lease that is younger may be of a sandbox that is being set up.
+    pub settled: Duration,
     /// Leases in the sets whose sandbox is gone, by address.
     pub leaked: Vec<&'a Lease>,
     /// Addresses in the sets that running pods have and no lease is of.
@@ -82,13 +93,14 @@ impl<'a> Account<'a> {
         pool: &'a [RangeSet],
         leases: &'a [Lease],
         sandboxes: Option<Sandboxes<'a>>,
-        now: Timestamp,
+        (now, settled): (Timestamp, Duration),
     ) -> Self {
         let leases = || leases.iter().filter(|lease| lease.network == network);
         let mut account = Self {
             network,
             sets: pool.iter().map(|set| set_use(set, leases())).collect(),
             sandboxes,
+            settled,
             leaked: Vec::new(),
             bare: Vec::new(),
             unmatched: false,
@@ -96,14 +108,14 @@ impl<'a> Account<'a> {
         let Some(sandboxes) = sandboxes else { return account };
         let known: HashSet<&str> = sandboxes.all.iter().map(|sandbox| sandbox.id.as_str()).collect();
         let pooled = |address: IpAddr| pool.iter().any(|set| set.contains(address));
-        let settled = |lease: &Lease| {
+        let old = |lease: &Lease| {
             lease.given_at.is_some_and(|given| {
-                given < sandboxes.at && now.duration_since(given).unsigned_abs() >= SETTLED && given < now
+                given < sandboxes.at && now.duration_since(given).unsigned_abs() >= settled && given < now
             })
         };
         account.unmatched = !leases().any(|lease| known.contains(lease.container.as_str()));
         account.leaked = leases()
-            .filter(|lease| pooled(lease.address) && settled(lease))
+            .filter(|lease| pooled(lease.address) && old(lease))
             .filter(|lease| lease.container.is_empty() || is_sandbox_id(&lease.container))
             .filter(|lease| !known.contains(lease.container.as_str()))
             .collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cidrift_proto::facts::{LeakedLease, LeakedLeases, LeakedNetwork};
 
 use super::account::SetUse;
-use super::{Wrong, enough};
+use super::{Wrong, enough, worth_a_word};
 use crate::view::host::Lease;
 
 /// Leases told at most: four nodes' worth of a /24, some 100 KB.
@@ -23,13 +23,15 @@ pub(super) fn told(wrong: &Wrong<'_>, max_pods: Option<u128>) -> LeakedLeases {
             container: lease.container.clone(),
         });
     }
-    let low = |set: &&SetUse<'_>| {
+    // What is left once those are gone that name their sandbox.
+    let stays = |set: &SetUse<'_>| {
         let gone = named.iter().filter(|lease| set.set.contains(lease.address)).count();
         let rest = SetUse {
             taken: set.taken.saturating_sub(gone as u128),
-            ..**set
+            ..*set
         };
-        rest.is_low() && !enough(&rest, max_pods, account.sandboxes)
+        let low = rest.is_low() && !enough(&rest, max_pods, account.sandboxes);
+        low || worth_a_word(&rest, nameless.len())
     };
     let count = |leases: usize| u32::try_from(leases).unwrap_or(u32::MAX);
     LeakedLeases {
@@ -42,6 +44,6 @@ pub(super) fn told(wrong: &Wrong<'_>, max_pods: Option<u128>) -> LeakedLeases {
             .collect(),
         omitted: count(named.len().saturating_sub(TOLD)),
         nameless: count(nameless.len()),
-        others: wrong.small.is_some() || !account.bare.is_empty() || account.sets.iter().any(|set| low(&set)),
+        others: wrong.small.is_some() || !account.bare.is_empty() || account.sets.iter().any(stays),
     }
 }

@@ -43,6 +43,11 @@ fn leaked(mut node: Node, numbers: std::ops::RangeInclusive<u8>) -> Node {
 }
 
 fn max_pods(node: Node, value: &str) -> Node {
+    told(node, "maxPods", value)
+}
+
+/// A kubelet with one setting.
+fn told(node: Node, field: &str, value: &str) -> Node {
     node.with(|node| {
         let setting = Setting {
             value: value.into(),
@@ -53,7 +58,7 @@ fn max_pods(node: Node, value: &str) -> Node {
             embedded_in: None,
             pid: 7,
             started_at: None,
-            settings: BTreeMap::from([("maxPods".to_owned(), setting)]),
+            settings: BTreeMap::from([(field.to_owned(), setting)]),
             problem: None,
         };
         node.seen.processes = Observed::seen(at(9), "/proc", vec![kubelet]);
@@ -164,6 +169,12 @@ fn what_is_leaked_is_told_with_the_sandboxes_and_whether_it_is_all() {
     let full = leaked(running(self::node("10.244.1.0/28"), 2..=3), 4..=14);
     assert!(!others(full.clone()) && others(max_pods(full, "20")));
     assert!(others(leaked(running(self::node("10.244.1.0/28"), 2..=13), 14..=14)));
+    // Leases that name nobody stay, and keep it open where they are many.
+    let nameless = |last: u8| {
+        let node = leaked(running(self::node("10.244.1.0/24"), 2..=3), 10..=15);
+        (20..=last).fold(node, |node, number| node.lease("cbr0", "", &address(number)))
+    };
+    assert!(!others(nameless(23)) && others(nameless(24)));
 }
 
 #[test]
@@ -172,7 +183,24 @@ fn a_lease_is_young_for_five_minutes() {
     node.clone().with(|node| node.now = at(304)).assert_silent(CODE);
     assert_eq!(node.clone().with(|node| node.now = at(305)).judge(CODE).claims.len(), 1);
     // Sandboxes listed before the lease was given say nothing of it.
-    node.with(|node| node.seen.sandboxes.at = at(5)).assert_silent(CODE);
+    node.clone()
+        .with(|node| node.seen.sandboxes.at = at(5))
+        .assert_silent(CODE);
+    // A kubelet may have been told to wait longer for its runtime, and asks it twice.
+    for (field, value, last) in [
+        ("runtimeRequestTimeout", "10m0s", 1264),
+        ("runtime-request-timeout", "3m", 424),
+        ("runtimeRequestTimeout", "1m", 304),
+        ("runtimeRequestTimeout", "soon", 304),
+    ] {
+        let node = told(node.clone(), field, value).with(|node| node.seen.sandboxes.at = at(1300));
+        node.clone().with(|node| node.now = at(last)).assert_silent(CODE);
+        let claims = node.with(|node| node.now = at(last + 1)).judge(CODE).claims;
+        assert!(
+            claims[0].remedy.contains(&format!("-mmin +{} ", (last - 4) / 60)),
+            "{claims:?}"
+        );
+    }
 }
 
 #[test]

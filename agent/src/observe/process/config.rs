@@ -15,6 +15,7 @@ const KUBELET: &[(&str, &str)] = &[
     ("/logging/format", "logging-format"),
     ("/logging/verbosity", "v"),
     ("/maxPods", "max-pods"),
+    ("/runtimeRequestTimeout", "runtime-request-timeout"),
     ("/podCIDR", "pod-cidr"),
     ("/readOnlyPort", "read-only-port"),
     ("/registerNode", "register-node"),

@@ -64,6 +64,7 @@ const VALUES: &[&str] = &[
     "read-only-port",
     "root",
     "root-dir",
+    "runtime-request-timeout",
     "service-cidr",
     "service-cluster-ip-range",
     "state",

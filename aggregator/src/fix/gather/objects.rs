@@ -81,6 +81,7 @@ pub fn assemble(at: Timestamp, objects: &Objects, pods: Pods, answers: Answers) 
     Ok(Ground {
         at,
         nodes,
+        strays: views,
         pods,
         budgets: objects.budgets.iter().map(budget).collect(),
         findings: answers.findings,

@@ -74,16 +74,14 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
         sort(ground, wish, finding, &mut needs, &mut left);
     }
     left.retain(|(finding, _)| !along::along(ground, wish, finding, &mut needs));
-    let mut by_hand: Vec<ByHand> = left
-        .into_iter()
-        .map(|(finding, why)| need::by_hand(finding, why))
-        .collect();
-    for finding in follow(ground, wish, consequences, &mut needs) {
+    for finding in follow(ground, wish, consequences, &mut needs, &mut left) {
         if concerns(wish, finding) {
             let causes = finding.explained_by.join(", ");
-            by_hand.push(need::by_hand(finding, format!("{causes} explains it: mend that first")));
+            left.push((finding, format!("{causes} explains it: mend that first")));
         }
     }
+    let left = left.into_iter();
+    let mut by_hand: Vec<ByHand> = left.map(|(finding, why)| need::by_hand(finding, why)).collect();
     let (nodes, refused) = nodes(ground, wish, needs);
     by_hand.extend(refused);
     along::remedies(ground, &nodes, &mut by_hand);
@@ -97,12 +95,17 @@ pub fn plan(ground: &Ground, wish: &Wish) -> Plan {
     }
 }
 
-/// Puts what follows from others to those; returns what follows from nothing that is planned. A consequence may have its own.
+/// What does not go with its cause: a kubelet that does not look, and a route that nobody removes.
+const LASTING: [Code; 2] = [Code::Host08, Code::Path03];
+
+/// Puts what follows from others to those, or where it lasts to what it needs itself; returns what follows from nothing that
+/// is planned.
 fn follow<'a>(
     ground: &Ground,
     wish: &Wish,
     mut consequences: Vec<&'a Finding>,
     needs: &mut BTreeMap<String, Need>,
+    left: &mut Vec<(&'a Finding, String)>,
 ) -> Vec<&'a Finding> {
     loop {
         let before = consequences.len();
@@ -111,12 +114,10 @@ fn follow<'a>(
             let Some(need) = needs.values_mut().find(explains) else {
                 return true;
             };
-            let own = lasting(ground, wish, finding);
-            if own.is_empty() {
+            if LASTING.contains(&finding.claim.code) {
+                sort(ground, wish, finding, needs, left);
+            } else {
                 need.mends.push(finding.id.clone());
-            }
-            for (node, what) in own {
-                needs.entry(node).or_default().add(finding, what);
             }
             false
         });
@@ -124,16 +125,6 @@ fn follow<'a>(
             return consequences;
         }
     }
-}
-
-/// What a consequence asks for that does not go with its cause: a kubelet that does not look, and a route that nobody removes.
-fn lasting(ground: &Ground, wish: &Wish, finding: &Finding) -> Vec<(String, need::What)> {
-    if !matches!(finding.claim.code, Code::Host08 | Code::Path03) {
-        return Vec::new();
-    }
-    let mut asked = need::of(ground, finding).unwrap_or_default();
-    asked.retain(|(node, _)| wish.wants(node));
-    asked
 }
 
 fn concerns(wish: &Wish, finding: &Finding) -> bool {
@@ -189,7 +180,7 @@ fn nodes(ground: &Ground, wish: &Wish, needs: BTreeMap<String, Need>) -> (Vec<No
             continue;
         };
         // A node without a CIDR shows no sign of its IPAM itself: POOL01 has judged it by its peers.
-        let assign = need.what == [need::What::Assign];
+        let assign = need.only_assigns();
         if let Some(why) = words::not_ours(name, node, assign) {
             refused.extend(need.refuse(ground, &why));
             continue;

@@ -86,6 +86,17 @@ impl Need {
         self.what.contains(what)
     }
 
+    /// Whether a Node that has no CIDR gets one, and nothing else is of its pods' addresses.
+    pub(super) fn only_assigns(&self) -> bool {
+        let beside = |what: &What| {
+            matches!(
+                what,
+                What::Assign | What::Leases { .. } | What::Route { .. } | What::Reach { .. } | What::Kubelet
+            )
+        };
+        self.has(&What::Assign) && self.what.iter().all(beside)
+    }
+
     /// Its findings, as nothing that can be planned.
     pub(super) fn refuse(&self, ground: &Ground, why: &str) -> Vec<ByHand> {
         let named = |id: &String| ground.findings.iter().find(|finding| finding.id == *id);
@@ -331,6 +342,14 @@ fn facts<'a>(ground: &'a Ground, node: &str) -> Result<&'a cidrift_proto::facts:
 pub(super) fn daemon_pod<'a>(ground: &'a Ground, node: &str) -> Option<&'a str> {
     let mut daemons = ground.pods.on(node).iter().filter(|pod| pod.networks());
     daemons.next().map(|pod| pod.key.as_str())
+}
+
+/// Whether its daemon writes the CNI configuration for other CIDRs as it starts. flannel's never names any, and kube-router's
+/// adds the new range and leaves the old one in (reference F, kube-router#496).
+pub(super) fn rewrites(ground: &Ground, node: &str) -> bool {
+    const KEEP: [&str; 2] = ["flannel", "kube-router"];
+    let mut daemons = ground.pods.on(node).iter().filter(|pod| pod.networks());
+    daemons.any(|pod| pod.daemon.as_deref().is_some_and(|kind| !KEEP.contains(&kind)))
 }
 
 /// Whether a CNI's daemon runs as a pod on any other node.

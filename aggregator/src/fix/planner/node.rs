@@ -52,6 +52,7 @@ pub(super) fn plan(
         steps: Vec::new(),
     };
     let method = if rotate {
+        planner.leftovers(need);
         planner.rotate(&need.twins);
         Method::Rotate
     } else {
@@ -203,6 +204,13 @@ fn leaving(node: &NodeGround, plan: &NodePlan) -> Vec<String> {
         risks.push(format!(
             "{nameless} leases name no sandbox: they stay, and a person must tell whose they were"
         ));
+    }
+    if leases {
+        risks.push(
+            "containers that other programs than the kubelet's runtime started with the same CNI network (nerdctl, podman) are not \
+             seen: their leases look like those of sandboxes that are gone"
+                .to_owned(),
+        );
     }
     let stale = plan.steps.iter().any(|step| {
         matches!(&step.does, Does::RemoveRoute { by: Hop::Via(_), .. }) && !step.does.sets_up_pods(&plan.to)

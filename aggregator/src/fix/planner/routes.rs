@@ -4,15 +4,17 @@ use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::LinkRole;
-use cidrift_proto::finding::{Finding, FindingState};
+use cidrift_proto::finding::{Claim, Finding, FindingState};
 use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
 use ipnet::IpNet;
 
-use super::super::ground::{Ground, NodeGround};
+use super::super::ground::{Ground, NodeGround, handed};
 use super::super::plan::Hop;
 use super::need::{What, daemon, daemon_pod};
 use crate::cluster::ReportState;
+use crate::correlate::stale::leads_on;
 use crate::netmap::overlap;
+use crate::query::answer::NodeAnswer;
 
 /// Table main (rtnetlink(7)).
 const MAIN: u32 = 254;
@@ -26,53 +28,78 @@ const OWN_BLOCKS: [&str; 4] = ["calico", "cilium-cni", "antrea", "ovn-k8s-cni-ov
 
 type Asked = Vec<(String, What)>;
 
-/// PATH03: its routes for CIDRs of the pool that nobody has, and nobody's pods are reached by.
+/// PATH03: its routes for CIDRs of the pool that nobody has, and nobody's pods are reached by. Only those that are named.
 pub(super) fn stale(ground: &Ground, finding: &Finding) -> Result<Asked, String> {
-    let node = &finding.claim.subject;
+    let claim = &finding.claim;
+    let node = &claim.subject;
+    all_told(claim)?;
     let entries = entries(ground, node)?;
     let mut asked = Vec::new();
-    for entry in entries.iter().filter(|entry| unowned(ground, entry)) {
+    for row in &claim.affected {
+        let Some(named) = row.prefix else { continue };
+        let mut there = entries.iter().filter(|entry| entry.prefix == named);
+        let Some(entry) = there.find(|entry| unowned(ground, entry)) else {
+            return Err(format!(
+                "{named} is not seen to be a part of the pool that no Node has: whose route it is cannot be told"
+            ));
+        };
         let prefix = entry.meant_for();
         unused(ground, prefix)?;
         plain(entry)?;
-        asked.push((prefix, hop(entry)?));
-    }
-    let named = finding.claim.affected.iter().filter_map(|row| row.prefix);
-    for prefix in named {
-        if !asked.iter().any(|(net, _)| net.contains(&prefix)) {
-            return Err(format!(
-                "{prefix} is not seen to be a part of the pool that no Node has: whose route it is cannot be told"
-            ));
+        let by = hop(entry)?;
+        if row.node.is_none() {
+            known(ground, prefix, entry, by)?;
+        }
+        let what = (node.clone(), What::Route { prefix, by });
+        if !asked.contains(&what) {
+            asked.push(what);
         }
     }
     if asked.is_empty() {
         return Err("no such route is seen any more".to_owned());
     }
-    let routes = asked.into_iter().map(|(prefix, by)| What::Route { prefix, by });
-    Ok(routes.map(|what| (node.clone(), what)).collect())
+    Ok(asked)
+}
+
+/// That a finding names all that is wrong: its rows are capped.
+fn all_told(claim: &Claim) -> Result<(), String> {
+    let named = usize::try_from(claim.affected_total).unwrap_or(usize::MAX);
+    if named > claim.affected.len() {
+        return Err(format!(
+            "it is {named} prefixes, more than can be told one by one: whoever made that must undo it"
+        ));
+    }
+    Ok(())
 }
 
 /// It leads somewhere, by a route for a part of the pool of which no Node has anything.
 fn unowned(ground: &Ground, entry: &ForwardingEntry) -> bool {
-    let leads = |landing: &Landing| {
-        matches!(
-            landing,
-            Landing::Underlay { .. } | Landing::Discard { .. } | Landing::UnresolvedNeighbour { .. }
-        )
-    };
-    let leads = match &entry.landing {
-        Landing::Multipath { legs } => legs.iter().any(|leg| leads(&leg.landing)),
-        landing => leads(landing),
-    };
     let prefix = entry.meant_for();
     let mut pool = ground.pool.ranges.iter().map(|range| range.range);
     let in_pool = pool.any(|range| range.contains(&prefix) && range != prefix);
     let cidrs = ground.nodes.values().flat_map(|node| &node.cidrs);
     let mut taken = cidrs.chain(&ground.pool.service_ranges);
-    leads && in_pool && !taken.any(|net| overlap(net, &prefix))
+    leads_on(&entry.landing) && in_pool && !taken.any(|net| overlap(net, &prefix))
 }
 
-/// That no pod has an address of it, nor may get one: its way would be cut off.
+/// That somebody is known by whom a route leads that nobody is known to have had: a gateway of the operator's own may have
+/// been set up for what is behind it.
+fn known(ground: &Ground, prefix: IpNet, entry: &ForwardingEntry, by: Hop) -> Result<(), String> {
+    let address = match (&entry.landing, by) {
+        (Landing::Underlay { address, .. }, _) => *address,
+        (_, Hop::Via(gateway)) => gateway,
+        (_, Hop::Type(_)) => return Ok(()),
+    };
+    let mut nodes = ground.nodes.values();
+    if nodes.any(|node| node.addresses.contains(&address)) {
+        return Ok(());
+    }
+    Err(format!(
+        "{address} is no Node's, and no Node is known to have had {prefix}: who is behind it must be told by a person"
+    ))
+}
+
+/// That no pod has an address of it, nor may get one, and no host has one itself: its way would be cut off.
 fn unused(ground: &Ground, prefix: IpNet) -> Result<(), String> {
     let has = |address: &IpAddr| prefix.contains(address);
     let mut pods = ground.pods.iter().filter(|pod| !pod.host_network);
@@ -83,23 +110,52 @@ fn unused(ground: &Ground, prefix: IpNet) -> Result<(), String> {
         ));
     }
     for (name, node) in &ground.nodes {
-        let view = node
-            .view
-            .as_ref()
-            .filter(|view| view.summary.report == ReportState::Live);
-        let Some(facts) = view.and_then(|view| view.facts.as_ref()) else {
+        if let Some(address) = node.addresses.iter().find(|address| has(address)) {
+            return Err(format!("{address} of {prefix} is the address of Node {name}"));
+        }
+        let Some(view) = node.view.as_ref().filter(|view| live(view)) else {
             return Err(format!(
                 "the agent of {name} does not report: whether it has pods of {prefix} is not known"
             ));
         };
-        let links = facts.links.iter().filter(|link| link.role.of_pods());
-        let subnets = facts.cni.chosen.iter().flat_map(|config| &config.subnets);
-        let mut nets = links.flat_map(|link| &link.addresses).chain(subnets);
-        if nets.any(|net| overlap(&net.trunc(), &prefix)) {
-            return Err(format!("{name} is set up for pods of {prefix}: mend that first"));
+        spares(name, view, prefix)?;
+    }
+    let mut strays = ground.strays.iter().filter(|(_, view)| live(view));
+    strays.try_for_each(|(name, view)| spares(name, view, prefix))
+}
+
+fn live(view: &NodeAnswer) -> bool {
+    view.summary.report == ReportState::Live && view.facts.is_some()
+}
+
+/// That a host has nothing of it.
+fn spares(name: &str, view: &NodeAnswer, prefix: IpNet) -> Result<(), String> {
+    let set_up = || Err(format!("{name} is set up for pods of {prefix}: mend that first"));
+    let Some(facts) = &view.facts else { return Ok(()) };
+    if handed(&facts.cni).iter().any(|net| overlap(net, &prefix)) {
+        return set_up();
+    }
+    for link in &facts.links {
+        for net in &link.addresses {
+            if link.role.of_pods() && overlap(&net.trunc(), &prefix) {
+                return set_up();
+            }
+            if prefix.contains(&net.addr()) {
+                return Err(format!("{name} has {} of {prefix} on {} itself", net.addr(), link.name));
+            }
         }
     }
-    Ok(())
+    let own = |entry: &&ForwardingEntry| {
+        matches!(
+            entry.landing,
+            Landing::Onlink { .. } | Landing::Local { .. } | Landing::Host { .. }
+        )
+    };
+    let mut own = view.entries.iter().filter(own);
+    match own.find(|entry| prefix.contains(&entry.meant_for())) {
+        Some(entry) => Err(format!("{name} has {} of {prefix} itself", entry.meant_for())),
+        None => Ok(()),
+    }
 }
 
 /// PATH04: routes that drop packets for what other Nodes have. Beyond such a route its own daemon makes the right one.
@@ -107,12 +163,7 @@ pub(super) fn dropping(ground: &Ground, finding: &Finding) -> Result<Asked, Stri
     let claim = &finding.claim;
     let node = &claim.subject;
     let entries = entries(ground, node)?;
-    let named = usize::try_from(claim.affected_total).unwrap_or(usize::MAX);
-    if named > claim.affected.len() {
-        return Err(format!(
-            "packets for {named} pod CIDRs are dropped: whoever made that must undo it"
-        ));
-    }
+    all_told(claim)?;
     let mut asked = Vec::new();
     for row in &claim.affected {
         let (Some(cidr), Some(owner)) = (row.prefix, row.node.as_ref()) else {
@@ -133,6 +184,7 @@ pub(super) fn dropping(ground: &Ground, finding: &Finding) -> Result<Asked, Stri
 /// HOST10, where all that takes packets away are routes that drop: what is lost by them is PATH04 then, which follows from it.
 pub(super) fn inside(ground: &Ground, finding: &Finding) -> Result<Asked, String> {
     let claim = &finding.claim;
+    all_told(claim)?;
     let mut open = ground.findings.iter().filter(|other| other.state == FindingState::Open);
     let lost = open.find(|other| other.claim.code == Code::Path04 && other.claim.subject == claim.subject);
     let asked = dropping(ground, lost.ok_or("no step of a node mends it")?)?;

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::super::drain::{self, Allowed};
 use super::super::ground::{Ground, NodeGround};
 use super::super::plan::{CONTAINERD, Does, Hop, Method, Step};
-use super::need::{Need, What, back_by, daemon_pod, daemons_elsewhere, flannel, foreign, stale};
+use super::need::{Need, What, back_by, daemon_pod, daemons_elsewhere, flannel, foreign, rewrites, stale};
 use crate::correlate::words::list;
 
 /// One node's steps, as they come together.
@@ -35,6 +35,7 @@ impl Planner<'_> {
             if need.has(&What::Kubelet) {
                 self.restart_kubelet();
             }
+            self.leftovers(need);
             self.swap(&need.twins);
             return Method::Swap;
         }
@@ -118,11 +119,29 @@ impl Planner<'_> {
         if !bridges.is_empty() {
             self.uncordon();
         }
-        match (assign, host || need.has(&What::Pods)) {
-            (_, true) => Method::Host,
-            (true, false) => Method::Assign,
-            (false, false) => Method::Restart,
+        let pods = pods || need.has(&What::Pods);
+        match assign {
+            true if !pods => Method::Assign,
+            _ if pods || host => Method::Host,
+            _ => Method::Restart,
         }
+    }
+
+    /// What a node has too much that is not of its own CIDRs: it does not go with them.
+    pub(super) fn leftovers(&mut self, need: &Need) {
+        for what in &need.what {
+            if let What::Leases { directory } = what {
+                self.remove_leases(directory);
+            }
+        }
+        let own = self.to.iter().chain(&self.node.cidrs);
+        let own: Vec<IpNet> = own.copied().collect();
+        for (prefix, by) in routes(need) {
+            if !own.iter().any(|cidr| crate::netmap::overlap(cidr, &prefix)) {
+                self.remove_route(prefix, by);
+            }
+        }
+        self.reach(need);
     }
 
     fn swap(&mut self, twins: &[String]) {
@@ -140,7 +159,7 @@ impl Planner<'_> {
                     Some(by) if by.starts_with("containerd template") => {
                         self.remove_file(&config.path);
                     }
-                    _ if daemon_pod(self.ground, self.name).is_some() => {}
+                    _ if rewrites(self.ground, self.name) => {}
                     _ => {
                         let text = format!(
                             "on {}: {} hands out of {}; write it for {}",

@@ -109,6 +109,25 @@ fn what_the_host_hands_out_of_already_is_taken_where_it_is_free() {
 }
 
 #[test]
+fn what_a_host_without_a_node_shows_is_in_use() {
+    let mut world = World::of(3);
+    outside(&mut world, "n2", "10.99.2.0/24");
+    world.stray(255);
+    assert_eq!(only(&planned(&world)).to, nets(&["10.244.254.0/24"]));
+}
+
+#[test]
+fn a_configuration_that_its_daemon_does_not_write_for_other_cidrs_is_for_the_operators_hands() {
+    for (kind, by_hand) in [("kindnet", false), ("flannel", true), ("kube-router", true)] {
+        let mut world = World::of(3);
+        outside(&mut world, "n2", "10.99.2.0/24");
+        world.daemon("n2", kind);
+        let plan = planned(&world);
+        assert_eq!(kinds(only(&plan)).contains(&"by-hand"), by_hand, "{kind}");
+    }
+}
+
+#[test]
 fn what_the_runtime_rendered_goes_before_the_new_node_comes_and_the_cni_starts_after_it() {
     let mut world = World::of(3);
     world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
@@ -261,6 +280,18 @@ fn a_node_without_a_cidr_shows_no_ipam_and_its_finding_has_judged_it() {
     world.view("n3").classification.as_mut().unwrap().authoritative = None;
     world.find(Code::Pool01, "n3", &["n3"]);
     assert_eq!(only(&planned(&world)).method, Method::Assign);
+    // Leases that nobody has are no matter of its addresses.
+    world.find(Code::Host05, "n3", &["n3"]);
+    let facts = World::of(3).view("n3").facts.take();
+    world.view("n3").facts = facts;
+    world.leaks("n3", "/var/lib/cni/networks/net", &[("10.244.3.9", "gone")]);
+    let plan = planned(&world);
+    let plan = only(&plan);
+    assert_eq!(
+        (plan.method, kinds(plan)),
+        (Method::Assign, vec!["assign", "adopt", "remove-leases", "verify"])
+    );
+    world.ground.findings.pop();
     // What needs more than that does not rest on it.
     world.find(Code::Host03, "n3", &["n3"]);
     assert!(planned(&world).nodes.is_empty());

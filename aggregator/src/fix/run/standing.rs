@@ -3,7 +3,7 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 
-use super::halt::call;
+use super::halt::{call, code};
 use super::lease::{LEASE, LeaseError, Stored, failed, holder, identity, record};
 use super::record::Record;
 
@@ -23,7 +23,8 @@ impl Standing {
     }
 }
 
-/// The fix that is not finished; `None`: there is none.
+/// The fix that is not finished; `None`: there is none, or he who asks may not look: who may plan need not be let see that, and
+/// who may not begin is told so then.
 ///
 /// # Errors
 ///
@@ -31,8 +32,11 @@ impl Standing {
 pub async fn standing(client: &Client, namespace: &str) -> Result<Option<Standing>, LeaseError> {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let lease = call(async || api.get_opt(LEASE).await).await;
-    let Some(lease) = lease.map_err(|error| failed("get", &error))? else {
-        return Ok(None);
+    let lease = match lease {
+        Ok(Some(lease)) => lease,
+        Ok(None) => return Ok(None),
+        Err(error) if code(&error) == Some(403) => return Ok(None),
+        Err(error) => return Err(failed("get", &error)),
     };
     // Where the rest of its nodes is kept is no matter of this.
     let stored = record(&lease)?.filter(Stored::unfinished);

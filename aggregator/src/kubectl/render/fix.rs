@@ -4,7 +4,7 @@ use super::plan::headline;
 use super::text::{Ink, clean, wrap};
 use super::{Look, age};
 use crate::fix::plan::{Does, Step};
-use crate::fix::run::{Halt, Over, Progress, Record, title};
+use crate::fix::run::{Halt, Over, Progress, Record, Work, title};
 
 /// Of more nodes than that of one kind only the number is told, unless they failed.
 const NAMED: usize = 20;
@@ -58,16 +58,20 @@ pub fn record(record: &Record, abort: bool, look: &Look) -> String {
             out += &wrap(&head, "               ", &short(step), look);
         }
         if abort {
-            let what = if work.swapped() {
+            let mut what = if work.swapped() {
                 "its Node was made anew: it keeps its new CIDRs, and the cordon"
             } else if work.deleting {
                 "its Node is made again from its saved copy where it is gone, and uncordoned"
             } else if work.cordoned {
                 "it is uncordoned"
             } else {
-                "nothing of it was changed that could be taken back"
-            };
-            out += &wrap("  back      ", "            ", what, look);
+                "nothing of its Node was changed that could be taken back"
+            }
+            .to_owned();
+            if let Some(path) = removed(work).filter(|_| !work.swapped()) {
+                what += &format!("; {path} is rendered again where it was removed");
+            }
+            out += &wrap("  back      ", "            ", &what, look);
         }
     }
     let mut names: Vec<&str> = record.queue.iter().map(|next| next.node.as_str()).collect();
@@ -95,6 +99,15 @@ pub fn record(record: &Record, abort: bool, look: &Look) -> String {
         out += &format!("  over      {counted} more: mended\n");
     }
     out
+}
+
+/// What was rendered and may have been removed: of the step under way nobody knows.
+fn removed(work: &Work) -> Option<&str> {
+    let mut begun = work.plan.steps.iter().take(work.at + 1);
+    begun.find_map(|step| match &step.does {
+        Does::RemoveFile { path, .. } => Some(path.as_str()),
+        _ => None,
+    })
 }
 
 /// Nodes that are over and are named, all that failed among them; and how many others there are.

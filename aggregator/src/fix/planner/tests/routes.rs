@@ -1,12 +1,13 @@
 //! Routes that are too much.
 
 use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::Affected;
+use cidrift_proto::finding::{Affected, FindingState};
 use cidrift_proto::landing::{Discard, Landing, RouteMatch};
 
 use super::super::super::plan::{Does, Hop, Method};
 use super::{kinds, only, planned};
 use crate::fix::fixture::World;
+use crate::fix::planner::Wish;
 
 /// n1 has such a route, as `ip route add` leaves it.
 fn routed(world: &mut World, prefix: &str, landing: Landing) {
@@ -38,11 +39,16 @@ fn by_hand(world: &World) -> String {
 
 fn stale() -> World {
     let mut world = World::of(3);
-    world.route("n1", "10.244.9.0/24", "172.30.0.9");
-    let entry = world.view("n1").entries.pop().unwrap();
-    routed(&mut world, "10.244.9.0/24", entry.landing);
-    found(&mut world, Code::Path03, "10.244.9.0/24", None);
+    led(&mut world, "10.244.9.0/24", "172.30.0.9");
+    found(&mut world, Code::Path03, "10.244.9.0/24", Some("n9"));
     world
+}
+
+/// n1 has a route by that next hop.
+fn led(world: &mut World, prefix: &str, by: &str) {
+    world.route("n1", prefix, by);
+    let entry = world.view("n1").entries.pop().unwrap();
+    routed(world, prefix, entry.landing);
 }
 
 #[test]
@@ -74,7 +80,7 @@ fn a_route_for_what_no_node_has_is_removed_by_its_next_hop_and_nothing_else_is_d
 #[test]
 fn a_route_stays_by_which_somebody_may_be_reached_or_that_somebody_looks_after() {
     type Change = fn(&mut World);
-    let changes: [(Change, &str); 8] = [
+    let changes: [(Change, &str); 16] = [
         (
             |world| world.pod("n3", "left", &["10.244.9.5"]).deleting = true,
             "pod default/left has an address of it",
@@ -99,6 +105,47 @@ fn a_route_stays_by_which_somebody_may_be_reached_or_that_somebody_looks_after()
             |world| world.ground.pool.ranges.clear(),
             "whose route it is cannot be told",
         ),
+        (
+            |world| world.node("n3").addresses.push("10.244.9.7".parse().unwrap()),
+            "is the address of Node n3",
+        ),
+        (
+            |world| world.link("n3", "eth1", "10.244.9.7/16"),
+            "n3 has 10.244.9.7 of it on eth1 itself",
+        ),
+        (
+            |world| {
+                world.lands(
+                    "n3",
+                    "10.244.9.7/32",
+                    Landing::Host {
+                        device: "lo".to_owned(),
+                    },
+                )
+            },
+            "n3 has 10.244.9.7/32 of it itself",
+        ),
+        (
+            |world| {
+                world.view("n3").facts.as_mut().unwrap().cni.chosen = None;
+                world.flannel("n3", "10.244.0.0/16", "10.244.9.0/24");
+            },
+            "n3 is set up for pods of",
+        ),
+        // Its Node is gone; it runs on.
+        (|world| _ = world.stray(9), "n9 is set up for pods of"),
+        (
+            |world| world.ground.findings[0].claim.affected[0].node = None,
+            "172.30.0.9 is no Node's, and no Node is known to have had",
+        ),
+        (
+            |world| world.ground.findings[0].claim.affected_total = 70,
+            "70 prefixes",
+        ),
+        (
+            |world| world.view("n1").entries.clear(),
+            "whose route it is cannot be told",
+        ),
         (|world| route(world).table = 100, "is of table 100"),
         (|world| route(world).protocol = 12, "made by a daemon (protocol 12)"),
     ];
@@ -111,6 +158,68 @@ fn a_route_stays_by_which_somebody_may_be_reached_or_that_somebody_looks_after()
             "{why}: {told}"
         );
     }
+}
+
+#[test]
+fn of_such_routes_only_those_go_that_are_named_and_by_nodes_that_there_are_without_a_former_owner() {
+    let mut world = stale();
+    led(&mut world, "10.244.10.0/24", "172.30.0.2");
+    led(&mut world, "10.244.11.0/24", "172.30.0.2");
+    world.ground.findings[0].claim.affected.push(Affected {
+        prefix: Some("10.244.10.0/24".parse().unwrap()),
+        node: None,
+        detail: String::new(),
+    });
+    world.ground.findings[0].claim.affected_total = 2;
+    // One that does not report any more is nobody's host.
+    world.stray(9).summary.report = crate::cluster::ReportState::Silent;
+    let plan = planned(&world);
+    let routes = only(&plan).steps.iter().filter_map(|step| match &step.does {
+        Does::RemoveRoute { prefix, .. } => Some(prefix.to_string()),
+        _ => None,
+    });
+    assert_eq!(routes.collect::<Vec<_>>(), ["10.244.9.0/24", "10.244.10.0/24"]);
+}
+
+#[test]
+fn what_is_too_much_on_a_node_that_is_swapped_goes_before_and_does_not_keep_it_open() {
+    for rotate in [false, true] {
+        let mut world = stale();
+        world.node("n1").cidrs = vec!["10.200.1.0/24".parse().unwrap()];
+        world.leaks("n1", "/var/lib/cni/networks/net", &[("10.244.1.9", "gone")]);
+        world.find(Code::Pool02, "n1", &["n1"]);
+        world.find(Code::Host05, "n1", &["n1"]);
+        let wish = Wish {
+            rotate,
+            ..Wish::default()
+        };
+        let plan = crate::fix::planner::plan(&world.ground, &wish);
+        let plan = only(&plan);
+        assert_eq!(
+            kinds(plan)[..4],
+            ["remove-leases", "remove-route", "cordon", "drain"],
+            "{plan:#?}"
+        );
+        let alike = kinds(plan)
+            .iter()
+            .filter(|kind| kind.starts_with("remove-route"))
+            .count();
+        assert_eq!((plan.mends.len(), alike), (3, 1), "{plan:#?}");
+    }
+}
+
+#[test]
+fn a_route_that_follows_from_what_is_mended_lasts_and_is_not_taken_to_go_with_that() {
+    let mut world = stale();
+    world.find(Code::Pool02, "n2", &["n2"]);
+    world.node("n2").cidrs = vec!["10.200.2.0/24".parse().unwrap()];
+    world.ground.findings[0].explained_by = vec!["POOL02/n2".to_owned()];
+    let nodes: Vec<String> = planned(&world).nodes.into_iter().map(|plan| plan.node).collect();
+    assert_eq!(nodes, ["n1", "n2"]);
+    world.ground.findings[0].state = FindingState::Pending;
+    let plan = planned(&world);
+    assert_eq!(only(&plan).mends, ["POOL02/n2"]);
+    assert!(plan.by_hand[0].why.starts_with("it is not open yet"), "{plan:#?}");
 }
 
 fn route(world: &mut World) -> &mut RouteMatch {
@@ -199,7 +308,7 @@ fn what_somebody_wants_dropped_or_no_route_drops_is_not_for_a_fix() {
     assert!(by_hand(&world).contains("a policy rule drops them"));
     let mut world = dropping("10.244.2.0/24");
     world.ground.findings[0].claim.affected_total = 70;
-    assert!(by_hand(&world).contains("70 pod CIDRs"));
+    assert!(by_hand(&world).contains("70 prefixes"));
 }
 
 #[test]

@@ -81,7 +81,15 @@ fn what_is_left_says_where_it_stopped_and_what_taking_it_back_would_do() {
         work.plan.steps[0].text = "on worker-3: write it".to_owned();
     });
     assert!(hand.contains("1. on worker-3: write it\n"), "{hand}");
-    assert!(back(|work| work.cordoned = false).contains("nothing of it was changed"));
+    let rendered = back(|work| {
+        let (path, containing) = ("/etc/cni/net.d/10-net.conflist".to_owned(), String::new());
+        work.plan.steps[0].does = Does::RemoveFile { path, containing };
+    });
+    assert!(
+        rendered.contains("10-net.conflist is rendered") || rendered.contains("10-net.conflist is\n"),
+        "{rendered}"
+    );
+    assert!(back(|work| work.cordoned = false).contains("nothing of its Node was changed"));
 }
 
 #[test]
