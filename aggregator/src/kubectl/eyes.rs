@@ -129,3 +129,95 @@ impl Eyes for Watching<'_> {
         from.iter().map(row).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use axum::http::{HeaderName, header};
+    use axum::middleware::from_fn;
+    use axum::response::IntoResponse;
+    use clap::Parser;
+    use jiff::Timestamp;
+    use tokio::net::TcpListener;
+    use tonic::service::Routes;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::*;
+    use crate::cluster::{ControlPlane, NodeRecord, PoolConfig};
+    use crate::engine::{Config, Engine};
+    use crate::query::service;
+
+    /// An aggregator that knows three Nodes and hears of no agent, with the question about many ways or without it.
+    async fn aggregator(engine: &Arc<Engine>, older: bool) -> SocketAddr {
+        let refuse = move |request: axum::extract::Request, next: axum::middleware::Next| async move {
+            if older && request.uri().path().ends_with("/ListPaths") {
+                // As tonic answers for a method that it does not know.
+                let headers = [
+                    (header::CONTENT_TYPE, "application/grpc"),
+                    (HeaderName::from_static("grpc-status"), "12"),
+                ];
+                return (headers, "").into_response();
+            }
+            next.run(request).await
+        };
+        let routes = Routes::new(service(Arc::clone(engine))).into_axum_router();
+        let routes = Routes::from(routes.layer(from_fn(refuse)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::builder().add_routes(routes);
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+        address
+    }
+
+    async fn asked(address: SocketAddr, from: &[String], to: &str) -> Ways {
+        let directory = tempfile::tempdir().unwrap();
+        let kubeconfig = directory.path().join("config");
+        let text = "{apiVersion: v1, kind: Config, current-context: x, clusters: [{name: x, cluster: {server: 'http://127.0.0.1:1'}}], \
+                    users: [{name: x, user: {}}], contexts: [{name: x, context: {cluster: x, user: x}}]}";
+        std::fs::write(&kubeconfig, text).unwrap();
+        let server = format!("http://{address}");
+        let words = ["kubectl-cidrift", "--server", &server, "--kubeconfig"];
+        let words = words.into_iter().chain([kubeconfig.to_str().unwrap(), "status"]);
+        let args = Args::try_parse_from(words).unwrap();
+        Watching::open(&args).await.unwrap().paths(from, to).await
+    }
+
+    #[tokio::test]
+    async fn ways_are_the_same_asked_for_together_and_of_an_older_aggregator_one_by_one() {
+        let names = ["n1", "n2", "n3"].map(str::to_owned);
+        let nodes = names.iter().enumerate().map(|(n, name)| {
+            let node = NodeRecord {
+                name: name.clone(),
+                uid: name.clone(),
+                pod_cidrs: vec![format!("10.244.{n}.0/24").parse().unwrap()],
+                ..NodeRecord::default()
+            };
+            (name.clone(), node)
+        });
+        let plane = ControlPlane {
+            nodes: nodes.collect(),
+            observed_at: Some(Timestamp::now()),
+            ..ControlPlane::default()
+        };
+        let engine = Engine::new(Config {
+            hold: MOVES,
+            settle: MOVES,
+            silence: MOVES,
+            pool: PoolConfig::default(),
+        });
+        engine.control_plane(plane, Timestamp::now());
+        let from = [&names[..2], &["gone".to_owned()]].concat();
+        let mut together = asked(aggregator(&engine, false).await, &from, "n3").await;
+        let mut single = asked(aggregator(&engine, true).await, &from, "n3").await;
+        // Each says in its own words that there is no such node.
+        for ways in [&mut together, &mut single] {
+            assert!(ways.remove("gone").unwrap().unwrap_err().contains("gone"));
+        }
+        assert_eq!(together.len(), 2);
+        assert!(together["n1"].as_ref().unwrap().health() != crate::summary::Health::Healthy);
+        assert_eq!(together, single);
+    }
+}
