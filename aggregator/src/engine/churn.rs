@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::cluster::{ControlPlane, NodeRecord};
+use crate::fix::run::MARK;
 
 /// How far back is looked: an hour, as long as the API server keeps events by default.
 pub const WINDOW: SignedDuration = SignedDuration::from_hours(1);
@@ -78,7 +79,12 @@ impl Churn {
         }
         match (old, new) {
             (Some(before), after) if after.is_none_or(|after| after.uid != before.uid) => {
-                let lived = before.created_at.map(|made| now.duration_since(made));
+                // One that a fix makes anew is nobody's churn.
+                let fixed = before.annotations.contains_key(MARK);
+                let lived = before
+                    .created_at
+                    .map(|made| now.duration_since(made))
+                    .filter(|_| !fixed);
                 if let Some(lived) = lived.filter(|lived| *lived < WINDOW && !lived.is_negative()) {
                     self.lives.push_back(ShortLife {
                         node: name.to_owned(),
@@ -171,6 +177,19 @@ mod tests {
         assert!(churn.recent(at(103)).next().unwrap().again);
         assert_eq!(churn.ripens(at(103)), Some(at(3_701)));
         assert_eq!(churn.recent(at(3_701)).count(), 0);
+    }
+
+    #[test]
+    fn a_node_that_a_fix_makes_anew_is_not_counted() {
+        let mut churn = Churn::default();
+        let (mut old, new) = (plane(100, &[("a", "1", 50)]), plane(101, &[("a", "2", 101)]));
+        let node = old.nodes.get_mut("a").unwrap();
+        node.annotations.insert(MARK.to_owned(), "f1".to_owned());
+        churn.note(&old, &new, at(101));
+        assert_eq!(churn.recent(at(101)).count(), 0);
+        // The next one is, whose mark is gone.
+        churn.note(&new, &plane(200, &[("a", "3", 200)]), at(200));
+        assert_eq!(churn.recent(at(200)).count(), 1);
     }
 
     #[test]

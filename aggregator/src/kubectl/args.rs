@@ -82,7 +82,7 @@ pub(super) struct Args {
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people, within 120 columns.
+    /// For people, as wide as the terminal, and 120 columns at most.
     Table,
     /// For people, everything.
     Wide,

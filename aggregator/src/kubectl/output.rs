@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
 
 use super::args::Format;
 use super::render::Look;
@@ -36,6 +37,7 @@ pub(super) struct Output<W> {
     to: W,
     format: Format,
     colour: bool,
+    columns: usize,
 }
 
 impl Output<io::Stdout> {
@@ -45,6 +47,7 @@ impl Output<io::Stdout> {
         let to = io::stdout();
         Self {
             colour: to.is_terminal() && !no_colour,
+            columns: Look::columns(terminal_size_of(&to).map(|(Width(columns), _)| columns.into())),
             to,
             format,
         }
@@ -62,6 +65,7 @@ impl<W: Write> Output<W> {
             now: jiff::Timestamp::now(),
             colour: self.colour,
             wide: self.format == Format::Wide,
+            columns: self.columns,
         }
     }
 
@@ -145,6 +149,7 @@ mod tests {
             to: Gone,
             format: Format::Json,
             colour: false,
+            columns: 120,
         };
         assert!(matches!(
             output.answer(&"x", |_| String::new()),
@@ -161,6 +166,7 @@ mod tests {
             to: &mut written,
             format: Format::Json,
             colour: false,
+            columns: 120,
         };
         for value in [vec!["a\nb"], vec!["c"]] {
             assert!(output.event(&value, |_| String::new()).is_ok());

@@ -120,10 +120,11 @@ pub fn kept(programs: &Binaries, version: &str) -> Result<[PathBuf; 2]> {
     if !directory.is_dir() {
         let fresh = tempfile::tempdir_in(&base).map_err(io(format!("make a directory in {}", base.display())))?;
         write(programs, version, fresh.path())?;
-        match fs::rename(fresh.keep(), &directory) {
-            // Somebody else was faster, with the same.
+        match fs::rename(fresh.path(), &directory) {
+            Ok(()) => _ = fresh.keep(),
+            // Somebody else was faster, with the same; what was made here goes.
             Err(_) if directory.is_dir() => {}
-            renamed => renamed.map_err(io(format!("keep {}", directory.display())))?,
+            Err(error) => return Err(io(format!("keep {}", directory.display()))(error)),
         }
     }
     Ok(["agent.tar", "aggregator.tar"].map(|name| directory.join(name)))

@@ -1,5 +1,8 @@
 //! What goes wrong, for real.
 
+use std::fs;
+use std::path::PathBuf;
+
 use cidrift_lab::kubernetes::client::pod;
 use cidrift_lab::kubernetes::swap::swap;
 use ipnet::IpNet;
@@ -7,7 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ObjectMeta;
 use serde_json::json;
 
-use crate::ground::{Ground, PATIENCE};
+use crate::ground::{CONFLIST, Ground, PATIENCE};
 use crate::mend::{remove_own_routes, restart_flanneld};
 
 /// A pod that has to run on n3.
@@ -52,6 +55,14 @@ pub(crate) fn out_of_pool(ground: &Ground) {
     move_to(ground, "n2", "10.200.2.0/24", |_| true);
     remove_own_routes(ground, "n2");
     ground.spread();
+}
+
+/// What the runtime rendered on n2 is somebody's own file from now on. Returns its path.
+pub(crate) fn own_configuration(ground: &Ground) -> PathBuf {
+    let rendered = ground.node("n2").root().join(CONFLIST);
+    let own = rendered.with_file_name("05-own.conflist");
+    fs::rename(rendered, &own).unwrap();
+    own
 }
 
 /// Node, file and bridge of n3 have n2's CIDR, and so has its flanneld; as after a reboot nothing on it leads to n2's pods.

@@ -12,6 +12,8 @@ mod same;
 mod stops;
 mod watch;
 
+use std::fs;
+
 use cidrift_lab::kubernetes::client::pod_cidrs;
 use cidrift_lab::kubernetes::flanneld::routes;
 use cidrift_lab::require::{Need, have};
@@ -20,6 +22,7 @@ use serde_json::{Value, json};
 use breaks::LATE;
 use ground::{Ground, PATIENCE};
 use mend::{fix, mend, own_routes};
+use stops::running::Running;
 
 #[test]
 fn breaks_are_planned_for_and_mended_while_somebody_watches() {
@@ -34,6 +37,7 @@ fn breaks_are_planned_for_and_mended_while_somebody_watches() {
     without_cidr(&ground);
     stale_template(&ground);
     rotated(&ground);
+    by_hand(&ground);
     ground.end();
 }
 
@@ -143,6 +147,7 @@ fn stale_template(ground: &Ground) {
     for id in ["HOST01/n2", "HOST02/n2", "HOST03/n2", "HOST04/n2", "POOL12/n2"] {
         assert!(mends.contains(&json!(id)), "{id}: {row:#}");
     }
+    stops::undone::of_a_host(ground);
     mend(ground, "--all");
     assert_eq!(own_routes(ground, "n2"), [""; 0]);
     ground.is_whole();
@@ -167,5 +172,30 @@ fn rotated(ground: &Ground) {
     );
     let pool = &ground.cluster.scenario().cluster_cidr[0];
     assert!(pool.contains(&ground.cidr("n2")), "{}", ground.cidr("n2"));
+    ground.is_whole();
+}
+
+/// Somebody wrote the CNI configuration of n2, which is outside of the pool, himself: he writes it anew in the middle.
+fn by_hand(ground: &Ground) {
+    ground.phase("a configuration that is for the operator's own hands");
+    breaks::out_of_pool(ground);
+    let own = breaks::own_configuration(ground);
+    ground.found(&["POOL02/n2"]);
+    let row = ground.planned("n2", "swap");
+    let steps = row["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["does"]["do"] == "by-hand").unwrap();
+    let (from, to) = ("10.200.2.0/24", row["to"][0].as_str().unwrap());
+    let asked = format!("on n2: /etc/cni/net.d/05-own.conflist hands out of {from}; write it for {to}");
+    assert_eq!(step["text"], json!(asked));
+    let mut running = Running::start(ground, &["n2"]);
+    running.says(&format!("waits for you: {asked}"));
+    assert_eq!(ground.cidr("n2").to_string(), from, "its Node waits for that");
+    let text = fs::read_to_string(&own).unwrap();
+    // At once: nobody reads half of it.
+    let fresh = own.with_extension("new");
+    fs::write(&fresh, text.replace(from, to)).unwrap();
+    fs::rename(&fresh, &own).unwrap();
+    running.end().is(0, &["n2 mended"]);
+    assert_eq!(ground.cidr("n2").to_string(), to);
     ground.is_whole();
 }

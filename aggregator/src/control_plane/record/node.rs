@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 
 use super::text::{clip, time};
 use crate::cluster::{FlannelAnnotations, NodeRecord};
+use crate::fix::run::MARK;
 
 /// flannel's default annotation prefix (`--kube-annotation-prefix`).
 const FLANNEL: &str = "flannel.alpha.coreos.com/";
@@ -33,8 +34,9 @@ const LABELS: &[&str] = &[
     "node.openshift.io/",
 ];
 
-/// Annotations that say something of addresses (reference G and H).
+/// Annotations that say something of addresses (reference G and H), and that a fix works on the Node.
 const ANNOTATIONS: &[&str] = &[
+    MARK,
     "kube-router.io/pod-cidr",
     "kube-router.io/pod-cidrs",
     "k3s.io/node-args",

@@ -6,7 +6,7 @@ use cidrift_proto::verdict::{CidrVerdict, Verdict};
 use ipnet::IpNet;
 
 use super::text::{Grid, Ink, list, plain, wrap};
-use super::{Look, WIDTH};
+use super::Look;
 use crate::query::answer::NodeAnswer;
 
 /// With more nodes there is no matrix: twelve columns are what a line holds.
@@ -86,7 +86,7 @@ fn one(
         numbered.row([short].into_iter().chain(cells.clone()));
         whole.row(head.into_iter().chain(cells));
     }
-    if look.wide || whole.width() <= WIDTH {
+    if look.wide || whole.width() <= look.columns {
         whole.print("", look)
     } else {
         format!("{}\n{}", legend.print("", look), numbered.print("", look))

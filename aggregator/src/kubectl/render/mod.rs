@@ -42,7 +42,19 @@ pub struct Look {
     pub colour: bool,
     /// Everything, however long the lines.
     pub wide: bool,
+    /// Where lines are broken unless everything is asked for.
+    pub columns: usize,
 }
 
-/// Where lines are broken unless everything is asked for.
+/// The columns where nobody says how many there are, and the most that are used: longer lines read badly.
 pub const WIDTH: usize = 120;
+
+/// The least that are used: narrower tables are columns of single letters.
+const LEAST: usize = 60;
+
+impl Look {
+    /// The columns to use of a terminal that has so many.
+    pub fn columns(terminal: Option<usize>) -> usize {
+        terminal.map_or(WIDTH, |columns| columns.clamp(LEAST, WIDTH))
+    }
+}

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 
-use super::{Look, WIDTH};
+use super::Look;
 
 /// Blanks between columns, as kubectl has them.
 const GAP: usize = 3;
@@ -62,7 +62,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Breaks text at blanks so that no line is longer than [`WIDTH`], unless a
+/// Breaks text at blanks so that no line is longer than [`Look::columns`], unless a
 /// word is. Line breaks in the text stay, and its indented lines stay whole:
 /// they are commands, for copying. The first line begins with `head`, the others with `rest`.
 pub fn wrap(head: &str, rest: &str, text: &str, look: &Look) -> String {
@@ -82,7 +82,7 @@ pub fn wrap(head: &str, rest: &str, text: &str, look: &Look) -> String {
         let mut first = true;
         for word in line.split(' ').filter(|word| !word.is_empty()) {
             let length = word.chars().count();
-            if !first && used + 1 + length > WIDTH {
+            if !first && used + 1 + length > look.columns {
                 out.push('\n');
                 out.push_str(rest);
                 used = rest.chars().count();
@@ -104,7 +104,7 @@ pub fn wrap(head: &str, rest: &str, text: &str, look: &Look) -> String {
 pub fn command(head: &str, rest: &str, text: &str, look: &Look) -> String {
     let text = clean(text);
     let mut used = head.chars().count();
-    if look.wide || used + text.chars().count() <= WIDTH {
+    if look.wide || used + text.chars().count() <= look.columns {
         return format!("{head}{text}\n");
     }
     let mut out = String::from(head);
@@ -113,7 +113,7 @@ pub fn command(head: &str, rest: &str, text: &str, look: &Look) -> String {
         comment |= !quoted && word == "#";
         let length = word.chars().count();
         // Two for " \".
-        if !first && used + 1 + length + 2 > WIDTH {
+        if !first && used + 1 + length + 2 > look.columns {
             out.push_str(match (comment && word != "#", quoted) {
                 (true, _) | (_, true) => "\n",
                 (false, false) => " \\\n",
@@ -139,7 +139,7 @@ pub fn command(head: &str, rest: &str, text: &str, look: &Look) -> String {
 
 /// A table as kubectl prints them: capitals on top, three blanks between
 /// columns, no lines. Cells are broken only where it would be wider than
-/// [`WIDTH`] and not everything is asked for.
+/// [`Look::columns`] and not everything is asked for.
 #[derive(Debug)]
 pub struct Grid {
     header: Vec<String>,
@@ -184,8 +184,7 @@ impl Grid {
         let mut table = Table::new();
         table.load_style(NOTHING).force_no_tty();
         if !look.wide {
-            // No terminal is wider than this number of columns.
-            let width = u16::try_from(WIDTH - indent.len()).unwrap_or(u16::MAX);
+            let width = u16::try_from(look.columns.saturating_sub(indent.len())).unwrap_or(u16::MAX);
             table
                 .set_content_arrangement(ContentArrangement::Dynamic)
                 .set_width(width);
@@ -227,12 +226,14 @@ pub fn list<T: ToString>(items: &[T]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::WIDTH;
     use super::*;
 
     const LOOK: Look = Look {
         now: jiff::Timestamp::UNIX_EPOCH,
         colour: false,
         wide: false,
+        columns: WIDTH,
     };
 
     #[test]
@@ -263,5 +264,19 @@ mod tests {
         assert!(grid.print("", &LOOK).lines().all(|line| line.chars().count() <= WIDTH));
         let wide = grid.print("", &Look { wide: true, ..LOOK });
         assert_eq!(wide.lines().count(), 2, "{wide}");
+    }
+
+    #[test]
+    fn a_terminal_that_is_narrower_is_filled_and_none_overflows() {
+        for (terminal, columns) in [(None, 120), (Some(0), 60), (Some(80), 80), (Some(300), 120)] {
+            assert_eq!(Look::columns(terminal), columns);
+        }
+        let look = Look { columns: 80, ..LOOK };
+        let text = wrap("  why  ", "       ", &"word ".repeat(60), &look);
+        let mut grid = Grid::new(["NODE", "WHAT"]);
+        grid.row([plain("worker-1"), plain("word ".repeat(60))]);
+        let all = text + &grid.print("  ", &look) + &command("$ ", "  ", &"word ".repeat(60), &look);
+        let longest = all.lines().map(|line| line.chars().count()).max();
+        assert!(longest.is_some_and(|longest| (74..=80).contains(&longest)), "{all}");
     }
 }

@@ -7,9 +7,9 @@ mod deaf;
 mod killed;
 mod others;
 mod outage;
-mod running;
+pub(crate) mod running;
 mod stopped;
-mod undone;
+pub(crate) mod undone;
 
 use cidrift_lab::require::{Need, have};
 

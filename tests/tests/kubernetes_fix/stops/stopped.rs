@@ -1,4 +1,6 @@
-//! Ctrl-C, and two fixes at once.
+//! Ctrl-C, two fixes at once, and a window that is not open.
+
+use jiff::{SignedDuration, Zoned};
 
 use super::after::{cordoned, uid};
 use super::running::{Running, fix};
@@ -18,6 +20,13 @@ pub(crate) fn interrupted(ground: &Ground) {
     first
         .end()
         .is(1, &["it was interrupted", state, "kubectl cidrift fix --resume --yes"]);
+    assert!(cordoned(ground, "n2"));
+    // Its window is hours away, whatever the time.
+    let now = Zoned::now();
+    let hour = |hours: i64| (&now + SignedDuration::from_hours(hours)).strftime("%H:%M").to_string();
+    let window = format!("{}-{}", hour(8), hour(10));
+    let waits = format!("n2 is not gone on with outside of the window {window}");
+    fix(ground, &["--resume", "--window", &window]).is(1, &[&waits, state, &format!("--window {window}")]);
     assert!(cordoned(ground, "n2"));
     assert_eq!(uid(ground, "n2"), before);
 }

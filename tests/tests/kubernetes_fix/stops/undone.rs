@@ -1,6 +1,7 @@
 //! `--abort`, killed at every line that it says and begun again each time from another process: it comes to the same.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use cidrift_lab::kubernetes::deployed::NAMESPACE;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -100,6 +101,25 @@ pub(crate) fn file_removed(ground: &Ground) -> Value {
     assert_eq!((Left::of(ground), uid(ground, "n2")), (before, old));
     nothing_is_left(ground);
     steps
+}
+
+/// A fix of n2's host is killed when the file is gone that the runtime had rendered, and taken back: the runtime renders it
+/// for the CIDR that the Node has. Leaves all as it was, the stale file too.
+pub(crate) fn of_a_host(ground: &Ground) {
+    let (stale, before) = (ground.conflist("n2"), Left::of(ground));
+    let mut running = Running::start(ground, &["n2", "-o", "json"]);
+    let rendering = format!("have /{CONFLIST} rendered anew");
+    assert!(running.until(|happened| happened.text == rendering).is_some());
+    running.kill();
+    let again = format!("has /{CONFLIST} rendered again");
+    fix(ground, &["--abort"]).is(0, &["uncordoned", &again, "n2 taken back"]);
+    nothing_is_left(ground);
+    assert!(ground.conflist("n2").contains(&ground.cidr("n2").to_string()));
+    let file = ground.node("n2").root().join(CONFLIST);
+    fs::write(file, stale).unwrap();
+    assert_eq!(Left::of(ground), before);
+    ground.found(&["HOST01/n2", "HOST02/n2"]);
+    ground.planned("n2", "host");
 }
 
 /// A fix that has made the Node anew, and verifies it. Leaves it as it is.

@@ -29,6 +29,7 @@ pub(super) const TABLE: Look = Look {
     now: NOW,
     colour: false,
     wide: false,
+    columns: WIDTH,
 };
 pub(super) const WIDE: Look = Look { wide: true, ..TABLE };
 
