@@ -4,7 +4,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 
 use super::halt::call;
-use super::lease::{LEASE, LeaseError, Stored, failed, holder, identity, record};
+use super::lease::{LEASE, LeaseError, failed};
+use super::notes::{Stored, holder, identity, record};
 use super::record::Record;
 
 /// A fix that is not finished.

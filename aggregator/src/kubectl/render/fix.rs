@@ -4,7 +4,7 @@ use super::plan::headline;
 use super::text::{Ink, clean, wrap};
 use super::{Look, age};
 use crate::fix::plan::{Does, Step};
-use crate::fix::run::{Halt, Over, Progress, Record, title};
+use crate::fix::run::{Halt, Over, Progress, Record};
 
 /// Of more nodes than that of one kind only the number is told, unless they failed.
 const NAMED: usize = 20;
@@ -110,7 +110,7 @@ fn over(record: &Record) -> (Vec<&Over>, usize) {
 fn short(step: &Step) -> String {
     match step.does {
         Does::ByHand => step.text.clone(),
-        _ => title(&step.does),
+        _ => step.does.title(),
     }
 }
 
@@ -165,7 +165,7 @@ pub fn ended(record: &Record, stopped: Option<&Stopped<'_>>, look: &Look) -> Str
                 work.plan.node,
                 work.at + 1,
                 work.plan.steps.len(),
-                title(&step.does)
+                step.does.title()
             ),
             None => format!("at {}, after its last step", work.plan.node),
         },
