@@ -6,7 +6,7 @@ use super::halt::Halt;
 use super::record::{self, Over, Planned, Work};
 use super::{AFTERMATH, Eyes, LOOK, Runner, verify};
 use crate::cluster::ReportState;
-use crate::fix::plan::{Does, Method, NodePlan, Step};
+use crate::fix::plan::{Does, NodePlan};
 use crate::fix::planner;
 
 impl<E: Eyes> Runner<'_, E> {
@@ -110,8 +110,35 @@ impl<E: Eyes> Runner<'_, E> {
     }
 }
 
-/// Whether it is planned only because no pod anywhere has an address of something: a route that would be missed.
+/// Whether it is planned only because no pod anywhere has an address of something: a route that would be missed. Whatever the
+/// method is; routes for the node's own CIDRs are nobody else's.
 fn rests_on_pods(plan: &NodePlan) -> bool {
-    let route = |step: &Step| matches!(step.does, Does::RemoveRoute { .. });
-    plan.method != Method::Swap && plan.steps.iter().any(route)
+    let others = |does: &Does| matches!(does, Does::RemoveRoute { .. }) && !does.sets_up_pods(&plan.to);
+    plan.steps.iter().any(|step| others(&step.does))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::plan;
+    use super::*;
+    use crate::fix::plan::{Hop, Method, Step};
+
+    #[test]
+    fn a_route_of_others_rests_on_all_pods_whatever_the_method_is_and_one_of_its_own_does_not() {
+        let of = |method: Method, prefix: &str| {
+            let mut plan = NodePlan { method, ..plan() };
+            let does = Does::RemoveRoute {
+                prefix: prefix.parse().unwrap(),
+                by: Hop::Via("172.30.0.12".parse().unwrap()),
+            };
+            let text = String::new();
+            plan.steps.insert(3, Step { does, text });
+            rests_on_pods(&plan)
+        };
+        for method in [Method::Restart, Method::Host, Method::Swap, Method::Rotate] {
+            assert!(of(method, "10.244.9.0/24"), "{method}");
+            assert!(!of(method, "10.244.255.0/24"), "{method}");
+        }
+        assert!(!rests_on_pods(&plan()));
+    }
 }

@@ -82,7 +82,7 @@ pub struct Settings {
     pub restart: Option<String>,
     /// Once a node has its CIDRs and before that is verified: for data planes that nobody else tells, with `{node}`, `{cidrs}`.
     pub after: Option<String>,
-    /// Nodes are only begun within it, and those that stopped only gone on with, until they are deleted.
+    /// Nodes are only begun within it, and those that stopped only gone on with where they are yet to be drained or deleted.
     pub window: Option<Window>,
 }
 
@@ -242,8 +242,8 @@ impl<'a, E: Eyes> Runner<'a, E> {
         if let Some(work) = self.record.work.as_ref().filter(|work| window::may_wait(work)) {
             self.timely(&work.plan.node, "gone on with")?;
         }
-        // Whoever goes on with it may be somebody else.
-        if let Some(work) = self.record.work.as_ref().filter(|work| !work.deleting) {
+        // Whoever goes on with it may be somebody else. A Node that is missing has to come back, whatever he may.
+        if let Some(work) = self.record.work.as_ref().filter(|work| !work.missing()) {
             self.entitled(&work.plan).await?;
         }
         loop {

@@ -202,6 +202,11 @@ impl Work {
         self.made.as_deref().unwrap_or(&self.plan.uid)
     }
 
+    /// Whether there may be no such Node: its deletion was decided, and it is not known to have come again.
+    pub fn missing(&self) -> bool {
+        self.deleting && !self.swapped()
+    }
+
     /// Whether the Node is not the one from before any more.
     pub fn swapped(&self) -> bool {
         self.made.is_some()
