@@ -24,8 +24,8 @@ use crate::summary::Health;
 /// Where somebody asks what he may do.
 pub(super) const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// Where [`Store::write`] keeps what a node's agent reads.
-const WRITTEN: &str = "/written";
+/// Where the range is kept that the CNI configuration of a node is for; null: there is no such file.
+pub(super) const WRITTEN: &str = "/written";
 
 /// A question.
 #[derive(Debug, Clone)]
@@ -163,8 +163,14 @@ impl Store {
                 if self.all.contains_key(&path) {
                     return refused(409, "there is one already");
                 }
-                let object = self.taken_over(asked.body.clone());
-                Some((201, if asked.dry() { object } else { self.put(&path, object) }))
+                let mut object = self.taken_over(asked.body.clone());
+                if asked.dry() {
+                    return Some((201, object));
+                }
+                if let Some(failed) = self.errand(&object) {
+                    object["status"] = failed;
+                }
+                Some((201, self.put(&path, object)))
             }
             (_, None) => none(),
             ("PUT", Some(there)) => {
@@ -194,6 +200,32 @@ impl Store {
         }
     }
 
+    /// What an errand does to the CNI configuration of its node; the status of one that failed.
+    fn errand(&mut self, pod: &Value) -> Option<Value> {
+        let arguments = pod["spec"]["containers"][0]["args"].as_array()?;
+        let arguments: Vec<&str> = arguments.iter().filter_map(Value::as_str).collect();
+        let file = format!("{WRITTEN}/{}", pod["spec"]["nodeName"].as_str()?);
+        let there = self.all.get(&file).and_then(Value::as_str).map(str::to_owned);
+        let says = |flag: &str| arguments.iter().find_map(|argument| argument.strip_prefix(flag));
+        match *arguments.first()? {
+            "remove-file" if says("--containing=").is_none_or(|range| there.as_deref() == Some(range)) => {
+                self.all.insert(file, Value::Null);
+            }
+            "render" => match (there, says("--pod-cidr=")?) {
+                (None, range) => {
+                    self.all.insert(file, json!(range));
+                }
+                (Some(there), range) if there != range => {
+                    let text = format!("x is there and names {there}, not {range}: it is never rendered over");
+                    return Some(failed(&text));
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        None
+    }
+
     /// A Node becomes Ready, a pod of a node runs or has run.
     fn taken_over(&self, mut object: Value) -> Value {
         let node = object["spec"]["nodeName"].as_str().map(str::to_owned);
@@ -211,6 +243,14 @@ impl Store {
         }
         object
     }
+}
+
+/// Of a pod whose program said this as it ended.
+fn failed(text: &str) -> Value {
+    let ended = json!({"terminated": {"exitCode": 1, "message": text}});
+    let container =
+        json!({"name": "errand", "state": ended, "image": "", "imageID": "", "ready": false, "restartCount": 0});
+    json!({"phase": "Failed", "containerStatuses": [container]})
 }
 
 /// Of a Node that takes pods.
@@ -246,6 +286,11 @@ impl Stage {
                 let object = json!({"metadata": {"name": name, "uid": node.uid},
                     "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs}, "status": ready()});
                 store.put(&format!("/api/v1/nodes/{name}"), object);
+                let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+                let config = facts.and_then(|facts| facts.cni.chosen.as_ref());
+                if let Some(range) = config.and_then(|config| config.subnets.first()) {
+                    store.write(name, &range.to_string());
+                }
             }
             for pod in world.ground.pods.iter() {
                 let (namespace, name) = pod.key.split_once('/').unwrap();
@@ -350,7 +395,8 @@ pub(super) struct Seer {
 }
 
 impl Seer {
-    /// What stands in `ground` stands until its Node has a CIDR of the pool, or its flannel's pod is another one.
+    /// What stands in `ground` stands until its Node has a CIDR of the pool, its CNI configuration is for that, or its flannel's
+    /// pod is another one.
     pub(super) fn of(stage: &Stage, ground: Ground) -> Self {
         Self {
             stage: stage.clone(),
@@ -372,6 +418,10 @@ impl Seer {
                     Code::Path01 => store
                         .all
                         .contains_key(&format!("/api/v1/namespaces/kube-system/pods/flannel-{node}")),
+                    Code::Host01 => {
+                        let own = store.node(node)["spec"]["podCIDR"].clone();
+                        store.all.get(&format!("{WRITTEN}/{node}")) != Some(&own)
+                    }
                     _ => {
                         let own = store.all.get(&format!("/api/v1/nodes/{node}"));
                         own.is_none_or(|own| !own["spec"]["podCIDR"].as_str().unwrap().starts_with("10.244."))
@@ -415,10 +465,13 @@ impl Eyes for Seer {
         let written = self
             .stage
             .with(|store| store.all.get(&format!("{WRITTEN}/{name}")).cloned());
-        if let Some(range) = written {
-            let config = view.facts.as_mut().unwrap().cni.chosen.as_mut().unwrap();
-            config.subnets = vec![range.as_str().unwrap().parse().unwrap()];
-            config.ranges = config.subnets.clone();
+        let chosen = &mut view.facts.as_mut().unwrap().cni.chosen;
+        match (written.as_ref().and_then(Value::as_str), chosen.as_mut()) {
+            (Some(range), Some(config)) => {
+                config.subnets = vec![range.parse().unwrap()];
+                config.ranges = config.subnets.clone();
+            }
+            _ => *chosen = None,
         }
         Ok(view)
     }
