@@ -2,6 +2,7 @@
 
 mod breaker;
 mod hands;
+mod kubelet;
 mod lost;
 mod others;
 mod play;

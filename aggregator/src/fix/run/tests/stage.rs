@@ -418,7 +418,7 @@ impl Seer {
                     Code::Path01 => store
                         .all
                         .contains_key(&format!("/api/v1/namespaces/kube-system/pods/flannel-{node}")),
-                    Code::Host01 => {
+                    Code::Host01 | Code::Host08 => {
                         let own = store.node(node)["spec"]["podCIDR"].clone();
                         store.all.get(&format!("{WRITTEN}/{node}")) != Some(&own)
                     }
