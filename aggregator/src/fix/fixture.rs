@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{
-    Agrees, CniConfig, CniFacts, Compared, FlannelSubnet, HostFacts, LeakedLease, LeakedLeases, LeakedNetwork, LinkFact, LinkRole,
+    Agrees, CniConfig, CniFacts, Compared, FlannelSubnet, HostFacts, LeakedLease, LeakedLeases, LeakedNetwork,
+    LinkFact, LinkRole,
 };
 use cidrift_proto::finding::{Claim, Finding, FindingState, Severity, Trigger};
 use cidrift_proto::landing::{ForwardingEntry, Landing, Via};

@@ -36,7 +36,7 @@ impl<E: Eyes> Runner<'_, E> {
         let node = node.ok_or_else(|| Halt::Stop(format!("Node {} is another one now: plan again", plan.node)))?;
         self.entitled(&plan).await?;
         self.admitted(&plan).await?;
-        self.record.work = Some(Work {
+        let work = Work {
             plan,
             at: 0,
             cordoned: false,
@@ -45,7 +45,12 @@ impl<E: Eyes> Runner<'_, E> {
             deleting: false,
             told: false,
             stood,
-        });
+        };
+        // Nobody could go on with it, or take it back.
+        let name = &next.node;
+        let odd = |why: String| Halt::Stop(format!("{name} must not be begun: {why}"));
+        work.sound().map_err(odd)?;
+        self.record.work = Some(work);
         self.save().await?;
         Ok(true)
     }

@@ -123,6 +123,8 @@ async fn read(maps: &Api<ConfigMap>, lease: &Lease, back: bool) -> Result<Option
             Err(LeaseError::Gone(_) | LeaseError::Odd(_)) if back => {}
             fetched => fetched?,
         }
+        // What lies beside the Lease is no more to be trusted.
+        stored.record.sound().map_err(LeaseError::Odd)?;
     }
     Ok(Some(stored))
 }

@@ -23,6 +23,7 @@ mod rights;
 mod rotate;
 mod shelf;
 mod shell;
+mod sound;
 mod standing;
 mod state;
 mod steps;

@@ -1,7 +1,5 @@
 //! What is kept of a fix while it runs, in the Lease: enough to go on from another machine, or to go back.
 
-use std::path::{Component, Path};
-
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -54,18 +52,6 @@ impl Record {
             "the fix of {} that was begun at {:.0} is not finished: it stopped{at}: {why}",
             self.by, self.begun
         )
-    }
-
-    /// Whether it can be a fix's: others may write on the Lease, and what is in it is done with the operator's rights.
-    ///
-    /// # Errors
-    ///
-    /// What cannot be.
-    pub(super) fn sound(&self) -> Result<(), String> {
-        if self.id.is_empty() || !self.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(format!("id {:?} is none", self.id));
-        }
-        self.work.as_ref().map_or(Ok(()), Work::sound)
     }
 
     /// Nodes that failed.
@@ -169,34 +155,6 @@ pub struct Work {
 }
 
 impl Work {
-    fn sound(&self) -> Result<(), String> {
-        let (plan, saved) = (&self.plan, self.saved.metadata.name.as_deref());
-        let (node, steps) = (&plan.node, plan.steps.len());
-        if saved != Some(node.as_str()) {
-            return Err(format!(
-                "the Node that is saved is {}, and {node} is worked on",
-                saved.unwrap_or("none")
-            ));
-        }
-        if plan.uid.is_empty() {
-            return Err(format!("it does not say which Node {node} is meant: it has no UID"));
-        }
-        if self.at > steps {
-            return Err(format!("{node} is at step {} of {steps}", self.at.saturating_add(1)));
-        }
-        for step in &plan.steps {
-            let wrong = match &step.does {
-                Does::RemoveFile { path, .. } | Does::Render { path, .. } => !configuration(path),
-                Does::Recreate | Does::Assign => plan.to.is_empty(),
-                _ => false,
-            };
-            if wrong {
-                return Err(format!("no plan has a step like {:?}", step.does));
-            }
-        }
-        Ok(())
-    }
-
     /// UID that its Node has to have now.
     pub fn uid(&self) -> &str {
         self.made.as_deref().unwrap_or(&self.plan.uid)
@@ -211,16 +169,6 @@ impl Work {
     pub fn swapped(&self) -> bool {
         self.made.is_some()
     }
-}
-
-/// Whether it is a path of what CNI reads: `libcni` looks at these names only.
-fn configuration(path: &str) -> bool {
-    let path = Path::new(path);
-    let plain = path
-        .components()
-        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    let kind = path.extension().and_then(|kind| kind.to_str());
-    path.is_absolute() && plain && matches!(kind, Some("conf" | "conflist" | "json"))
 }
 
 /// A node that is over.

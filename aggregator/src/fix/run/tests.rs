@@ -343,7 +343,20 @@ fn a_record_that_somebody_edited_is_refused() {
             Ok(())
         );
     }
-    let cases: [(&str, Edit<'_>); 11] = [
+    let cases: [(&str, Edit<'_>); 14] = [
+        ("\"n3;x\" is no Node's name", &|value| {
+            value["over"] = json!([{"node": "n3;x"}]);
+        }),
+        ("\"n3;x\" is no Node's name", &|value| {
+            value["wish"]["nodes"] = json!(["n3;x"]);
+        }),
+        ("\"n3;x\" is no Node's name", &|value| {
+            let planned = Planned {
+                node: "n3;x".to_owned(),
+                ..Planned::from(&plan())
+            };
+            value["queue"] = json!([planned]);
+        }),
         ("unknown field `later`", &|value| value["later"] = json!(1)),
         ("unknown field `later`", &|value| value["work"]["later"] = json!(1)),
         ("unknown field `later`", &|value| value["wish"]["later"] = json!(1)),

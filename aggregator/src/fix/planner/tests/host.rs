@@ -179,7 +179,10 @@ fn a_kubelet_that_does_not_look_is_restarted_before_what_is_stale_goes_and_is_re
     world.find(Code::Host01, "n2", &["n2"]);
     world.find(Code::Host08, "n2", &["n2"]);
     let plan = planned(&world);
-    assert_eq!(kinds(only(&plan)), ["restart-kubelet", "remove-file", "render", "verify"]);
+    assert_eq!(
+        kinds(only(&plan)),
+        ["restart-kubelet", "remove-file", "render", "verify"]
+    );
 }
 
 #[test]

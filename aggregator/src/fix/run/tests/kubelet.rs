@@ -13,8 +13,11 @@ async fn removed() -> Play {
     world.follows("n2");
     world.find(Code::Host08, "n2", &["n2"]);
     let play = Play::of(world, &["n2"]);
-    play.stage
-        .falls_at(|asked| asked.line.starts_with("DELETE /api/v1/namespaces/cidrift/pods/cidrift-errand-"));
+    play.stage.falls_at(|asked| {
+        asked
+            .line
+            .starts_with("DELETE /api/v1/namespaces/cidrift/pods/cidrift-errand-")
+    });
     assert!(play.killed(false).await);
     let play = play.again();
     play.stage.with(|store| {

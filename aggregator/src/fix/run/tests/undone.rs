@@ -121,7 +121,11 @@ async fn begun(state: &State) -> Play {
         rotate: state.method == Method::Rotate,
         ..Wish::default()
     };
-    let world = if state.method == Method::Host { stale() } else { outside() };
+    let world = if state.method == Method::Host {
+        stale()
+    } else {
+        outside()
+    };
     let play = Play::wished(world, &["n2"], wish);
     play.stage.with(|store| {
         let uid = store.node("n2")["metadata"]["uid"].clone();
