@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
-use super::record::{self, Over, Planned, Work};
+use super::record::{self, Over, Planned, Record, Work};
 use super::{AFTERMATH, Eyes, LOOK, Runner, verify};
 use crate::cluster::ReportState;
 use crate::fix::plan::{Does, NodePlan};
@@ -50,7 +50,12 @@ impl<E: Eyes> Runner<'_, E> {
         let name = &next.node;
         let odd = |why: String| Halt::Stop(format!("{name} must not be begun: {why}"));
         work.sound().map_err(odd)?;
-        self.record.work = Some(work);
+        let begun = Record {
+            work: Some(work),
+            ..self.record.clone()
+        };
+        self.held.fits(&begun).map_err(|why| odd(why.to_string()))?;
+        self.record = begun;
         self.save().await?;
         Ok(true)
     }

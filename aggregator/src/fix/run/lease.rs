@@ -11,11 +11,11 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::halt::{Halt, call, code};
+use super::halt::{Halt, call, code, passing};
 use super::holder::Holder;
 use super::notes::{self, HOLDER, Stored, holder, identity, note, record};
 use super::record::Record;
-use super::shelf::Shelf;
+use super::shelf::{self, Shelf};
 
 /// Its name, in cidrift's namespace.
 pub const LEASE: &str = "cidrift-fix";
@@ -61,6 +61,9 @@ pub enum LeaseError {
     /// Annotations take no more than 256 KiB, and what is beside the Lease is bounded, too.
     #[error("there is no room for a fix of {0} nodes on Lease {LEASE} and beside it: name fewer")]
     TooMany(usize),
+    /// The same of one node, which is not begun for that.
+    #[error("its plan and its Node have no room on Lease {LEASE} ({} KiB): see what makes its annotations so long", .0 >> 10)]
+    TooLong(usize),
     /// A part of the record is not there any more.
     #[error(
         "ConfigMap {0} is gone: which nodes were still to come is not known; take back the one that was worked on (kubectl cidrift \
@@ -123,8 +126,6 @@ async fn read(maps: &Api<ConfigMap>, lease: &Lease, back: bool) -> Result<Option
             Err(LeaseError::Gone(_) | LeaseError::Odd(_)) if back => {}
             fetched => fetched?,
         }
-        // What lies beside the Lease is no more to be trusted.
-        stored.record.sound().map_err(LeaseError::Odd)?;
     }
     Ok(Some(stored))
 }
@@ -150,23 +151,10 @@ impl Held {
             let Want::New(new) = want else {
                 return Err(LeaseError::Nothing);
             };
-            let mut lease = Lease {
-                metadata: ObjectMeta {
-                    name: Some(LEASE.to_owned()),
-                    ..ObjectMeta::default()
-                },
-                ..Lease::default()
-            };
             let shelf = notes::shelved(&maps, &new).await?;
-            notes::write(&mut lease, me, &new, shelf.as_ref())?;
-            let made = call(async || api.create(&PostParams::default(), &lease).await).await;
-            return match made {
-                Ok(lease) => Ok((Self::of((api, maps), lease, shelf), *new)),
-                Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
-                Err(error) => Err(failed("create", &error)),
-            };
+            return Self::begin((api, maps), unmade(), me, (*new, shelf)).await;
         };
-        let mut lease = unheld(&api, found, wait).await?;
+        let lease = unheld(&api, found, wait).await?;
         // What is left of another one is said without them, too.
         let old = read(&maps, &lease, !matches!(want, Want::Go)).await?;
         let (record, shelf) = match (want, old.filter(Stored::unfinished)) {
@@ -175,7 +163,7 @@ impl Held {
             }
             (Want::New(new), None) => {
                 let shelf = notes::shelved(&maps, &new).await?;
-                (*new, shelf)
+                return Self::begin((api, maps), lease, me, (*new, shelf)).await;
             }
             (Want::Go | Want::Back, Some(old)) => {
                 let record = Record {
@@ -186,11 +174,31 @@ impl Held {
             }
             (Want::Go | Want::Back, None) => return Err(LeaseError::Nothing),
         };
-        notes::write(&mut lease, me, &record, shelf.as_ref())?;
-        match call(async || api.replace(LEASE, &PostParams::default(), &lease).await).await {
-            Ok(lease) => Ok((Self::of((api, maps), lease, shelf), record)),
-            Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
-            Err(error) => Err(failed("update", &error)),
+        let lease = written(&api, lease, me, (&record, shelf.as_ref())).await;
+        let held = Self::of((api, maps), lease.map_err(Untaken::into_error)?, shelf);
+        held.tidy(Some(&record.id)).await;
+        Ok((held, record))
+    }
+
+    /// Takes it for a new fix. Where that is refused what was written beside it is of no use.
+    async fn begin(
+        (api, maps): (Api<Lease>, Api<ConfigMap>),
+        lease: Lease,
+        me: &Holder,
+        (record, shelf): (Record, Option<Shelf>),
+    ) -> Result<(Self, Record), LeaseError> {
+        match written(&api, lease, me, (&record, shelf.as_ref())).await {
+            Ok(lease) => {
+                let held = Self::of((api, maps), lease, shelf);
+                held.tidy(Some(&record.id)).await;
+                Ok((held, record))
+            }
+            Err(why) => {
+                if let (Some(shelf), true) = (&shelf, why.sure()) {
+                    shelf::clear(&maps, shelf.names(&record.id)).await;
+                }
+                Err(why.into_error())
+            }
         }
     }
 
@@ -246,20 +254,60 @@ impl Held {
         noted.map_err(|error| Halt::Stop(error.to_string()))
     }
 
+    /// Whether a record has room on it with the node that is to be begun.
+    pub(super) fn fits(&self, record: &Record) -> Result<(), Halt> {
+        let fits = notes::fits(record, self.shelf.as_ref());
+        fits.map_err(|error| Halt::Stop(error.to_string()))
+    }
+
     /// Gives it back; what is on it stays.
     pub async fn release(self, record: &Record) -> Result<(), Halt> {
-        self.put(|lease| {
+        let put = self.put(|lease| {
             self.note(lease, record)?;
             lease.annotations_mut().remove(HOLDER);
             let spec = lease.spec.get_or_insert_default();
             (spec.holder_identity, spec.renew_time) = (None, None);
             Ok(())
-        })
-        .await?;
-        if let Some(shelf) = self.shelf.as_ref().filter(|_| record.queue.is_empty()) {
-            shelf.clear(&self.maps, &record.id).await;
+        });
+        match put.await {
+            // The answer was lost, and not the Lease.
+            Err(Halt::Lost(_)) if self.given(record).await => {}
+            put => put?,
+        }
+        if record.queue.is_empty() {
+            self.tidy(None).await;
         }
         Ok(())
+    }
+
+    /// Whether it was given back: it is nobody's, with this record on it, or another fix has begun, which none can before.
+    async fn given(&self, record: &Record) -> bool {
+        let there = call(async || self.api.get_opt(LEASE).await).await;
+        let Ok(Some(there)) = there else { return false };
+        if holder(&there).is_none() && identity(&there).is_none() {
+            return notes::says(&there, record, self.shelf.as_ref());
+        }
+        notes::record(&there).is_ok_and(|now| now.is_some_and(|now| now.record.id != record.id))
+    }
+
+    /// Deletes what lies beside it, but for what is of a fix that is not over. What cannot be deleted now stays named on it, for
+    /// the next fix.
+    async fn tidy(&self, unfinished: Option<&str>) {
+        let own = unfinished.zip(self.shelf.as_ref());
+        let own = own.map(|(id, shelf)| shelf.names(id)).unwrap_or_default();
+        let mut state = self.state.lock().await;
+        let names = notes::beside(&state.lease).into_iter();
+        let (mut left, over): (Vec<String>, Vec<String>) = names.partition(|name| own.contains(name));
+        if over.is_empty() {
+            return;
+        }
+        left.extend(shelf::clear(&self.maps, over).await);
+        let mut lease = state.lease.clone();
+        notes::set_beside(&mut lease, &left);
+        // Only as it was read: whoever has changed it looks himself.
+        if let Ok(lease) = self.api.replace(LEASE, &PostParams::default(), &lease).await {
+            state.lease = lease;
+        }
     }
 
     /// Puts a changed one in place of the one that was read last. Others may write on it too, as long as it stays ours.
@@ -320,6 +368,74 @@ impl Held {
                 Err(Halt::Lost(format!("Lease {LEASE} was deleted: {why}")))
             }
         }
+    }
+}
+
+/// Why it was not written.
+enum Untaken {
+    /// Somebody has written it meanwhile.
+    Raced,
+    /// It is refused, or was not answered.
+    Failed(&'static str, kube::Error),
+    /// It cannot be described.
+    Odd(LeaseError),
+}
+
+impl Untaken {
+    /// Whether it is known that it was not written.
+    fn sure(&self) -> bool {
+        match self {
+            Self::Raced | Self::Odd(_) => true,
+            Self::Failed(_, error) => code(error).is_some() && !passing(error),
+        }
+    }
+
+    fn into_error(self) -> LeaseError {
+        match self {
+            Self::Raced => LeaseError::Raced,
+            Self::Failed(verb, error) => failed(verb, &error),
+            Self::Odd(error) => error,
+        }
+    }
+}
+
+/// One that nobody has made yet.
+fn unmade() -> Lease {
+    Lease {
+        metadata: ObjectMeta {
+            name: Some(LEASE.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Lease::default()
+    }
+}
+
+/// Makes it ours, with a record on it.
+async fn written(
+    api: &Api<Lease>,
+    mut lease: Lease,
+    me: &Holder,
+    (record, shelf): (&Record, Option<&Shelf>),
+) -> Result<Lease, Untaken> {
+    notes::write(&mut lease, me, record, shelf).map_err(Untaken::Odd)?;
+    let verb = if lease.resource_version().is_some() {
+        "update"
+    } else {
+        "create"
+    };
+    let put = call(async || match verb {
+        "update" => api.replace(LEASE, &PostParams::default(), &lease).await,
+        _ => api.create(&PostParams::default(), &lease).await,
+    });
+    match put.await {
+        Ok(lease) => Ok(lease),
+        Err(error) if code(&error) == Some(409) => {
+            // The first answer may have been lost.
+            let there = call(async || api.get_opt(LEASE).await).await.ok().flatten();
+            let ours = |there: &Lease| holder(there).as_ref() == Some(me) && notes::says(there, record, shelf);
+            there.filter(ours).ok_or(Untaken::Raced)
+        }
+        Err(error) => Err(Untaken::Failed(verb, error)),
     }
 }
 

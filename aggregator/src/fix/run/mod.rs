@@ -204,7 +204,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
         if matches!(ended, Err(Halt::Lost(_))) {
             return ended;
         }
-        self.record.stopped = ended.as_ref().err().map(ToString::to_string);
+        self.record.stopped = ended.as_ref().err().map(|halt| record::why(halt.to_string()));
         let released = self.held.clone().release(&self.record).await;
         // What went wrong first is what matters.
         ended.and(released)
@@ -308,6 +308,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
         }
         self.record.work = None;
         self.record.queue.retain(|next| next.node != node);
+        let failed = failed.map(record::why);
         self.record.over.push(Over { node, failed });
         self.save().await
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::holder::Holder;
 use super::lease::{DURATION, LeaseError};
 use super::record::Record;
-use super::shelf::{Shelf, without_nodes};
+use super::shelf::{self, Shelf, without_nodes};
 
 /// Holds the [`Record`].
 const RECORD: &str = "cidrift.dev/fix";
@@ -19,8 +19,16 @@ const RECORD: &str = "cidrift.dev/fix";
 /// Holds the [`Holder`].
 pub(super) const HOLDER: &str = "cidrift.dev/fix-holder";
 
-/// What the queue may take, bytes.
-const ROOM: usize = 192 << 10;
+/// Names the ConfigMaps that lie beside it, until they are deleted.
+const BESIDE: &str = "cidrift.dev/fix-maps";
+
+/// What a new record may take, bytes. All annotations of an object together are let have 256 KiB (reference:
+/// `TotalAnnotationSizeLimitB`), and what becomes of the first node is yet to come.
+const ROOM: usize = 96 << 10;
+
+/// The same with a node that is to be begun: its plan, and its Node with annotations of its own. What comes later is short: why
+/// it stopped, and whose the Lease is. So whatever is too long is so before anything was done to that node.
+const WHOLE: usize = 192 << 10;
 
 /// A record, and where its nodes are kept that have no room on the Lease.
 #[derive(Debug, PartialEq)]
@@ -72,10 +80,15 @@ pub(super) fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
 
 /// Where the nodes of a new record are, if the Lease has no room for them.
 pub(super) async fn shelved(maps: &Api<ConfigMap>, record: &Record) -> Result<Option<Shelf>, LeaseError> {
-    if text(record, None)?.len() <= ROOM {
+    if roomy(record)? {
         return Ok(None);
     }
     Shelf::fill(maps, record).await.map(Some)
+}
+
+/// Whether the Lease has room for a new record.
+fn roomy(record: &Record) -> Result<bool, LeaseError> {
+    Ok(text(record, None)?.len() <= ROOM)
 }
 
 fn text(record: &Record, shelf: Option<&Shelf>) -> Result<String, LeaseError> {
@@ -93,17 +106,53 @@ fn text(record: &Record, shelf: Option<&Shelf>) -> Result<String, LeaseError> {
 
 pub(super) fn note(lease: &mut Lease, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
     let text = text(record, shelf)?;
-    // The node that is worked on comes on top, with its Node and plan.
-    if record.work.is_none() && text.len() > ROOM {
-        return Err(LeaseError::TooMany(record.queue.len()));
-    }
     lease.annotations_mut().insert(RECORD.to_owned(), text);
     Ok(())
+}
+
+/// Whether a record has room with the node that is to be begun.
+pub(super) fn fits(record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
+    match text(record, shelf)?.len() {
+        long if long > WHOLE => Err(LeaseError::TooLong(long)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it says this very record.
+pub(super) fn says(lease: &Lease, record: &Record, shelf: Option<&Shelf>) -> bool {
+    text(record, shelf).is_ok_and(|text| lease.annotations().get(RECORD) == Some(&text))
+}
+
+/// The ConfigMaps that lie beside it. Others may write on it: what no fix can have made is not named by one.
+pub(super) fn beside(lease: &Lease) -> Vec<String> {
+    let names = lease.annotations().get(BESIDE);
+    let names = names.and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+    let mut names = names.unwrap_or_default();
+    names.retain(|name| shelf::named(name));
+    names
+}
+
+/// Names those that lie beside it.
+pub(super) fn set_beside(lease: &mut Lease, names: &[String]) {
+    if names.is_empty() {
+        lease.annotations_mut().remove(BESIDE);
+    } else {
+        lease
+            .annotations_mut()
+            .insert(BESIDE.to_owned(), json!(names).to_string());
+    }
 }
 
 /// The record and whose it is from now on.
 pub(super) fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
     note(lease, record, shelf)?;
+    let mut names = beside(lease);
+    for name in shelf.iter().flat_map(|shelf| shelf.names(&record.id)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    set_beside(lease, &names);
     let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
     lease.annotations_mut().insert(HOLDER.to_owned(), text);
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
@@ -151,20 +200,42 @@ mod tests {
         assert_eq!(record(&Lease::default()).unwrap(), None);
     }
 
-    /// A queue that leaves no room for the node that is worked on is refused before anything is done.
+    /// A queue that leaves no room for the node that is worked on is put beside it before anything is done.
     #[test]
-    fn more_nodes_than_a_lease_holds_are_refused_at_the_start_and_not_half_way() {
-        let mut lease = Lease::default();
-        assert!(matches!(
-            note(&mut lease, &of(5000), None),
-            Err(LeaseError::TooMany(5000))
-        ));
-        assert!(lease.annotations().is_empty());
-        assert!(note(&mut lease, &of(1000), None).is_ok());
-        let begun = Record {
+    fn what_leaves_no_room_for_the_node_that_is_worked_on_is_known_at_the_start_and_not_half_way() {
+        assert!(roomy(&of(100)).unwrap());
+        assert!(!roomy(&of(1000)).unwrap());
+        let mut begun = Record {
             work: Some(work()),
-            ..of(1000)
+            ..of(100)
         };
-        assert!(note(&mut lease, &begun, None).is_ok());
+        assert!(fits(&begun, None).is_ok());
+        let long = "x".repeat(WHOLE);
+        if let Some(work) = &mut begun.work {
+            let notes = work.saved.metadata.annotations.get_or_insert_default();
+            notes.insert("somebodys".to_owned(), long);
+        }
+        let why = fits(&begun, None).unwrap_err().to_string();
+        assert!(why.contains("have no room on Lease cidrift-fix (2"), "{why}");
+        // What was begun by another version is written whatever it takes: only the API server refuses that.
+        assert!(note(&mut Lease::default(), &begun, None).is_ok());
+    }
+
+    #[test]
+    fn only_what_a_fix_can_have_made_is_named_beside_it() {
+        let mut lease = Lease::default();
+        let names = [
+            "cidrift-fix-f1-0",
+            "kube-root-ca.crt",
+            "cidrift-fix-f1",
+            "cidrift-fix-../x-0",
+            "cidrift-fix-f1-x",
+        ];
+        set_beside(&mut lease, &names.map(str::to_owned));
+        assert_eq!(beside(&lease), ["cidrift-fix-f1-0"]);
+        set_beside(&mut lease, &[]);
+        assert!(lease.annotations().is_empty());
+        lease.annotations_mut().insert(BESIDE.to_owned(), "{".to_owned());
+        assert_eq!(beside(&lease), [""; 0]);
     }
 }

@@ -182,6 +182,18 @@ pub struct Over {
     pub failed: Option<String>,
 }
 
+/// What is kept of why something failed, bytes: it may name every pod of a node.
+const WHY: usize = 4 << 10;
+
+/// A reason, as it is kept.
+pub(super) fn why(mut text: String) -> String {
+    if text.len() > WHY {
+        text.truncate(text.floor_char_boundary(WHY));
+        text.push('…');
+    }
+    text
+}
+
 /// A Node as it can be made again: without what the API server and controllers write.
 #[must_use]
 pub(super) fn saved(node: &Node) -> Node {

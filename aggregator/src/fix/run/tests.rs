@@ -1,5 +1,6 @@
 //! What stops a fix, and what does not, by Nodes as the API server tells them.
 
+mod beside;
 mod breaker;
 mod hands;
 mod kubelet;
