@@ -2,8 +2,9 @@
 
 use tokio_util::sync::CancellationToken;
 
+use super::agreed::Planned;
 use super::halt::Halt;
-use super::record::{self, Over, Planned, Record, Work};
+use super::record::{self, Over, Record, Work};
 use super::{AFTERMATH, Eyes, LOOK, Runner, verify};
 use crate::cluster::ReportState;
 use crate::fix::plan::{Does, NodePlan};

@@ -4,6 +4,7 @@
 //! over when it sees that it is done. What a step needs to know of an earlier one is on the Lease before it acts.
 
 mod abort;
+mod agreed;
 mod announce;
 mod begin;
 mod drain;
@@ -42,10 +43,11 @@ use kube::{Api, Client};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+pub use self::agreed::Planned;
 pub use self::halt::Halt;
 pub use self::holder::Holder;
 pub use self::lease::{Held, LEASE, LeaseError, Want, look};
-pub use self::record::{Over, Planned, Record, Work};
+pub use self::record::{Over, Record, Work};
 pub use self::shell::template;
 pub use self::standing::{Standing, standing};
 pub use self::window::Window;

@@ -170,7 +170,7 @@ pub(super) fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Opti
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Planned;
+    use super::super::agreed::Planned;
     use super::super::tests::{plan, work};
     use super::*;
     use crate::fix::planner::Wish;

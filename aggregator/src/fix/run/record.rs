@@ -1,11 +1,11 @@
 //! What is kept of a fix while it runs, in the Lease: enough to go on from another machine, or to go back.
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 
-use crate::fix::plan::{Does, Method, NodePlan};
+use super::agreed::Planned;
+use crate::fix::plan::NodePlan;
 use crate::fix::planner::Wish;
 
 /// A fix, from its first node to its last. What a later version has added is refused by an earlier one, which would drop it.
@@ -57,73 +57,6 @@ impl Record {
     /// Nodes that failed.
     pub fn failures(&self) -> usize {
         self.over.iter().filter(|over| over.failed.is_some()).count()
-    }
-}
-
-/// What was agreed to for a node: where a new plan says another thing, its ground has moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Planned {
-    /// Its name.
-    pub node: String,
-    /// UID of its Node.
-    pub uid: String,
-    /// How it is mended.
-    pub method: Method,
-    /// The CIDRs that it is to have.
-    pub to: Vec<IpNet>,
-    /// Kinds of its steps, in their order.
-    pub steps: String,
-}
-
-impl From<&NodePlan> for Planned {
-    fn from(plan: &NodePlan) -> Self {
-        Self {
-            node: plan.node.clone(),
-            uid: plan.uid.clone(),
-            method: plan.method,
-            to: plan.to.clone(),
-            steps: kinds(plan),
-        }
-    }
-}
-
-fn kinds(plan: &NodePlan) -> String {
-    let kinds: Vec<&str> = plan.steps.iter().map(|step| step.does.kind()).collect();
-    kinds.join(", ")
-}
-
-impl Planned {
-    /// What has moved since; `None`: `plan` says the same.
-    pub fn moved(&self, plan: &NodePlan) -> Option<String> {
-        use crate::correlate::words::list;
-        if self.uid != plan.uid {
-            return Some(format!("Node {} is another one now", self.node));
-        }
-        if self.method != plan.method {
-            return Some(format!(
-                "{} was to be mended by {}, and now by {}",
-                self.node, self.method, plan.method
-            ));
-        }
-        if self.to != plan.to {
-            return Some(format!(
-                "{} was to have {}, and now {}",
-                self.node,
-                list(&self.to),
-                list(&plan.to)
-            ));
-        }
-        let now = kinds(plan);
-        (self.steps != now).then(|| format!("the steps of {} were {}, and now {now}", self.node, self.steps))
-    }
-
-    /// Whether nothing has moved but that a controller manager has come up, for whose absence it was planned. One that ends at
-    /// its start holds its Lease for a moment each time.
-    pub fn came_up(&self, plan: &NodePlan) -> bool {
-        let waits = |steps: &str| steps.split(", ").any(|kind| kind == Does::Controllers.kind());
-        let same = (&self.uid, self.method, &self.to) == (&plan.uid, plan.method, &plan.to);
-        same && waits(&self.steps) && !waits(&kinds(plan))
     }
 }
 

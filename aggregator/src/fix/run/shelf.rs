@@ -9,9 +9,10 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde::{Deserialize, Serialize};
 
 use super::MARK;
+use super::agreed::Planned;
 use super::halt::{Halt, call, code, passing};
 use super::lease::LeaseError;
-use super::record::{Over, Planned, Record};
+use super::record::{Over, Record};
 
 /// Bytes of one: a ConfigMap takes 1 MiB (reference: its validation), and etcd a request of 1.5 MiB.
 const PART: usize = 512 << 10;

@@ -16,7 +16,8 @@ mod waits;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::record::{Planned, Record, Work, saved};
+use super::agreed::Planned;
+use super::record::{Record, Work, saved};
 use super::{MARK, Over, state};
 use crate::fix::plan::{Does, Interrupts, Method, NodePlan, Step};
 use crate::fix::planner::Wish;
