@@ -73,13 +73,17 @@ impl Planned {
                 list(&plan.to)
             ));
         }
-        let (was, now) = (self.steps.split(", "), kinds(plan));
+        let (was, now) = (self.kinds(), kinds(plan));
         let counts = |kind: &&str| self.host.is_none() || *kind != LEASES;
         if !was.filter(counts).eq(now.iter().copied().filter(counts)) {
             let now = now.join(", ");
             return Some(format!("the steps of {} were {}, and now {now}", self.node, self.steps));
         }
         self.host.as_ref().and_then(|agreed| self.beyond(agreed, plan))
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.steps.split(", ").filter(|kind| !kind.is_empty())
     }
 
     /// What a plan would do to the host that was not agreed to.
@@ -105,7 +109,7 @@ impl Planned {
     pub fn came_up(&self, plan: &NodePlan) -> bool {
         let waits = Does::Controllers.kind();
         let same = (&self.uid, self.method, &self.to) == (&plan.uid, plan.method, &plan.to);
-        same && self.steps.split(", ").any(|kind| kind == waits) && !kinds(plan).contains(&waits)
+        same && self.kinds().any(|kind| kind == waits) && !kinds(plan).contains(&waits)
     }
 }
 
@@ -330,5 +334,13 @@ mod tests {
         assert_eq!(agreed.moved(&doing(std::slice::from_ref(&b))), None);
         assert!(agreed.moved(&doing(&[b.clone(), b])).is_some());
         assert!(agreed.moved(&plan()).is_some());
+    }
+
+    #[test]
+    fn a_plan_of_no_steps_is_the_same_as_itself() {
+        let mut none = plan();
+        none.steps.clear();
+        assert_eq!(Planned::from(&none).moved(&none), None);
+        assert!(Planned::from(&none).moved(&plan()).is_some());
     }
 }

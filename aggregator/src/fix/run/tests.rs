@@ -9,6 +9,7 @@ mod others;
 mod play;
 mod refused;
 mod rights;
+mod seer;
 mod stage;
 mod undone;
 mod waits;

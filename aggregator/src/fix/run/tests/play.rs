@@ -7,7 +7,8 @@ use cidrift_proto::catalogue::Code;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{Seer, Stage};
+use super::seer::Seer;
+use super::stage::Stage;
 use crate::fix::fixture::{World, nets};
 use crate::fix::planner::{self, Wish};
 use crate::fix::run::{Halt, Held, Holder, LeaseError, Planned, Progress, Record, Runner, Settings, Want};
