@@ -118,7 +118,7 @@ impl<E: Eyes> Runner<'_, E> {
     /// again: a kubelet tells it only CIDRs that are others than before, or when it starts. Whether it does.
     async fn rendered(&self, name: &str) -> Result<bool, Halt> {
         let work = self.work()?;
-        let Some(path) = removed(work) else { return Ok(false) };
+        let Some(path) = work.removed() else { return Ok(false) };
         if !self.as_before(name, path).await? {
             return Ok(false);
         }
@@ -181,16 +181,6 @@ impl<E: Eyes> Runner<'_, E> {
         }
         Ok(())
     }
-}
-
-/// The file that was removed. By the step that was under way it may have been, too: that it was done is written down later.
-fn removed(work: &Work) -> Option<&str> {
-    let perhaps = work.plan.steps.iter().take(work.at.saturating_add(1));
-    let mut files = perhaps.filter_map(|step| match &step.does {
-        Does::RemoveFile { path, .. } => Some(path.as_str()),
-        _ => None,
-    });
-    files.next()
 }
 
 /// Whether a Node that this fix was about to replace has come again by its kubelet's own doing: what this fix makes carries

@@ -377,6 +377,8 @@ enum Untaken {
     Raced,
     /// It is refused, or was not answered.
     Failed(&'static str, kube::Error),
+    /// Who has written it meanwhile cannot be seen: it may have been this program.
+    Unseen(kube::Error),
     /// It cannot be described.
     Odd(LeaseError),
 }
@@ -387,6 +389,7 @@ impl Untaken {
         match self {
             Self::Raced | Self::Odd(_) => true,
             Self::Failed(_, error) => code(error).is_some() && !passing(error),
+            Self::Unseen(_) => false,
         }
     }
 
@@ -394,6 +397,7 @@ impl Untaken {
         match self {
             Self::Raced => LeaseError::Raced,
             Self::Failed(verb, error) => failed(verb, &error),
+            Self::Unseen(error) => failed("get", &error),
             Self::Odd(error) => error,
         }
     }
@@ -431,7 +435,8 @@ async fn written(
         Ok(lease) => Ok(lease),
         Err(error) if code(&error) == Some(409) => {
             // The first answer may have been lost.
-            let there = call(async || api.get_opt(LEASE).await).await.ok().flatten();
+            let there = call(async || api.get_opt(LEASE).await).await;
+            let there = there.map_err(Untaken::Unseen)?;
             let ours = |there: &Lease| holder(there).as_ref() == Some(me) && notes::says(there, record, shelf);
             there.filter(ours).ok_or(Untaken::Raced)
         }

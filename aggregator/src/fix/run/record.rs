@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 
 use super::agreed::Planned;
-use crate::fix::plan::NodePlan;
+use crate::fix::plan::{Does, NodePlan};
 use crate::fix::planner::Wish;
 
 /// A fix, from its first node to its last. What a later version has added is refused by an earlier one, which would drop it.
@@ -91,6 +91,17 @@ impl Work {
     /// UID that its Node has to have now.
     pub fn uid(&self) -> &str {
         self.made.as_deref().unwrap_or(&self.plan.uid)
+    }
+
+    /// The file of its host that was removed. By the step that was under way it may have been, too: that it was done is written
+    /// down later.
+    pub fn removed(&self) -> Option<&str> {
+        let perhaps = self.plan.steps.iter().take(self.at.saturating_add(1));
+        let mut files = perhaps.filter_map(|step| match &step.does {
+            Does::RemoveFile { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        files.next()
     }
 
     /// Whether there may be no such Node: its deletion was decided, and it is not known to have come again.

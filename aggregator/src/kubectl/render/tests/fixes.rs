@@ -82,6 +82,18 @@ fn what_is_left_says_where_it_stopped_and_what_taking_it_back_would_do() {
     });
     assert!(hand.contains("1. on worker-3: write it\n"), "{hand}");
     assert!(back(|work| work.cordoned = false).contains("nothing of it was changed"));
+    let file = |work: &mut Work| {
+        work.cordoned = false;
+        work.plan.steps[1].does = Does::RemoveFile {
+            path: "/etc/cni/net.d/x.conflist".to_owned(),
+            containing: String::new(),
+        };
+    };
+    let text = back(file);
+    assert!(
+        text.contains("back      /etc/cni/net.d/x.conflist is rendered again where it is gone"),
+        "{text}"
+    );
 }
 
 #[test]
