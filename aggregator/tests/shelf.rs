@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
-use cidrift_aggregator::fix::plan::Method as How;
+use cidrift_aggregator::fix::plan::{Does, Method as How};
 use cidrift_aggregator::fix::planner::Wish;
 use cidrift_aggregator::fix::run::{Held, Holder, LEASE, LeaseError, Over, Planned, Record, Want, look};
 use jiff::Timestamp;
@@ -79,14 +79,33 @@ fn node(n: usize) -> String {
     format!("ip-172-{:03}-{:03}-010.eu-central-1.compute.internal", n / 256, n % 256)
 }
 
+/// What its host loses.
+fn host(n: usize) -> Vec<Does> {
+    let bridge = format!("10.{}.{}.1/24", n / 256, n % 256);
+    vec![
+        Does::RemoveFile {
+            path: "/etc/cni/net.d/10-containerd-net.conflist".to_owned(),
+            containing: format!("10.{}.{}.0/24", n / 256, n % 256),
+        },
+        Does::RemoveLink {
+            name: "cni0".to_owned(),
+            addresses: vec![bridge.parse().expect("an address")],
+        },
+    ]
+}
+
 /// A migration of that many nodes.
 fn record(nodes: usize) -> Record {
-    let planned = |n| Planned {
+    let planned = |n| {
+        Planned {
         node: node(n),
         uid: format!("{n:08x}-0000-4b1d-9c55-{n:012x}"),
         method: How::Swap,
         to: vec![format!("10.{}.{}.0/24", n / 256, n % 256).parse().expect("a prefix")],
-        steps: "cordon, drain, recreate, adopt, restart-daemon, replace-pods, announce, verify, uncordon".to_owned(),
+        steps: "cordon, drain, remove-file, remove-link, recreate, adopt, restart-daemon, replace-pods, announce, verify, uncordon"
+            .to_owned(),
+        host: Some(host(n)),
+    }
     };
     Record {
         id: "0123456789ab".to_owned(),
@@ -184,6 +203,12 @@ async fn without_its_nodes_a_fix_can_be_taken_back_and_too_many_are_refused() {
         .expect_err("too many");
     assert!(matches!(many, LeaseError::TooMany(60_000)), "{many}");
     assert!(store.lock().expect("no panic").is_empty());
+    let (held, mut fix) = take(&client, Want::New(Box::new(record(25_000))))
+        .await
+        .expect("that many have room");
+    fix.queue.clear();
+    held.release(&fix).await.expect("given back");
+    assert_eq!(maps(&store), [""; 0]);
     let (held, fix) = take(&client, Want::New(Box::new(record(5000)))).await.expect("taken");
     held.release(&fix).await.expect("given back");
     let gone = maps(&store).pop().expect("one");

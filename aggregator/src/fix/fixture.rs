@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{
-    CniConfig, CniFacts, FlannelSubnet, HostFacts, LeakedLease, LeakedLeases, LeakedNetwork, LinkFact, LinkRole,
+    Agrees, CniConfig, CniFacts, Compared, FlannelSubnet, HostFacts, LeakedLease, LeakedLeases, LeakedNetwork,
+    LinkFact, LinkRole,
 };
 use cidrift_proto::finding::{Claim, Finding, FindingState, Severity, Trigger};
 use cidrift_proto::landing::{ForwardingEntry, Landing, Via};
@@ -141,6 +142,16 @@ impl World {
 
     pub(crate) fn configured(&mut self, node: &str, range: &str, by: Option<&str>) {
         self.facts(node).cni.chosen = Some(config(range, by));
+    }
+
+    /// Its kubelet has taken over what its Node has.
+    pub(crate) fn follows(&mut self, node: &str) {
+        self.facts(node).compared.push(Compared {
+            what: "kubelet".to_owned(),
+            value: "it has taken it over".to_owned(),
+            source: "journal".to_owned(),
+            agrees: Agrees::Yes,
+        });
     }
 
     /// flannel's subnet.env.

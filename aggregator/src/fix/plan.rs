@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::planner::Wish;
+use crate::correlate::words::count;
 
 /// `apiVersion` of a saved plan.
 pub const API_VERSION: &str = "cidrift.dev/v1alpha1";
@@ -269,6 +270,34 @@ impl Does {
                 | Self::Reach { .. }
                 | Self::ReplacePods { .. }
         )
+    }
+
+    /// What it is called while it runs.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Cordon => "cordon".to_owned(),
+            Self::Drain => "drain".to_owned(),
+            Self::RemoveFile { path, .. } => format!("remove {path}"),
+            Self::RemoveLink { name, .. } => format!("remove device {name}"),
+            Self::Render { path, .. } => format!("have {path} rendered anew"),
+            Self::Recreate => "delete the Node and make it again".to_owned(),
+            Self::Rotate => "delete the Node and have its kubelet register it anew".to_owned(),
+            Self::Assign => "give the Node its CIDRs".to_owned(),
+            Self::Controllers => "wait for a kube-controller-manager".to_owned(),
+            Self::Adopt => "wait until its kubelet has taken the Node over".to_owned(),
+            Self::RestartDaemon { pod } => format!("restart the CNI's pod {pod}"),
+            Self::RemoveRoute { prefix, by } => format!("remove the route {}", by.route(*prefix)),
+            Self::RemoveLeases { directory, leases } => {
+                format!("remove {} from {directory}", count(leases.len(), "lease", "leases"))
+            }
+            Self::RestartKubelet => "have its kubelet restarted".to_owned(),
+            Self::Reach { nodes } => format!("see that it leads to {}", nodes.join(", ")),
+            Self::Announce { nodes } => format!("see that every node leads to {}", nodes.join(", ")),
+            Self::ReplacePods { .. } => "replace pods with addresses of another range".to_owned(),
+            Self::ByHand => "a step for your own hands".to_owned(),
+            Self::Verify => "verify".to_owned(),
+            Self::Uncordon => "uncordon".to_owned(),
+        }
     }
 
     /// Its name in a saved plan.

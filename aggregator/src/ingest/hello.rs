@@ -81,7 +81,7 @@ fn shown(text: &str) -> String {
 }
 
 /// A Node's name is a DNS subdomain (RFC 1123), as the API server checks it.
-fn name_problem(name: &str) -> Option<&'static str> {
+pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("it is empty; set --node-name");
     }

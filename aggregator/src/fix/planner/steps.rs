@@ -77,17 +77,16 @@ impl Planner<'_> {
             self.cordon();
             self.drain();
         }
+        // Before a file goes: what renders that is then asked for until it is there, and not told once by a kubelet's start.
+        if need.has(&What::Kubelet) {
+            self.restart_kubelet();
+        }
         for what in &need.what {
             match what {
-                // As it starts it tells the runtime the CIDR.
-                What::Render { path } if need.has(&What::Kubelet) => self.remove_file(path),
                 What::Render { path } => self.render(path),
                 What::Leases { directory } => self.remove_leases(directory),
                 _ => {}
             }
-        }
-        if need.has(&What::Kubelet) {
-            self.restart_kubelet();
         }
         // The daemon, where it is started anew, then finds them gone.
         for (prefix, by) in away {

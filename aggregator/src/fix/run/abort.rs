@@ -7,10 +7,10 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::errand::LABEL;
+use super::errand::{LABEL, NEVER_OVER};
 use super::halt::{Halt, call, code};
 use super::{Eyes, LOOK, MARK, Over, Runner, Work, made, node, shell, state};
-use crate::fix::plan::{CONTAINERD, Does, Method};
+use crate::fix::plan::{CONTAINERD, Does};
 
 impl<E: Eyes> Runner<'_, E> {
     /// The node that is worked on as it was before, as far as that goes; the rest of the queue is forgotten.
@@ -118,30 +118,9 @@ impl<E: Eyes> Runner<'_, E> {
     /// again: a kubelet tells it only CIDRs that are others than before, or when it starts. Whether it does.
     async fn rendered(&self, name: &str) -> Result<bool, Halt> {
         let work = self.work()?;
-        // Of a swap the step that was under way, too: it may have been done.
-        let done = work.at.saturating_add(usize::from(work.plan.method == Method::Swap));
-        let file = work.plan.steps.iter().take(done).find_map(|step| match &step.does {
-            Does::RemoveFile { path, .. } => Some(path),
-            _ => None,
-        });
-        let Some(path) = file else { return Ok(false) };
-        let began = Instant::now();
-        loop {
-            let Some(node) = self.there(name).await? else {
-                return Ok(false);
-            };
-            if state::cidrs(&node) != work.plan.from || work.plan.from.is_empty() {
-                return Ok(false);
-            }
-            if node::room(&node) {
-                break;
-            }
-            if began.elapsed() >= self.settings.patience {
-                return Err(Halt::Stop(format!(
-                    "{path} on {name} is to be rendered again, and its kubelet has not reported: start it anew"
-                )));
-            }
-            sleep(LOOK).await;
+        let Some(path) = work.removed() else { return Ok(false) };
+        if !self.as_before(name, path).await? {
+            return Ok(false);
         }
         self.tell(format!("has {path} rendered again"));
         if let Some(template) = &self.settings.restart {
@@ -151,8 +130,37 @@ impl<E: Eyes> Runner<'_, E> {
         let view = self.eyes.node(name).await.ok().and_then(|view| view.facts);
         let socket = view.and_then(|facts| facts.runtime).map(|runtime| runtime.socket);
         let socket = socket.unwrap_or_else(|| CONTAINERD.to_owned());
-        self.render_for(path, &socket, &work.plan.from).await?;
-        Ok(true)
+        match self.render_for(path, &socket, &work.plan.from).await {
+            // It was about to be removed, and was not; or somebody has written it meanwhile.
+            Err(Halt::Stop(why)) if why.contains(NEVER_OVER) => {
+                self.tell(format!("{path} is there: nothing is to be taken back of it ({why})"));
+                Ok(false)
+            }
+            done => done.map(|()| true),
+        }
+    }
+
+    /// Whether the Node has the CIDRs from before; waits until its kubelet has taken it over.
+    async fn as_before(&self, name: &str, path: &str) -> Result<bool, Halt> {
+        let from = &self.plan()?.from;
+        let began = Instant::now();
+        loop {
+            let Some(node) = self.there(name).await? else {
+                return Ok(false);
+            };
+            if state::cidrs(&node) != *from || from.is_empty() {
+                return Ok(false);
+            }
+            if node::room(&node) {
+                return Ok(true);
+            }
+            if began.elapsed() >= self.settings.patience {
+                return Err(Halt::Stop(format!(
+                    "{path} on {name} is to be rendered again, and its kubelet has not reported: start it anew"
+                )));
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Pods of this fix that nobody waits for any more.

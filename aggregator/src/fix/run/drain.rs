@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use tokio::time::{Instant, sleep};
 
 use super::halt::{Halt, call, code, passing};
-use super::{Eyes, LOOK, Runner, state};
+use super::{Eyes, LOOK, Runner, pods, state};
 use crate::fix::drain::{Allowed, Departure, departure};
 use crate::fix::gather;
 use crate::fix::ground::PodGround;
@@ -50,6 +50,41 @@ pub(super) enum Evicted {
     Held(String),
 }
 
+/// Another node that is away while pods are to be evicted.
+struct Crowd {
+    /// Since when, and why that is waited for.
+    away: Option<(Instant, String)>,
+    /// The last look.
+    looked: Instant,
+}
+
+impl Crowd {
+    /// None was away at that time.
+    fn at(looked: Instant) -> Self {
+        Self { away: None, looked }
+    }
+}
+
+/// Evictions that were asked for, by the pod's UID.
+#[derive(Default)]
+struct Asked {
+    /// The last time.
+    at: BTreeMap<String, Instant>,
+    /// What holds them up.
+    held: BTreeMap<String, String>,
+}
+
+impl Asked {
+    /// A pod that is there still, in words.
+    fn told(&self, pod: &Pod) -> String {
+        let key = pods::key(pod);
+        match pod.uid().and_then(|uid| self.held.get(&uid)) {
+            Some(why) => format!("{key} ({why})"),
+            None => key,
+        }
+    }
+}
+
 impl<E: Eyes> Runner<'_, E> {
     /// The pods of the node that is worked on, without those that have ended.
     pub(super) async fn pods_on(&self, node: &str) -> Result<Vec<Pod>, Halt> {
@@ -71,55 +106,31 @@ impl<E: Eyes> Runner<'_, E> {
         let cordoned = work.cordoned || state::unschedulable(&work.saved);
         let began = Instant::now();
         // Those that come later tolerate a cordon: evicting them would have no end.
-        let mut wanted: Option<BTreeSet<String>> = None;
-        let mut asked: BTreeMap<String, Instant> = BTreeMap::new();
-        let mut held: BTreeMap<String, String> = BTreeMap::new();
-        let mut last = String::new();
+        let mut leaving = self.leaving(&node).await?;
+        for pod in &leaving {
+            allowed(&gather::pod(pod), self.record.wish.allowed).map_err(Halt::Stop)?;
+        }
+        self.held.renew().await?;
+        let wanted: BTreeSet<String> = leaving.iter().filter_map(Pod::uid).collect();
+        let mut asked = Asked::default();
         // It was looked at just before.
-        let (mut crowd, mut looked) = (None, began);
+        let mut crowd = Crowd::at(began);
+        let mut last = String::new();
         loop {
-            let pods = self.pods_on(&node).await?;
-            let leaving: Vec<&Pod> = pods
-                .iter()
-                .filter(|pod| departure(&gather::pod(pod)) == Departure::Evicted)
-                .collect();
-            if wanted.is_none() {
-                for pod in &leaving {
-                    allowed(&gather::pod(pod), self.record.wish.allowed).map_err(Halt::Stop)?;
-                }
-                self.held.renew().await?;
-            }
-            let uids = || leaving.iter().filter_map(|pod| pod.uid()).collect::<BTreeSet<_>>();
-            let wanted = wanted.get_or_insert_with(uids);
-            let every = if crowd.is_some() { AGAIN } else { self.crowd };
-            if looked.elapsed() >= every && leaving.iter().any(|pod| pod.metadata.deletion_timestamp.is_none()) {
-                (crowd, looked) = (self.crowded(&Does::Drain).await?, Instant::now());
-            }
+            let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
+            self.look_around(&mut crowd, leaving.iter().any(stays)).await?;
             let mut left = Vec::new();
-            for pod in leaving {
-                let uid = pod.uid().unwrap_or_default();
-                if !wanted.contains(&uid) {
-                    continue;
+            for pod in &leaving {
+                if stays(pod) && crowd.away.is_none() {
+                    self.ask(&mut asked, pod).await?;
                 }
-                let key = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-                let again = asked.get(&uid).is_none_or(|at| at.elapsed() >= AGAIN);
-                if pod.metadata.deletion_timestamp.is_none() && again && crowd.is_none() {
-                    asked.insert(uid.clone(), Instant::now());
-                    match self.evict(pod).await? {
-                        Evicted::Yes => held.remove(&uid),
-                        Evicted::Held(why) => held.insert(uid.clone(), why),
-                    };
-                }
-                left.push(match held.get(&uid) {
-                    Some(why) => format!("{key} ({why})"),
-                    None => key,
-                });
+                left.push(asked.told(pod));
             }
             if left.is_empty() {
                 return Ok(());
             }
             let mut text = format!("waits for {} to end", left.join(", "));
-            if let Some(why) = &crowd {
+            if let Some((_, why)) = &crowd.away {
                 text += &format!(", and evicts none meanwhile: {why}");
             }
             if began.elapsed() >= self.settings.drain {
@@ -140,7 +151,52 @@ impl<E: Eyes> Runner<'_, E> {
                      first, then --resume; or --abort"
                 )));
             }
+            leaving = self.leaving(&node).await?;
+            leaving.retain(|pod| pod.uid().is_some_and(|uid| wanted.contains(&uid)));
         }
+    }
+
+    /// The pods of a node that a drain evicts.
+    async fn leaving(&self, node: &str) -> Result<Vec<Pod>, Halt> {
+        let mut pods = self.pods_on(node).await?;
+        pods.retain(|pod| departure(&gather::pod(pod)) == Departure::Evicted);
+        Ok(pods)
+    }
+
+    /// Looks at the other nodes as long as evictions are to be asked for. One that is away for longer than a node may be is not
+    /// waited for any more.
+    async fn look_around(&self, crowd: &mut Crowd, asks: bool) -> Result<(), Halt> {
+        if !asks {
+            crowd.away = None;
+            return Ok(());
+        }
+        let every = if crowd.away.is_some() { AGAIN } else { self.crowd };
+        if crowd.looked.elapsed() >= every {
+            let since = crowd.away.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+            let away = self.crowded(&Does::Drain).await?;
+            *crowd = Crowd {
+                away: away.map(|why| (since, why)),
+                looked: Instant::now(),
+            };
+        }
+        match &crowd.away {
+            Some((since, why)) if since.elapsed() >= self.settings.patience => Err(Halt::Stop(why.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for an eviction, unless that was done a moment ago.
+    async fn ask(&self, asked: &mut Asked, pod: &Pod) -> Result<(), Halt> {
+        let uid = pod.uid().unwrap_or_default();
+        if asked.at.get(&uid).is_some_and(|at| at.elapsed() < AGAIN) {
+            return Ok(());
+        }
+        asked.at.insert(uid.clone(), Instant::now());
+        match self.evict(pod).await? {
+            Evicted::Yes => asked.held.remove(&uid),
+            Evicted::Held(why) => asked.held.insert(uid, why),
+        };
+        Ok(())
     }
 
     /// Asks for an eviction, which a budget may refuse for now.

@@ -24,6 +24,9 @@ pub(super) const AGENTS: &str = "cidrift-agent";
 /// The program in that image.
 const PROGRAM: &str = "/usr/bin/cidrift-errand";
 
+/// Words of the errand where a file is there that it was to have rendered, for other CIDRs.
+pub(super) const NEVER_OVER: &str = "it is never rendered over";
+
 /// What all pods of a fix are labelled with.
 pub(super) const LABEL: &str = "cidrift-errand";
 
@@ -348,5 +351,17 @@ pub(super) fn said(pod: &Pod) -> String {
             pod.name_any(),
             status.phase.unwrap_or_else(|| "new".to_owned())
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RENDER: &str = include_str!("../../../../agent/src/errand/render.rs");
+
+    #[test]
+    fn the_errand_says_of_a_file_that_is_there_what_is_looked_for() {
+        assert!(RENDER.contains(NEVER_OVER));
     }
 }

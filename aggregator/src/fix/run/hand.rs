@@ -49,7 +49,7 @@ pub(super) fn interrupted(step: &Step) -> Halt {
 }
 
 /// Why a node is not seen to hand out of the CIDRs that it is to have; `None`: it is.
-fn lacks(view: &NodeAnswer, plan: &NodePlan) -> Option<String> {
+pub(super) fn lacks(view: &NodeAnswer, plan: &NodePlan) -> Option<String> {
     let node = &plan.node;
     if view.summary.report != ReportState::Live {
         return Some(format!("the agent of {node} does not report"));

@@ -4,37 +4,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::halt::{Halt, call, code};
+use super::halt::{Halt, call, code, passing};
 use super::holder::Holder;
+use super::notes::{self, HOLDER, Stored, holder, identity, note, record};
 use super::record::Record;
-use super::shelf::{Shelf, without_nodes};
+use super::shelf::{self, Shelf};
 
 /// Its name, in cidrift's namespace.
 pub const LEASE: &str = "cidrift-fix";
 
-/// Holds the [`Record`].
-const RECORD: &str = "cidrift.dev/fix";
-
-/// Holds the [`Holder`].
-const HOLDER: &str = "cidrift.dev/fix-holder";
-
 /// Who does not renew it for this long has lost it.
-const DURATION: Duration = Duration::from_secs(30);
+pub(super) const DURATION: Duration = Duration::from_secs(30);
 
 /// From one renewal to the next.
 const EVERY: Duration = Duration::from_secs(7);
-
-/// What the queue may take, bytes.
-const ROOM: usize = 192 << 10;
 
 /// What it is wanted for.
 #[derive(Debug, Clone)]
@@ -71,6 +61,9 @@ pub enum LeaseError {
     /// Annotations take no more than 256 KiB, and what is beside the Lease is bounded, too.
     #[error("there is no room for a fix of {0} nodes on Lease {LEASE} and beside it: name fewer")]
     TooMany(usize),
+    /// The same of one node, which is not begun for that.
+    #[error("its plan and its Node have no room on Lease {LEASE} ({} KiB): see what makes its annotations so long", .0 >> 10)]
+    TooLong(usize),
     /// A part of the record is not there any more.
     #[error(
         "ConfigMap {0} is gone: which nodes were still to come is not known; take back the one that was worked on (kubectl cidrift \
@@ -123,20 +116,6 @@ fn apis(client: &Client, namespace: &str) -> (Api<Lease>, Api<ConfigMap>) {
     (lease, Api::namespaced(client.clone(), namespace))
 }
 
-/// A record, and where its nodes are kept that have no room on the Lease.
-#[derive(Debug, PartialEq)]
-pub(super) struct Stored {
-    pub(super) record: Record,
-    shelf: Option<Shelf>,
-}
-
-impl Stored {
-    /// Nodes are elsewhere only as long as they are to come.
-    pub(super) fn unfinished(&self) -> bool {
-        self.record.unfinished() || self.shelf.is_some()
-    }
-}
-
 /// The whole record of a Lease. `back`: without the nodes that are still to come where they are gone.
 async fn read(maps: &Api<ConfigMap>, lease: &Lease, back: bool) -> Result<Option<Stored>, LeaseError> {
     let Some(mut stored) = record(lease)? else {
@@ -172,23 +151,10 @@ impl Held {
             let Want::New(new) = want else {
                 return Err(LeaseError::Nothing);
             };
-            let mut lease = Lease {
-                metadata: ObjectMeta {
-                    name: Some(LEASE.to_owned()),
-                    ..ObjectMeta::default()
-                },
-                ..Lease::default()
-            };
-            let shelf = shelved(&maps, &new).await?;
-            write(&mut lease, me, &new, shelf.as_ref())?;
-            let made = call(async || api.create(&PostParams::default(), &lease).await).await;
-            return match made {
-                Ok(lease) => Ok((Self::of((api, maps), lease, shelf), *new)),
-                Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
-                Err(error) => Err(failed("create", &error)),
-            };
+            let shelf = notes::shelved(&maps, &new).await?;
+            return Self::begin((api, maps), unmade(), me, (*new, shelf)).await;
         };
-        let mut lease = unheld(&api, found, wait).await?;
+        let lease = unheld(&api, found, wait).await?;
         // What is left of another one is said without them, too.
         let old = read(&maps, &lease, !matches!(want, Want::Go)).await?;
         let (record, shelf) = match (want, old.filter(Stored::unfinished)) {
@@ -196,8 +162,8 @@ impl Held {
                 return Err(LeaseError::Unfinished(old.left()));
             }
             (Want::New(new), None) => {
-                let shelf = shelved(&maps, &new).await?;
-                (*new, shelf)
+                let shelf = notes::shelved(&maps, &new).await?;
+                return Self::begin((api, maps), lease, me, (*new, shelf)).await;
             }
             (Want::Go | Want::Back, Some(old)) => {
                 let record = Record {
@@ -208,11 +174,31 @@ impl Held {
             }
             (Want::Go | Want::Back, None) => return Err(LeaseError::Nothing),
         };
-        write(&mut lease, me, &record, shelf.as_ref())?;
-        match call(async || api.replace(LEASE, &PostParams::default(), &lease).await).await {
-            Ok(lease) => Ok((Self::of((api, maps), lease, shelf), record)),
-            Err(error) if code(&error) == Some(409) => Err(LeaseError::Raced),
-            Err(error) => Err(failed("update", &error)),
+        let lease = written(&api, lease, me, (&record, shelf.as_ref())).await;
+        let held = Self::of((api, maps), lease.map_err(Untaken::into_error)?, shelf);
+        held.tidy(Some(&record.id)).await;
+        Ok((held, record))
+    }
+
+    /// Takes it for a new fix. Where that is refused what was written beside it is of no use.
+    async fn begin(
+        (api, maps): (Api<Lease>, Api<ConfigMap>),
+        lease: Lease,
+        me: &Holder,
+        (record, shelf): (Record, Option<Shelf>),
+    ) -> Result<(Self, Record), LeaseError> {
+        match written(&api, lease, me, (&record, shelf.as_ref())).await {
+            Ok(lease) => {
+                let held = Self::of((api, maps), lease, shelf);
+                held.tidy(Some(&record.id)).await;
+                Ok((held, record))
+            }
+            Err(why) => {
+                if let (Some(shelf), true) = (&shelf, why.sure()) {
+                    shelf::clear(&maps, shelf.names(&record.id)).await;
+                }
+                Err(why.into_error())
+            }
         }
     }
 
@@ -268,20 +254,60 @@ impl Held {
         noted.map_err(|error| Halt::Stop(error.to_string()))
     }
 
+    /// Whether a record has room on it with the node that is to be begun.
+    pub(super) fn fits(&self, record: &Record) -> Result<(), Halt> {
+        let fits = notes::fits(record, self.shelf.as_ref());
+        fits.map_err(|error| Halt::Stop(error.to_string()))
+    }
+
     /// Gives it back; what is on it stays.
     pub async fn release(self, record: &Record) -> Result<(), Halt> {
-        self.put(|lease| {
+        let put = self.put(|lease| {
             self.note(lease, record)?;
             lease.annotations_mut().remove(HOLDER);
             let spec = lease.spec.get_or_insert_default();
             (spec.holder_identity, spec.renew_time) = (None, None);
             Ok(())
-        })
-        .await?;
-        if let Some(shelf) = self.shelf.as_ref().filter(|_| record.queue.is_empty()) {
-            shelf.clear(&self.maps, &record.id).await;
+        });
+        match put.await {
+            // The answer was lost, and not the Lease.
+            Err(Halt::Lost(_)) if self.given(record).await => {}
+            put => put?,
+        }
+        if record.queue.is_empty() {
+            self.tidy(None).await;
         }
         Ok(())
+    }
+
+    /// Whether it was given back: it is nobody's, with this record on it, or another fix has begun, which none can before.
+    async fn given(&self, record: &Record) -> bool {
+        let there = call(async || self.api.get_opt(LEASE).await).await;
+        let Ok(Some(there)) = there else { return false };
+        if holder(&there).is_none() && identity(&there).is_none() {
+            return notes::says(&there, record, self.shelf.as_ref());
+        }
+        notes::record(&there).is_ok_and(|now| now.is_some_and(|now| now.record.id != record.id))
+    }
+
+    /// Deletes what lies beside it, but for what is of a fix that is not over. What cannot be deleted now stays named on it, for
+    /// the next fix.
+    async fn tidy(&self, unfinished: Option<&str>) {
+        let own = unfinished.zip(self.shelf.as_ref());
+        let own = own.map(|(id, shelf)| shelf.names(id)).unwrap_or_default();
+        let mut state = self.state.lock().await;
+        let names = notes::beside(&state.lease).into_iter();
+        let (mut left, over): (Vec<String>, Vec<String>) = names.partition(|name| own.contains(name));
+        if over.is_empty() {
+            return;
+        }
+        left.extend(shelf::clear(&self.maps, over).await);
+        let mut lease = state.lease.clone();
+        notes::set_beside(&mut lease, &left);
+        // Only as it was read: whoever has changed it looks himself.
+        if let Ok(lease) = self.api.replace(LEASE, &PostParams::default(), &lease).await {
+            state.lease = lease;
+        }
     }
 
     /// Puts a changed one in place of the one that was read last. Others may write on it too, as long as it stays ours.
@@ -345,6 +371,79 @@ impl Held {
     }
 }
 
+/// Why it was not written.
+enum Untaken {
+    /// Somebody has written it meanwhile.
+    Raced,
+    /// It is refused, or was not answered.
+    Failed(&'static str, kube::Error),
+    /// Who has written it meanwhile cannot be seen: it may have been this program.
+    Unseen(kube::Error),
+    /// It cannot be described.
+    Odd(LeaseError),
+}
+
+impl Untaken {
+    /// Whether it is known that it was not written.
+    fn sure(&self) -> bool {
+        match self {
+            Self::Raced | Self::Odd(_) => true,
+            Self::Failed(_, error) => code(error).is_some() && !passing(error),
+            Self::Unseen(_) => false,
+        }
+    }
+
+    fn into_error(self) -> LeaseError {
+        match self {
+            Self::Raced => LeaseError::Raced,
+            Self::Failed(verb, error) => failed(verb, &error),
+            Self::Unseen(error) => failed("get", &error),
+            Self::Odd(error) => error,
+        }
+    }
+}
+
+/// One that nobody has made yet.
+fn unmade() -> Lease {
+    Lease {
+        metadata: ObjectMeta {
+            name: Some(LEASE.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Lease::default()
+    }
+}
+
+/// Makes it ours, with a record on it.
+async fn written(
+    api: &Api<Lease>,
+    mut lease: Lease,
+    me: &Holder,
+    (record, shelf): (&Record, Option<&Shelf>),
+) -> Result<Lease, Untaken> {
+    notes::write(&mut lease, me, record, shelf).map_err(Untaken::Odd)?;
+    let verb = if lease.resource_version().is_some() {
+        "update"
+    } else {
+        "create"
+    };
+    let put = call(async || match verb {
+        "update" => api.replace(LEASE, &PostParams::default(), &lease).await,
+        _ => api.create(&PostParams::default(), &lease).await,
+    });
+    match put.await {
+        Ok(lease) => Ok(lease),
+        Err(error) if code(&error) == Some(409) => {
+            // The first answer may have been lost.
+            let there = call(async || api.get_opt(LEASE).await).await;
+            let there = there.map_err(Untaken::Unseen)?;
+            let ours = |there: &Lease| holder(there).as_ref() == Some(me) && notes::says(there, record, shelf);
+            there.filter(ours).ok_or(Untaken::Raced)
+        }
+        Err(error) => Err(Untaken::Failed(verb, error)),
+    }
+}
+
 /// The Lease once nobody renews it: at once where its holder is known to have ended, else when it does not change for as
 /// long as it lasts. Clocks are not compared.
 async fn unheld(api: &Api<Lease>, mut lease: Lease, wait: &dyn Fn(&str)) -> Result<Lease, LeaseError> {
@@ -374,139 +473,6 @@ async fn unheld(api: &Api<Lease>, mut lease: Lease, wait: &dyn Fn(&str)) -> Resu
     Ok(lease)
 }
 
-/// Who holds it; `None`: nobody does.
-pub(super) fn identity(lease: &Lease) -> Option<String> {
-    let identity = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
-    identity.filter(|identity| !identity.is_empty())
-}
-
-pub(super) fn holder(lease: &Lease) -> Option<Holder> {
-    serde_json::from_str(lease.annotations().get(HOLDER)?).ok()
-}
-
-/// What stands in place of the nodes that are still to come, where the Lease has no room for them.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Elsewhere {
-    shelf: Shelf,
-}
-
-pub(super) fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
-    let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
-    let Some(text) = lease.annotations().get(RECORD) else {
-        return Ok(None);
-    };
-    let mut value: Value = serde_json::from_str(text).map_err(odd)?;
-    let mut shelf = None;
-    if let Some(queue) = value.get_mut("queue").filter(|queue| queue.is_object()) {
-        let elsewhere: Elsewhere = serde_json::from_value(queue.take()).map_err(odd)?;
-        *queue = json!([]);
-        shelf = Some(elsewhere.shelf);
-    }
-    let record: Record = serde_json::from_value(value).map_err(odd)?;
-    record.sound().map_err(LeaseError::Odd)?;
-    Ok(Some(Stored { record, shelf }))
-}
-
-/// Where the nodes of a new record are, if the Lease has no room for them.
-async fn shelved(maps: &Api<ConfigMap>, record: &Record) -> Result<Option<Shelf>, LeaseError> {
-    if text(record, None)?.len() <= ROOM {
-        return Ok(None);
-    }
-    Shelf::fill(maps, record).await.map(Some)
-}
-
-fn text(record: &Record, shelf: Option<&Shelf>) -> Result<String, LeaseError> {
-    let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
-    let Some(shelf) = shelf else {
-        return serde_json::to_string(record).map_err(odd);
-    };
-    let Some((short, shelf)) = shelf.short(record) else {
-        return serde_json::to_string(&without_nodes(record)).map_err(odd);
-    };
-    let mut value = serde_json::to_value(&short).map_err(odd)?;
-    value["queue"] = json!(Elsewhere { shelf });
-    Ok(value.to_string())
-}
-
-fn note(lease: &mut Lease, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
-    let text = text(record, shelf)?;
-    // The node that is worked on comes on top, with its Node and plan.
-    if record.work.is_none() && text.len() > ROOM {
-        return Err(LeaseError::TooMany(record.queue.len()));
-    }
-    lease.annotations_mut().insert(RECORD.to_owned(), text);
-    Ok(())
-}
-
-/// The record and whose it is from now on.
-fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
-    note(lease, record, shelf)?;
-    let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
-    lease.annotations_mut().insert(HOLDER.to_owned(), text);
-    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
-    let now = MicroTime(Timestamp::now());
-    lease.spec = Some(LeaseSpec {
-        holder_identity: Some(me.to_string()),
-        lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-        acquire_time: Some(now.clone()),
-        renew_time: Some(now),
-        lease_transitions: Some(transitions.unwrap_or(0).saturating_add(1)),
-        ..LeaseSpec::default()
-    });
-    Ok(())
-}
-
 pub(super) fn failed(verb: &str, error: &kube::Error) -> LeaseError {
     LeaseError::Api(Halt::api(&format!("{verb} Lease {LEASE}"), error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::record::Planned;
-    use super::super::tests::{plan, work};
-    use super::*;
-    use crate::fix::planner::Wish;
-
-    fn of(nodes: usize) -> Record {
-        Record {
-            id: "f1".to_owned(),
-            begun: Timestamp::UNIX_EPOCH,
-            by: "me@here".to_owned(),
-            wish: Wish::default(),
-            queue: vec![Planned::from(&plan()); nodes],
-            work: None,
-            over: Vec::new(),
-            stopped: None,
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_and_says_whose_it_is() {
-        let (mut lease, me) = (Lease::default(), Holder::this());
-        write(&mut lease, &me, &of(3), None).unwrap();
-        assert_eq!(record(&lease).unwrap().unwrap().record, of(3));
-        assert_eq!(holder(&lease), Some(me));
-        assert_eq!(lease.spec.as_ref().and_then(|spec| spec.lease_transitions), Some(1));
-        lease.annotations_mut().insert(RECORD.to_owned(), "{".to_owned());
-        assert!(matches!(record(&lease), Err(LeaseError::Odd(_))));
-        assert_eq!(record(&Lease::default()).unwrap(), None);
-    }
-
-    /// A queue that leaves no room for the node that is worked on is refused before anything is done.
-    #[test]
-    fn more_nodes_than_a_lease_holds_are_refused_at_the_start_and_not_half_way() {
-        let mut lease = Lease::default();
-        assert!(matches!(
-            note(&mut lease, &of(5000), None),
-            Err(LeaseError::TooMany(5000))
-        ));
-        assert!(lease.annotations().is_empty());
-        assert!(note(&mut lease, &of(1000), None).is_ok());
-        let begun = Record {
-            work: Some(work()),
-            ..of(1000)
-        };
-        assert!(note(&mut lease, &begun, None).is_ok());
-    }
 }

@@ -4,7 +4,9 @@
 //! over when it sees that it is done. What a step needs to know of an earlier one is on the Lease before it acts.
 
 mod abort;
+mod agreed;
 mod announce;
+mod begin;
 mod drain;
 mod errand;
 mod halt;
@@ -14,6 +16,7 @@ mod kubelet;
 mod lease;
 mod made;
 mod node;
+mod notes;
 mod pods;
 mod probe;
 mod record;
@@ -21,8 +24,10 @@ mod rights;
 mod rotate;
 mod shelf;
 mod shell;
+mod sound;
 mod standing;
 mod state;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -38,18 +43,16 @@ use kube::{Api, Client};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+pub use self::agreed::Planned;
 pub use self::halt::Halt;
 pub use self::holder::Holder;
 pub use self::lease::{Held, LEASE, LeaseError, Want, look};
-pub use self::record::{Over, Planned, Record, Work};
+pub use self::record::{Over, Record, Work};
 pub use self::shell::template;
 pub use self::standing::{Standing, standing};
 pub use self::window::Window;
 use super::ground::Ground;
-use super::plan::{Does, Method, NodePlan, Step};
-use super::planner;
-use crate::cluster::ReportState;
-use crate::correlate::words::count;
+use super::plan::{Does, NodePlan};
 use crate::query::answer::{NodeAnswer, PathRow};
 
 /// On a Node that a fix works on: the id of its record. Who cordoned it is told by that.
@@ -82,7 +85,7 @@ pub struct Settings {
     pub restart: Option<String>,
     /// Once a node has its CIDRs and before that is verified: for data planes that nobody else tells, with `{node}`, `{cidrs}`.
     pub after: Option<String>,
-    /// Nodes are only begun within it, and those that stopped only gone on with, until they are deleted.
+    /// Nodes are only begun within it, and those that stopped only gone on with where they are yet to be drained or deleted.
     pub window: Option<Window>,
 }
 
@@ -203,7 +206,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
         if matches!(ended, Err(Halt::Lost(_))) {
             return ended;
         }
-        self.record.stopped = ended.as_ref().err().map(ToString::to_string);
+        self.record.stopped = ended.as_ref().err().map(|halt| record::why(halt.to_string()));
         let released = self.held.clone().release(&self.record).await;
         // What went wrong first is what matters.
         ended.and(released)
@@ -242,8 +245,8 @@ impl<'a, E: Eyes> Runner<'a, E> {
         if let Some(work) = self.record.work.as_ref().filter(|work| window::may_wait(work)) {
             self.timely(&work.plan.node, "gone on with")?;
         }
-        // Whoever goes on with it may be somebody else.
-        if let Some(work) = self.record.work.as_ref().filter(|work| !work.deleting) {
+        // Whoever goes on with it may be somebody else. A Node that is missing has to come back, whatever he may.
+        if let Some(work) = self.record.work.as_ref().filter(|work| !work.missing()) {
             self.entitled(&work.plan).await?;
         }
         loop {
@@ -307,166 +310,9 @@ impl<'a, E: Eyes> Runner<'a, E> {
         }
         self.record.work = None;
         self.record.queue.retain(|next| next.node != node);
+        let failed = failed.map(record::why);
         self.record.over.push(Over { node, failed });
         self.save().await
-    }
-
-    /// Plans the next node anew and holds that against what was agreed to. False: there is no next one.
-    async fn begin(&mut self, cancel: &CancellationToken) -> Result<bool, Halt> {
-        let Some(next) = self.record.queue.first().cloned() else {
-            return Ok(false);
-        };
-        self.timely(&next.node, "begun")?;
-        let planned = tokio::select! {
-            biased;
-            () = cancel.cancelled() => return Err(Halt::Interrupted),
-            planned = self.agreed(&next) => planned?,
-        };
-        let Some((plan, stood)) = planned else {
-            self.tell(format!("{}: nothing to do any more", next.node));
-            self.record.queue.retain(|other| other.node != next.node);
-            self.record.over.push(Over {
-                node: next.node,
-                failed: None,
-            });
-            self.save().await?;
-            return Ok(true);
-        };
-        let node = self.there(&plan.node).await?;
-        let node = node.filter(|node| node.metadata.uid.as_deref() == Some(&plan.uid));
-        let node = node.ok_or_else(|| Halt::Stop(format!("Node {} is another one now: plan again", plan.node)))?;
-        self.entitled(&plan).await?;
-        self.admitted(&plan).await?;
-        self.record.work = Some(Work {
-            plan,
-            at: 0,
-            cordoned: false,
-            saved: Box::new(record::saved(&node)),
-            made: None,
-            deleting: false,
-            told: false,
-            stood,
-        });
-        self.save().await?;
-        Ok(true)
-    }
-
-    /// The plan of a node as of now, and what stands of it; `None`: it needs none.
-    async fn agreed(&self, next: &Planned) -> Result<Option<(NodePlan, Vec<String>)>, Halt> {
-        let began = tokio::time::Instant::now();
-        // Pods of other nodes are not listed for each node. That it is as agreed may rest on what was listed before; that it is
-        // not is only said of what is there now.
-        let mut whole = true;
-        loop {
-            whole = !whole;
-            let node = (!whole).then_some(next.node.as_str());
-            let ground = self.eyes.ground(node).await.map_err(Halt::Stop)?;
-            let mut plan = planner::plan(&ground, &self.record.wish);
-            let found = plan.nodes.iter().find(|plan| plan.node == next.node);
-            let as_agreed =
-                found.is_some_and(|plan| plan.blocked.is_empty() && next.moved(plan).is_none() && !rests_on_pods(plan));
-            if !whole && !as_agreed {
-                continue;
-            }
-            let Some(at) = plan.nodes.iter().position(|plan| plan.node == next.node) else {
-                let hand = plan.by_hand.iter().find(|hand| hand.nodes.contains(&next.node));
-                if let Some(hand) = hand {
-                    return Err(Halt::Stop(format!(
-                        "{} cannot be planned any more: {}: {}",
-                        next.node, hand.finding, hand.why
-                    )));
-                }
-                // A node whose agent is quiet shows no findings either.
-                let view = ground.nodes.get(&next.node).and_then(|node| node.view.as_ref());
-                if view.is_some_and(|view| view.summary.report == ReportState::Live) {
-                    return Ok(None);
-                }
-                if began.elapsed() >= AFTERMATH {
-                    let text = format!("the agent of {} does not report: what it needs is not known", next.node);
-                    return Err(Halt::Stop(text));
-                }
-                tokio::time::sleep(LOOK * 6).await;
-                continue;
-            };
-            let plan = plan.nodes.swap_remove(at);
-            if next.came_up(&plan) && began.elapsed() < AFTERMATH {
-                let text = "a kube-controller-manager runs now, which may end at its start once more";
-                self.tell(format!("{} waits: {text}", next.node));
-                tokio::time::sleep(LOOK * 6).await;
-                continue;
-            }
-            if let Some(moved) = next.moved(&plan) {
-                return Err(Halt::Stop(format!("the ground has moved: {moved}: plan again")));
-            }
-            let Some(why) = plan.blocked.first() else {
-                let stood = ground.findings.iter().filter(|finding| verify::of(finding, &next.node));
-                return Ok(Some((plan, stood.map(|finding| finding.id.clone()).collect())));
-            };
-            if began.elapsed() >= AFTERMATH {
-                return Err(Halt::Stop(format!("{} must not be begun: {why}", next.node)));
-            }
-            self.tell(format!("{} waits: {why}", next.node));
-            tokio::time::sleep(LOOK * 6).await;
-        }
-    }
-
-    async fn steps(&mut self, cancel: &CancellationToken) -> Result<(), Halt> {
-        loop {
-            let work = self.work()?;
-            let Some(step) = work.plan.steps.get(work.at).cloned() else {
-                return Ok(());
-            };
-            // Between its deletion and its making a Node is nobody's: that is not left half done.
-            let whole = step.does == Does::Recreate;
-            if cancel.is_cancelled() {
-                return Err(hand::interrupted(&step));
-            }
-            self.held.sure().await?;
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(hand::interrupted(&step)),
-                unmoved = self.unmoved(&step.does) => unmoved?,
-            }
-            self.tell(title(&step.does));
-            if whole {
-                self.step(&step.does).await?;
-            } else {
-                tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return Err(hand::interrupted(&step)),
-                    done = self.step(&step.does) => done?,
-                }
-            }
-            if let Some(work) = &mut self.record.work {
-                work.at += 1;
-            }
-            self.save().await?;
-        }
-    }
-
-    async fn step(&mut self, does: &Does) -> Result<(), Halt> {
-        match does {
-            Does::Cordon => self.cordon().await,
-            Does::Drain => self.drain().await,
-            Does::RemoveFile { path, containing } => self.remove_file(path, containing).await,
-            Does::RemoveLink { name, addresses } => self.remove_link(name, addresses).await,
-            Does::Render { path, socket } => self.render(path, socket).await,
-            Does::Recreate => self.recreate().await,
-            Does::Rotate => self.rotate().await,
-            Does::Assign => self.assign().await,
-            Does::Controllers => self.controllers().await,
-            Does::Adopt => self.adopt().await,
-            Does::RestartDaemon { pod } => self.restart_daemon(pod).await,
-            Does::RemoveRoute { prefix, by } => self.remove_route(*prefix, *by).await,
-            Does::RemoveLeases { directory, leases } => self.remove_leases(directory, leases).await,
-            Does::RestartKubelet => self.restart_kubelet().await,
-            Does::Reach { nodes } => self.reach(nodes).await,
-            Does::Announce { nodes } => self.announce(nodes).await,
-            Does::ReplacePods { .. } => self.replace_pods().await,
-            Does::ByHand => self.by_hand().await,
-            Does::Verify => self.verify().await,
-            Does::Uncordon => self.uncordon().await,
-        }
     }
 }
 
@@ -480,38 +326,4 @@ fn on_host(does: &Does) -> bool {
             | Does::RemoveRoute { .. }
             | Does::Render { .. }
     )
-}
-
-/// Whether it is planned only because no pod anywhere has an address of something: a route that would be missed.
-fn rests_on_pods(plan: &NodePlan) -> bool {
-    let route = |step: &Step| matches!(step.does, Does::RemoveRoute { .. });
-    plan.method != Method::Swap && plan.steps.iter().any(route)
-}
-
-/// What a step is called while it runs.
-pub fn title(does: &Does) -> String {
-    match does {
-        Does::Cordon => "cordon".to_owned(),
-        Does::Drain => "drain".to_owned(),
-        Does::RemoveFile { path, .. } => format!("remove {path}"),
-        Does::RemoveLink { name, .. } => format!("remove device {name}"),
-        Does::Render { path, .. } => format!("have {path} rendered anew"),
-        Does::Recreate => "delete the Node and make it again".to_owned(),
-        Does::Rotate => "delete the Node and have its kubelet register it anew".to_owned(),
-        Does::Assign => "give the Node its CIDRs".to_owned(),
-        Does::Controllers => "wait for a kube-controller-manager".to_owned(),
-        Does::Adopt => "wait until its kubelet has taken the Node over".to_owned(),
-        Does::RestartDaemon { pod } => format!("restart the CNI's pod {pod}"),
-        Does::RemoveRoute { prefix, by } => format!("remove the route {}", by.route(*prefix)),
-        Does::RemoveLeases { directory, leases } => {
-            format!("remove {} from {directory}", count(leases.len(), "lease", "leases"))
-        }
-        Does::RestartKubelet => "have its kubelet restarted".to_owned(),
-        Does::Reach { nodes } => format!("see that it leads to {}", nodes.join(", ")),
-        Does::Announce { nodes } => format!("see that every node leads to {}", nodes.join(", ")),
-        Does::ReplacePods { .. } => "replace pods with addresses of another range".to_owned(),
-        Does::ByHand => "a step for your own hands".to_owned(),
-        Does::Verify => "verify".to_owned(),
-        Does::Uncordon => "uncordon".to_owned(),
-    }
 }

@@ -1,13 +1,11 @@
 //! What is kept of a fix while it runs, in the Lease: enough to go on from another machine, or to go back.
 
-use std::path::{Component, Path};
-
-use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 
-use crate::fix::plan::{Does, Method, NodePlan};
+use super::agreed::Planned;
+use crate::fix::plan::{Does, NodePlan};
 use crate::fix::planner::Wish;
 
 /// A fix, from its first node to its last. What a later version has added is refused by an earlier one, which would drop it.
@@ -56,88 +54,9 @@ impl Record {
         )
     }
 
-    /// Whether it can be a fix's: others may write on the Lease, and what is in it is done with the operator's rights.
-    ///
-    /// # Errors
-    ///
-    /// What cannot be.
-    pub(super) fn sound(&self) -> Result<(), String> {
-        if self.id.is_empty() || !self.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(format!("id {:?} is none", self.id));
-        }
-        self.work.as_ref().map_or(Ok(()), Work::sound)
-    }
-
     /// Nodes that failed.
     pub fn failures(&self) -> usize {
         self.over.iter().filter(|over| over.failed.is_some()).count()
-    }
-}
-
-/// What was agreed to for a node: where a new plan says another thing, its ground has moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Planned {
-    /// Its name.
-    pub node: String,
-    /// UID of its Node.
-    pub uid: String,
-    /// How it is mended.
-    pub method: Method,
-    /// The CIDRs that it is to have.
-    pub to: Vec<IpNet>,
-    /// Kinds of its steps, in their order.
-    pub steps: String,
-}
-
-impl From<&NodePlan> for Planned {
-    fn from(plan: &NodePlan) -> Self {
-        Self {
-            node: plan.node.clone(),
-            uid: plan.uid.clone(),
-            method: plan.method,
-            to: plan.to.clone(),
-            steps: kinds(plan),
-        }
-    }
-}
-
-fn kinds(plan: &NodePlan) -> String {
-    let kinds: Vec<&str> = plan.steps.iter().map(|step| step.does.kind()).collect();
-    kinds.join(", ")
-}
-
-impl Planned {
-    /// What has moved since; `None`: `plan` says the same.
-    pub fn moved(&self, plan: &NodePlan) -> Option<String> {
-        use crate::correlate::words::list;
-        if self.uid != plan.uid {
-            return Some(format!("Node {} is another one now", self.node));
-        }
-        if self.method != plan.method {
-            return Some(format!(
-                "{} was to be mended by {}, and now by {}",
-                self.node, self.method, plan.method
-            ));
-        }
-        if self.to != plan.to {
-            return Some(format!(
-                "{} was to have {}, and now {}",
-                self.node,
-                list(&self.to),
-                list(&plan.to)
-            ));
-        }
-        let now = kinds(plan);
-        (self.steps != now).then(|| format!("the steps of {} were {}, and now {now}", self.node, self.steps))
-    }
-
-    /// Whether nothing has moved but that a controller manager has come up, for whose absence it was planned. One that ends at
-    /// its start holds its Lease for a moment each time.
-    pub fn came_up(&self, plan: &NodePlan) -> bool {
-        let waits = |steps: &str| steps.split(", ").any(|kind| kind == Does::Controllers.kind());
-        let same = (&self.uid, self.method, &self.to) == (&plan.uid, plan.method, &plan.to);
-        same && waits(&self.steps) && !waits(&kinds(plan))
     }
 }
 
@@ -169,53 +88,31 @@ pub struct Work {
 }
 
 impl Work {
-    fn sound(&self) -> Result<(), String> {
-        let (plan, saved) = (&self.plan, self.saved.metadata.name.as_deref());
-        let (node, steps) = (&plan.node, plan.steps.len());
-        if saved != Some(node.as_str()) {
-            return Err(format!(
-                "the Node that is saved is {}, and {node} is worked on",
-                saved.unwrap_or("none")
-            ));
-        }
-        if plan.uid.is_empty() {
-            return Err(format!("it does not say which Node {node} is meant: it has no UID"));
-        }
-        if self.at > steps {
-            return Err(format!("{node} is at step {} of {steps}", self.at.saturating_add(1)));
-        }
-        for step in &plan.steps {
-            let wrong = match &step.does {
-                Does::RemoveFile { path, .. } | Does::Render { path, .. } => !configuration(path),
-                Does::Recreate | Does::Assign => plan.to.is_empty(),
-                _ => false,
-            };
-            if wrong {
-                return Err(format!("no plan has a step like {:?}", step.does));
-            }
-        }
-        Ok(())
-    }
-
     /// UID that its Node has to have now.
     pub fn uid(&self) -> &str {
         self.made.as_deref().unwrap_or(&self.plan.uid)
+    }
+
+    /// The file of its host that was removed. By the step that was under way it may have been, too: that it was done is written
+    /// down later.
+    pub fn removed(&self) -> Option<&str> {
+        let perhaps = self.plan.steps.iter().take(self.at.saturating_add(1));
+        let mut files = perhaps.filter_map(|step| match &step.does {
+            Does::RemoveFile { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        files.next()
+    }
+
+    /// Whether there may be no such Node: its deletion was decided, and it is not known to have come again.
+    pub fn missing(&self) -> bool {
+        self.deleting && !self.swapped()
     }
 
     /// Whether the Node is not the one from before any more.
     pub fn swapped(&self) -> bool {
         self.made.is_some()
     }
-}
-
-/// Whether it is a path of what CNI reads: `libcni` looks at these names only.
-fn configuration(path: &str) -> bool {
-    let path = Path::new(path);
-    let plain = path
-        .components()
-        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    let kind = path.extension().and_then(|kind| kind.to_str());
-    path.is_absolute() && plain && matches!(kind, Some("conf" | "conflist" | "json"))
 }
 
 /// A node that is over.
@@ -227,6 +124,18 @@ pub struct Over {
     /// Why it failed; `None`: it is mended, or needed nothing any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+}
+
+/// What is kept of why something failed, bytes: it may name every pod of a node.
+const WHY: usize = 4 << 10;
+
+/// A reason, as it is kept.
+pub(super) fn why(mut text: String) -> String {
+    if text.len() > WHY {
+        text.truncate(text.floor_char_boundary(WHY));
+        text.push('…');
+    }
+    text
 }
 
 /// A Node as it can be made again: without what the API server and controllers write.

@@ -144,7 +144,8 @@ fn of(does: &Does, node: &str) -> Vec<Right> {
     match does {
         Does::Cordon | Does::Uncordon | Does::Assign => vec![own("patch")],
         Does::Drain => vec![evict()],
-        Does::Recreate => vec![
+        // Of a rotation an abort asks for the same: it makes the Node again from its saved copy, with what belongs to it.
+        Does::Recreate | Does::Rotate => vec![
             own("delete"),
             right("create", "nodes"),
             own("patch"),
@@ -160,8 +161,6 @@ fn of(does: &Does, node: &str) -> Vec<Right> {
                 ..right("patch", "leases")
             },
         ],
-        // An abort makes it again from its saved copy.
-        Does::Rotate => vec![own("delete"), right("create", "nodes"), own("patch")],
         Does::RestartDaemon { .. } | Does::Reach { .. } | Does::Announce { .. } => vec![right("delete", "pods")],
         Does::ReplacePods { .. } => vec![right("delete", "pods"), evict()],
         _ => Vec::new(),
@@ -268,5 +267,12 @@ mod tests {
             told(vec![Does::Cordon, Does::Drain]),
             "create pods/eviction, patch nodes"
         );
+    }
+
+    #[test]
+    fn whoever_has_a_node_registered_anew_may_take_that_back_as_one_who_makes_it_again() {
+        let (rotates, recreates) = (of_plan(vec![Does::Rotate]), of_plan(vec![Does::Recreate]));
+        assert!(rotates.iter().any(|right| right.resource == "csinodes"), "{rotates:?}");
+        assert_eq!(rotates, recreates);
     }
 }

@@ -9,22 +9,23 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams};
 use serde::{Deserialize, Serialize};
 
 use super::MARK;
-use super::halt::{Halt, call, code};
+use super::agreed::Planned;
+use super::halt::{Halt, call, code, passing};
 use super::lease::LeaseError;
-use super::record::{Over, Planned, Record};
+use super::record::{Over, Record};
 
 /// Bytes of one: a ConfigMap takes 1 MiB (reference: its validation), and etcd a request of 1.5 MiB.
 const PART: usize = 512 << 10;
 
-/// Most of them: 8 MiB are some 27,000 nodes, far more than the largest cluster has.
-const PARTS: usize = 16;
+/// Most of them: 16 MiB are some 25,000 nodes, far more than the largest cluster has.
+const PARTS: usize = 32;
 
 /// The key of the text.
 const KEY: &str = "nodes";
 
 /// Stands on the Lease in place of the nodes. A program that does not know it can read no such record, and says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Shelf {
     /// ConfigMaps.
     parts: usize,
@@ -37,15 +38,48 @@ pub(super) struct Shelf {
 
 /// What is in the ConfigMaps together.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Nodes {
     queue: Vec<Planned>,
     /// Those that were wished for by name.
     wished: BTreeSet<String>,
 }
 
+/// What all of their names begin with.
+const NAMES: &str = "cidrift-fix-";
+
 fn name(id: &str, part: usize) -> String {
-    format!("cidrift-fix-{id}-{part}")
+    format!("{NAMES}{id}-{part}")
+}
+
+/// Whether it can be the name of one.
+pub(super) fn named(name: &str) -> bool {
+    let rest = name.strip_prefix(NAMES).and_then(|rest| rest.rsplit_once('-'));
+    rest.is_some_and(|(id, part)| {
+        let plain = |text: &str, of: fn(&u8) -> bool| !text.is_empty() && text.bytes().all(|byte| of(&byte));
+        plain(id, u8::is_ascii_alphanumeric) && plain(part, u8::is_ascii_digit)
+    })
+}
+
+/// Deletes these, which nobody asks for any more; returns those that may be there still.
+pub(super) async fn clear(api: &Api<ConfigMap>, names: Vec<String>) -> Vec<String> {
+    let mut left = Vec::new();
+    let mut names = names.into_iter();
+    for name in names.by_ref() {
+        match call(async || api.delete(&name, &DeleteParams::default()).await).await {
+            Ok(_) => {}
+            Err(error) if code(&error) == Some(404) => {}
+            Err(error) => {
+                left.push(name);
+                // Nobody answers: the next ones would take as long.
+                if passing(&error) {
+                    break;
+                }
+            }
+        }
+    }
+    left.extend(names);
+    left
 }
 
 impl Shelf {
@@ -76,6 +110,8 @@ impl Shelf {
                 // Asked twice, where the first answer was lost: nobody else has that id.
                 Err(error) if code(&error) == Some(409) => {}
                 Err(error) => {
+                    let made = (0..part).map(|part| name(&record.id, part));
+                    clear(api, made.collect()).await;
                     let what = format!("create ConfigMap {}, as the Lease has no room", name(&record.id, part));
                     return Err(LeaseError::Api(Halt::api(&what, &error)));
                 }
@@ -109,8 +145,18 @@ impl Shelf {
                 nodes.queue.len()
             )));
         }
-        self.put_back(nodes, record);
+        let mut whole = record.clone();
+        self.put_back(nodes, &mut whole);
+        // What lies beside the Lease is to be trusted no more than what is on it.
+        whole.sound().map_err(LeaseError::Odd)?;
+        *record = whole;
         Ok(())
+    }
+
+    /// Names of its ConfigMaps.
+    pub(super) fn names(&self, id: &str) -> Vec<String> {
+        let parts = 0..self.parts.min(PARTS);
+        parts.map(|part| name(id, part)).collect()
     }
 
     fn put_back(&self, mut nodes: Nodes, record: &mut Record) {
@@ -141,15 +187,6 @@ impl Shelf {
             ..self.clone()
         };
         Some((without_nodes(record), shelf))
-    }
-
-    /// Nothing is to come any more, and nobody asks for it.
-    pub(super) async fn clear(&self, api: &Api<ConfigMap>, id: &str) {
-        for part in 0..self.parts.min(PARTS) {
-            let name = name(id, part);
-            // One that stays is in nobody's way: no other fix has this id.
-            let _ = call(async || api.delete(&name, &DeleteParams::default()).await).await;
-        }
     }
 }
 

@@ -4,8 +4,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 
 use super::halt::{call, code};
-use super::lease::{LEASE, LeaseError, Stored, failed, holder, identity, record};
-use super::record::Record;
+use super::lease::{LEASE, LeaseError, failed};
+use super::notes::{Stored, holder, identity, record};
+use super::record::{Record, Work};
 
 /// A fix that is not finished.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ impl Standing {
     /// Whether it may have deleted this Node, and not made it again.
     pub fn misses(&self, node: &str) -> bool {
         let work = self.record.work.as_ref().filter(|work| work.plan.node == node);
-        work.is_some_and(|work| work.deleting && !work.swapped())
+        work.is_some_and(Work::missing)
     }
 }
 

@@ -1,12 +1,15 @@
 //! What stops a fix, and what does not, by Nodes as the API server tells them.
 
+mod beside;
 mod breaker;
 mod hands;
+mod kubelet;
 mod lost;
 mod others;
 mod play;
 mod refused;
 mod rights;
+mod seer;
 mod stage;
 mod undone;
 mod waits;
@@ -14,7 +17,8 @@ mod waits;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use super::record::{Planned, Record, Work, saved};
+use super::agreed::Planned;
+use super::record::{Record, Work, saved};
 use super::{MARK, Over, state};
 use crate::fix::plan::{Does, Interrupts, Method, NodePlan, Step};
 use crate::fix::planner::Wish;
@@ -342,7 +346,20 @@ fn a_record_that_somebody_edited_is_refused() {
             Ok(())
         );
     }
-    let cases: [(&str, Edit<'_>); 11] = [
+    let cases: [(&str, Edit<'_>); 14] = [
+        ("\"n3;x\" is no Node's name", &|value| {
+            value["over"] = json!([{"node": "n3;x"}]);
+        }),
+        ("\"n3;x\" is no Node's name", &|value| {
+            value["wish"]["nodes"] = json!(["n3;x"]);
+        }),
+        ("\"n3;x\" is no Node's name", &|value| {
+            let planned = Planned {
+                node: "n3;x".to_owned(),
+                ..Planned::from(&plan())
+            };
+            value["queue"] = json!([planned]);
+        }),
         ("unknown field `later`", &|value| value["later"] = json!(1)),
         ("unknown field `later`", &|value| value["work"]["later"] = json!(1)),
         ("unknown field `later`", &|value| value["wish"]["later"] = json!(1)),

@@ -67,10 +67,15 @@ impl<E: Eyes> Runner<'_, E> {
 }
 
 /// Whether a node that was begun may stay as it is until a window opens: it is at its first step, or yet to be taken away.
+/// One that is missing may not; nor one that was made anew and is drained: it would stay cordoned for nothing.
 pub(super) fn may_wait(work: &Work) -> bool {
-    let left = work.plan.steps.iter().skip(work.at);
-    let takes = |does: &Does| matches!(does, Does::Cordon | Does::Drain | Does::Recreate | Does::Rotate);
-    !work.deleting && (work.at == 0 || left.into_iter().any(|step| takes(&step.does)))
+    let mut left = work.plan.steps.iter().skip(work.at);
+    let takes = |does: &Does| match does {
+        Does::Cordon | Does::Drain => true,
+        Does::Recreate | Does::Rotate => !work.swapped(),
+        _ => false,
+    };
+    !work.missing() && (work.at == 0 || left.any(|step| takes(&step.does)))
 }
 
 #[cfg(test)]
@@ -120,10 +125,40 @@ mod tests {
         // Cordon, drain, recreate, adopt, verify, uncordon.
         assert!(at(0, false) && at(1, false) && at(2, false));
         assert!(!at(2, true) && !at(3, true) && !at(5, true));
+        let made = |at| {
+            may_wait(&Work {
+                at,
+                deleting: true,
+                made: Some("new".to_owned()),
+                ..work()
+            })
+        };
+        assert!(!made(2), "it is made, and that the step is over was not written down");
+        assert!(!made(3) && !made(5));
         let mut host = work();
         host.plan.steps.remove(2);
         // Its bridge, say, is gone by then.
         host.at = 2;
         assert!(!may_wait(&host));
+    }
+
+    /// As where no controller manager runs: its pods are there still.
+    #[test]
+    fn what_was_made_anew_and_is_yet_to_be_drained_waits() {
+        use super::super::tests::work;
+        let mut late = Work {
+            deleting: true,
+            made: Some("new".to_owned()),
+            ..work()
+        };
+        // Cordon, recreate, adopt, drain, verify, uncordon.
+        let drain = late.plan.steps.remove(1);
+        late.plan.steps.insert(3, drain);
+        let mut at = |at| {
+            late.at = at;
+            may_wait(&late)
+        };
+        assert!(at(2) && at(3));
+        assert!(!at(4));
     }
 }

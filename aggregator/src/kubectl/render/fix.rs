@@ -4,7 +4,7 @@ use super::plan::headline;
 use super::text::{Ink, clean, wrap};
 use super::{Look, age};
 use crate::fix::plan::{Does, Step};
-use crate::fix::run::{Halt, Over, Progress, Record, Work, title};
+use crate::fix::run::{Halt, Over, Progress, Record, Work};
 
 /// Of more nodes than that of one kind only the number is told, unless they failed.
 const NAMED: usize = 20;
@@ -58,20 +58,7 @@ pub fn record(record: &Record, abort: bool, look: &Look) -> String {
             out += &wrap(&head, "               ", &short(step), look);
         }
         if abort {
-            let mut what = if work.swapped() {
-                "its Node was made anew: it keeps its new CIDRs, and the cordon"
-            } else if work.deleting {
-                "its Node is made again from its saved copy where it is gone, and uncordoned"
-            } else if work.cordoned {
-                "it is uncordoned"
-            } else {
-                "nothing of its Node was changed that could be taken back"
-            }
-            .to_owned();
-            if let Some(path) = removed(work).filter(|_| !work.swapped()) {
-                what += &format!("; {path} is rendered again where it was removed");
-            }
-            out += &wrap("  back      ", "            ", &what, look);
+            out += &wrap("  back      ", "            ", &back(work), look);
         }
     }
     let mut names: Vec<&str> = record.queue.iter().map(|next| next.node.as_str()).collect();
@@ -101,13 +88,23 @@ pub fn record(record: &Record, abort: bool, look: &Look) -> String {
     out
 }
 
-/// What was rendered and may have been removed: of the step under way nobody knows.
-fn removed(work: &Work) -> Option<&str> {
-    let mut begun = work.plan.steps.iter().take(work.at + 1);
-    begun.find_map(|step| match &step.does {
-        Does::RemoveFile { path, .. } => Some(path.as_str()),
-        _ => None,
-    })
+/// What an abort takes back of the node that is worked on.
+fn back(work: &Work) -> String {
+    let node = if work.swapped() {
+        return "its Node was made anew: it keeps its new CIDRs, and the cordon".to_owned();
+    } else if work.deleting {
+        Some("its Node is made again from its saved copy where it is gone, and uncordoned")
+    } else {
+        work.cordoned.then_some("it is uncordoned")
+    };
+    let file = work.removed();
+    let file = file.map(|path| format!("{path} is rendered again where it is gone"));
+    match (node, file) {
+        (Some(node), Some(file)) => format!("{node}; {file}"),
+        (Some(node), None) => node.to_owned(),
+        (None, Some(file)) => file,
+        (None, None) => "nothing of it was changed that could be taken back".to_owned(),
+    }
 }
 
 /// Nodes that are over and are named, all that failed among them; and how many others there are.
@@ -123,7 +120,7 @@ fn over(record: &Record) -> (Vec<&Over>, usize) {
 fn short(step: &Step) -> String {
     match step.does {
         Does::ByHand => step.text.clone(),
-        _ => title(&step.does),
+        _ => step.does.title(),
     }
 }
 
@@ -178,7 +175,7 @@ pub fn ended(record: &Record, stopped: Option<&Stopped<'_>>, look: &Look) -> Str
                 work.plan.node,
                 work.at + 1,
                 work.plan.steps.len(),
-                title(&step.does)
+                step.does.title()
             ),
             None => format!("at {}, after its last step", work.plan.node),
         },

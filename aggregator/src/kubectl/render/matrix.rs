@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use cidrift_proto::verdict::{CidrVerdict, Verdict};
 use ipnet::IpNet;
 
-use super::text::{Grid, Ink, list, plain, wrap};
 use super::Look;
+use super::text::{Grid, Ink, list, plain, wrap};
 use crate::query::answer::NodeAnswer;
 
 /// With more nodes there is no matrix: twelve columns are what a line holds.

@@ -158,7 +158,7 @@ fn leases_stay_where_that_would_not_be_all_or_is_not_known() {
 }
 
 #[test]
-fn a_kubelet_that_does_not_look_is_restarted_and_renders_what_is_stale_as_it_starts() {
+fn a_kubelet_that_does_not_look_is_restarted_before_what_is_stale_goes_and_is_rendered_anew() {
     let mut world = World::of(3);
     world.find(Code::Host08, "n2", &["n2"]);
     let plan = planned(&world);
@@ -179,7 +179,10 @@ fn a_kubelet_that_does_not_look_is_restarted_and_renders_what_is_stale_as_it_sta
     world.find(Code::Host01, "n2", &["n2"]);
     world.find(Code::Host08, "n2", &["n2"]);
     let plan = planned(&world);
-    assert_eq!(kinds(only(&plan)), ["remove-file", "restart-kubelet", "verify"]);
+    assert_eq!(
+        kinds(only(&plan)),
+        ["restart-kubelet", "remove-file", "render", "verify"]
+    );
 }
 
 #[test]

@@ -96,3 +96,49 @@ async fn a_record_of_another_version_is_left_to_that_one() {
     }
     assert_eq!(play.stage.with(|store| store.all.clone()), kept);
 }
+
+/// As the server does what it is asked for, and its answer is lost; `then` is what comes before it is asked again.
+fn given_back(play: &Play, then: fn(&mut Store)) {
+    let mut first = true;
+    play.stage.meanwhile(move |store, asked| {
+        let gives = asked.line == format!("PUT {LEASE}") && asked.body["spec"]["holderIdentity"].is_null();
+        if !gives || !std::mem::take(&mut first) {
+            return None;
+        }
+        store.put(LEASE, asked.body.clone());
+        then(store);
+        refused(503, "it goes down")
+    });
+}
+
+#[tokio::test]
+async fn a_lease_that_was_given_back_is_not_said_to_be_lost_though_nobody_heard_of_it() {
+    let play = Play::of(outside(), &["n2"]);
+    given_back(&play, |_| {});
+    assert_eq!(play.fix().await.1, Ok(()));
+}
+
+#[tokio::test]
+async fn nor_where_another_fix_has_begun_by_then() {
+    let play = Play::of(outside(), &["n2"]);
+    given_back(&play, |store| {
+        taken(store);
+        let notes = &mut store.all.get_mut(LEASE).unwrap()["metadata"]["annotations"];
+        let record = notes["cidrift.dev/fix"].as_str().unwrap().replace("\"f1\"", "\"f2\"");
+        notes["cidrift.dev/fix"] = json!(record);
+    });
+    assert_eq!(play.fix().await.1, Ok(()));
+}
+
+#[tokio::test]
+async fn one_that_somebody_took_before_it_was_given_back_is_lost() {
+    let play = Play::of(outside(), &["n2"]);
+    play.stage.meanwhile(|store, asked| {
+        if asked.line == format!("PUT {LEASE}") && asked.body["spec"]["holderIdentity"].is_null() {
+            taken(store);
+        }
+        None
+    });
+    let why = "Lease cidrift-fix is held by you@there (pid 7) now";
+    assert_eq!(play.fix().await.1, Err(Halt::Lost(why.to_owned())));
+}

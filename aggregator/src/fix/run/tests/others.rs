@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::play::{Play, outside, stopped};
 use super::stage::refused;
+use crate::fix::run::Halt;
 
 const EVICTS: &str = "POST /api/v1/namespaces/default/pods/web/eviction";
 
@@ -14,6 +15,16 @@ fn cordoned_meanwhile(play: &Play) {
             store.node("n3")["spec"]["unschedulable"] = json!(true);
         }
         None
+    });
+}
+
+/// A budget never lets a pod go.
+fn held(play: &Play) {
+    play.stage.meanwhile(|_, asked| {
+        let evicts = asked.line == EVICTS;
+        evicts
+            .then(|| refused(429, "it would violate the pod's disruption budget"))
+            .flatten()
     });
 }
 
@@ -70,16 +81,49 @@ async fn one_that_is_out_for_a_moment_is_waited_for() {
 async fn nobody_is_evicted_while_another_node_is_out() {
     let play = Play::of(outside(), &["n2"]);
     cordoned_meanwhile(&play);
-    play.stage.meanwhile(|_, asked| {
-        let evicts = asked.line == EVICTS;
-        evicts
-            .then(|| refused(429, "it would violate the pod's disruption budget"))
-            .flatten()
-    });
+    held(&play);
     let mut play = play;
     // A budget is asked again after 2 s.
     play.settings.drain *= 3;
+    play.settings.patience *= 10;
     let (_, ended) = play.fix().await;
     stopped(&ended, "and evicts none meanwhile: n3 is cordoned");
     assert_eq!(play.stage.asked(EVICTS), 1);
+}
+
+/// The drain has time left, and that node has not.
+#[tokio::test]
+async fn one_that_goes_during_the_drain_is_waited_for_as_long_as_a_node_may_be_away() {
+    let mut play = Play::of(outside(), &["n2"]);
+    cordoned_meanwhile(&play);
+    held(&play);
+    play.settings.drain *= 100;
+    let (record, ended) = play.fix().await;
+    let why = "n3 is cordoned: a second node must not be unavailable at the same time";
+    assert_eq!(ended, Err(Halt::Stop(why.to_owned())));
+    assert!(play.says(&format!("and evicts none meanwhile: {why}")));
+    assert!(record.work.is_some_and(|work| work.cordoned && work.at == 1));
+}
+
+/// Somebody else has deleted them by then: who is away is no matter of these.
+#[tokio::test]
+async fn pods_that_are_ending_are_waited_for_whoever_is_away() {
+    let mut play = Play::of(outside(), &["n2"]);
+    play.settings.drain *= 3;
+    cordoned_meanwhile(&play);
+    held(&play);
+    play.stage.meanwhile(|store, asked| {
+        if asked.line == "GET /api/v1/nodes" && store.node("n3")["spec"]["unschedulable"] == true {
+            let pod = store.all.get_mut("/api/v1/namespaces/default/pods/web").unwrap();
+            pod["metadata"]["deletionTimestamp"] = json!("2026-12-01T00:00:00Z");
+        }
+        None
+    });
+    let (_, ended) = play.fix().await;
+    assert!(play.says("and evicts none meanwhile: n3 is cordoned"));
+    stopped(
+        &ended,
+        "the drain of n2 has not ended within 3.6s: it waits for default/web",
+    );
+    assert!(!ended.unwrap_err().to_string().contains("evicts none"));
 }

@@ -7,7 +7,8 @@ use cidrift_proto::catalogue::Code;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::stage::{Seer, Stage};
+use super::seer::Seer;
+use super::stage::Stage;
 use crate::fix::fixture::{World, nets};
 use crate::fix::planner::{self, Wish};
 use crate::fix::run::{Halt, Held, Holder, LeaseError, Planned, Progress, Record, Runner, Settings, Want};
@@ -25,6 +26,7 @@ pub(super) struct Play {
     /// What was said, by whichever fix.
     pub(super) said: RefCell<Vec<String>>,
     queue: Vec<Planned>,
+    wish: Wish,
 }
 
 /// n2 lies outside of the pool, with a file and a bridge of that range, and a pod of web.
@@ -35,6 +37,14 @@ pub(super) fn outside() -> World {
     world.bridge("n2", "10.99.2.1/24");
     world.pod("n2", "web", &[]);
     world.find(Code::Pool02, "n2", &["n2"]);
+    world
+}
+
+/// n2 hands out of another range than its own, by a file that containerd rendered.
+pub(super) fn stale() -> World {
+    let mut world = World::of(3);
+    world.configured("n2", "10.244.7.0/24", Some("containerd template x"));
+    world.find(Code::Host01, "n2", &["n2"]);
     world
 }
 
@@ -53,7 +63,12 @@ pub(super) fn deaf(nodes: &[&str]) -> World {
 impl Play {
     /// What is planned for a world is to be done in the order of `nodes`.
     pub(super) fn of(world: World, nodes: &[&str]) -> Self {
-        let plan = planner::plan(&world.ground, &Wish::default());
+        Self::wished(world, nodes, Wish::default())
+    }
+
+    /// The same, as it is wished.
+    pub(super) fn wished(world: World, nodes: &[&str], wish: Wish) -> Self {
+        let plan = planner::plan(&world.ground, &wish);
         let planned = |name: &&str| {
             let node = plan.nodes.iter().find(|node| node.node == **name).unwrap();
             assert_eq!(node.blocked, [""; 0]);
@@ -76,6 +91,7 @@ impl Play {
             cancel: CancellationToken::new(),
             said: RefCell::default(),
             queue,
+            wish,
         }
     }
 
@@ -89,6 +105,7 @@ impl Play {
             cancel: CancellationToken::new(),
             said: RefCell::default(),
             queue: self.queue.clone(),
+            wish: self.wish.clone(),
         }
     }
 
@@ -149,7 +166,7 @@ impl Play {
             id: "f1".to_owned(),
             begun: jiff::Timestamp::UNIX_EPOCH,
             by: "me@here".to_owned(),
-            wish: Wish::default(),
+            wish: self.wish.clone(),
             queue: self.queue.clone(),
             work: None,
             over: Vec::new(),

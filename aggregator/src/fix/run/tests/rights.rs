@@ -60,3 +60,24 @@ async fn nor_is_one_gone_on_with_by_somebody_without_that_right_as_long_as_it_is
     stopped(&play.resume().await.1, "you do not have: create nodes, patch leases");
     assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
 }
+
+#[tokio::test]
+async fn one_that_was_made_anew_is_gone_on_with_only_by_who_may_and_one_that_is_missing_by_anybody() {
+    let cases = [
+        ("DELETE /api/v1/nodes/n2", true),
+        ("DELETE /api/v1/namespaces/cidrift/pods/cidrift-errand-probe-f1", false),
+    ];
+    for (last, missing) in cases {
+        let play = Play::of(outside(), &["n2"]);
+        play.stage.falls_at(move |asked| asked.line == last);
+        assert!(play.killed(false).await, "{last}");
+        let play = play.again();
+        forbidden(&play);
+        let (_, ended) = play.resume().await;
+        if missing {
+            assert_eq!(ended, Ok(()));
+        } else {
+            stopped(&ended, "you do not have: create nodes, patch leases");
+        }
+    }
+}

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cidrift_proto::catalogue::Code;
-use cidrift_proto::finding::Finding;
 use http::{Request, Response, StatusCode};
-use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -15,17 +12,13 @@ use tokio::sync::Notify;
 use tower::service_fn;
 
 use crate::fix::fixture::World;
-use crate::fix::gather::{self, Answers, Objects, Views};
-use crate::fix::ground::{Ground, Owner, Pods};
-use crate::fix::run::{Eyes, Ways};
-use crate::query::answer::{NodeAnswer, PathRow, WayAnswer};
-use crate::summary::Health;
+use crate::fix::ground::Owner;
 
 /// Where somebody asks what he may do.
 pub(super) const REVIEWS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 
-/// Where [`Store::write`] keeps what a node's agent reads.
-const WRITTEN: &str = "/written";
+/// Where the range is kept that the CNI configuration of a node is for; null: there is no such file.
+pub(super) const WRITTEN: &str = "/written";
 
 /// A question.
 #[derive(Debug, Clone)]
@@ -123,7 +116,7 @@ impl Store {
         self.all.get_mut(&format!("/api/v1/nodes/{name}")).unwrap()
     }
 
-    fn list(&self, path: &str, query: &str) -> Vec<Value> {
+    pub(super) fn list(&self, path: &str, query: &str) -> Vec<Value> {
         let (group, kind) = path.rsplit_once('/').unwrap();
         let of = |one: &str| {
             let (place, _) = one.rsplit_once('/').unwrap();
@@ -163,8 +156,14 @@ impl Store {
                 if self.all.contains_key(&path) {
                     return refused(409, "there is one already");
                 }
-                let object = self.taken_over(asked.body.clone());
-                Some((201, if asked.dry() { object } else { self.put(&path, object) }))
+                let mut object = self.taken_over(asked.body.clone());
+                if asked.dry() {
+                    return Some((201, object));
+                }
+                if let Some(failed) = self.errand(&object) {
+                    object["status"] = failed;
+                }
+                Some((201, self.put(&path, object)))
             }
             (_, None) => none(),
             ("PUT", Some(there)) => {
@@ -194,6 +193,32 @@ impl Store {
         }
     }
 
+    /// What an errand does to the CNI configuration of its node; the status of one that failed.
+    fn errand(&mut self, pod: &Value) -> Option<Value> {
+        let arguments = pod["spec"]["containers"][0]["args"].as_array()?;
+        let arguments: Vec<&str> = arguments.iter().filter_map(Value::as_str).collect();
+        let file = format!("{WRITTEN}/{}", pod["spec"]["nodeName"].as_str()?);
+        let there = self.all.get(&file).and_then(Value::as_str).map(str::to_owned);
+        let says = |flag: &str| arguments.iter().find_map(|argument| argument.strip_prefix(flag));
+        match *arguments.first()? {
+            "remove-file" if says("--containing=").is_none_or(|range| there.as_deref() == Some(range)) => {
+                self.all.insert(file, Value::Null);
+            }
+            "render" => match (there, says("--pod-cidr=")?) {
+                (None, range) => {
+                    self.all.insert(file, json!(range));
+                }
+                (Some(there), range) if there != range => {
+                    let text = format!("x is there and names {there}, not {range}: it is never rendered over");
+                    return Some(failed(&text));
+                }
+                _ => {}
+            },
+            _ => {}
+        }
+        None
+    }
+
     /// A Node becomes Ready, a pod of a node runs or has run.
     fn taken_over(&self, mut object: Value) -> Value {
         let node = object["spec"]["nodeName"].as_str().map(str::to_owned);
@@ -211,6 +236,14 @@ impl Store {
         }
         object
     }
+}
+
+/// Of a pod whose program said this as it ended.
+fn failed(text: &str) -> Value {
+    let ended = json!({"terminated": {"exitCode": 1, "message": text}});
+    let container =
+        json!({"name": "errand", "state": ended, "image": "", "imageID": "", "ready": false, "restartCount": 0});
+    json!({"phase": "Failed", "containerStatuses": [container]})
 }
 
 /// Of a Node that takes pods.
@@ -246,6 +279,11 @@ impl Stage {
                 let object = json!({"metadata": {"name": name, "uid": node.uid},
                     "spec": {"podCIDR": cidrs.first(), "podCIDRs": cidrs}, "status": ready()});
                 store.put(&format!("/api/v1/nodes/{name}"), object);
+                let facts = node.view.as_ref().and_then(|view| view.facts.as_ref());
+                let config = facts.and_then(|facts| facts.cni.chosen.as_ref());
+                if let Some(range) = config.and_then(|config| config.subnets.first()) {
+                    store.write(name, &range.to_string());
+                }
             }
             for pod in world.ground.pods.iter() {
                 let (namespace, name) = pod.key.split_once('/').unwrap();
@@ -341,116 +379,4 @@ impl Stage {
         let answer = theirs.or_else(|| inner.store.answer(asked));
         answer.unwrap()
     }
-}
-
-/// An aggregator that sees at once what has been mended.
-pub(super) struct Seer {
-    stage: Stage,
-    ground: Ground,
-}
-
-impl Seer {
-    /// What stands in `ground` stands until its Node has a CIDR of the pool, or its flannel's pod is another one.
-    pub(super) fn of(stage: &Stage, ground: Ground) -> Self {
-        Self {
-            stage: stage.clone(),
-            ground,
-        }
-    }
-
-    /// The same, of another server.
-    pub(super) fn at(&self, stage: &Stage) -> Self {
-        Self::of(stage, self.ground.clone())
-    }
-
-    fn standing(&self) -> Vec<Finding> {
-        let mut findings = self.ground.findings.clone();
-        self.stage.with(|store| {
-            findings.retain(|finding| {
-                let node = &finding.claim.subject;
-                match finding.claim.code {
-                    Code::Path01 => store
-                        .all
-                        .contains_key(&format!("/api/v1/namespaces/kube-system/pods/flannel-{node}")),
-                    _ => {
-                        let own = store.all.get(&format!("/api/v1/nodes/{node}"));
-                        own.is_none_or(|own| !own["spec"]["podCIDR"].as_str().unwrap().starts_with("10.244."))
-                    }
-                }
-            });
-        });
-        findings
-    }
-}
-
-impl Eyes for Seer {
-    async fn ground(&self, _: Option<&str>) -> Result<Ground, String> {
-        let (objects, listed) = self.stage.with(|store| {
-            let objects = Objects {
-                nodes: read(&store.list("/api/v1/nodes", "")),
-                ..Objects::default()
-            };
-            (objects, read::<Pod>(&store.list("/api/v1/pods", "")))
-        });
-        let mut pods = Pods::default();
-        for pod in &listed {
-            pods.push(gather::pod(pod));
-        }
-        let views = self.ground.nodes.values().filter_map(|node| node.view.clone());
-        let answers = Answers {
-            findings: self.standing(),
-            pool: self.ground.pool.clone(),
-            views: Views {
-                nodes: views.collect(),
-                plain: Vec::new(),
-            },
-            gaps: Vec::new(),
-        };
-        gather::assemble(self.ground.at, &objects, pods, answers).map_err(|error| error.to_string())
-    }
-
-    async fn node(&self, name: &str) -> Result<NodeAnswer, String> {
-        let view = self.ground.nodes.get(name).and_then(|node| node.view.clone());
-        let mut view = view.ok_or_else(|| format!("no node {name}"))?;
-        let written = self
-            .stage
-            .with(|store| store.all.get(&format!("{WRITTEN}/{name}")).cloned());
-        if let Some(range) = written {
-            let config = view.facts.as_mut().unwrap().cni.chosen.as_mut().unwrap();
-            config.subnets = vec![range.as_str().unwrap().parse().unwrap()];
-            config.ranges = config.subnets.clone();
-        }
-        Ok(view)
-    }
-
-    async fn findings(&self) -> Result<Vec<Finding>, String> {
-        Ok(self.standing())
-    }
-
-    async fn paths(&self, from: &[String], _: &str) -> Ways {
-        let right = WayAnswer {
-            health: Health::Healthy,
-            wrong: Vec::new(),
-        };
-        let row = |name: &String| {
-            let (forward, backward) = (right.clone(), right.clone());
-            let from = name.clone();
-            (
-                name.clone(),
-                Ok(PathRow {
-                    from,
-                    forward,
-                    backward,
-                }),
-            )
-        };
-        from.iter().map(row).collect()
-    }
-}
-
-fn read<T: serde::de::DeserializeOwned>(objects: &[Value]) -> Vec<T> {
-    let read = objects
-        .iter()
-        .map(|object| serde_json::from_value(object.clone()).unwrap());
-    read.collect()
 }

@@ -2,21 +2,89 @@
 
 use serde_json::{Value, json};
 
-use super::play::{Play, outside};
-use super::stage::Asked;
+use super::play::{Play, outside, stale};
+use super::stage::{Asked, WRITTEN};
+use crate::fix::plan::Method;
+use crate::fix::planner::Wish;
 
-type Last = fn(&Asked) -> bool;
+/// How far a fix came before it was killed.
+struct State {
+    name: &'static str,
+    /// How its node is mended.
+    method: Method,
+    /// The last thing that was asked for.
+    last: fn(&Asked) -> bool,
+}
 
-/// How far a fix came before it was killed: the last change that was made.
-const STATES: [(&str, Last); 5] = [
-    ("cordoned only", |asked| asked.line == "PATCH /api/v1/nodes/n2"),
-    ("file removed", |asked| errand(asked, "remove-file")),
-    ("about to be deleted", |asked| {
-        asked.line.starts_with("PATCH /apis/storage.k8s.io/v1/csinodes/")
-    }),
-    ("Node deleted", |asked| asked.line == "DELETE /api/v1/nodes/n2"),
-    ("Node made anew", |asked| asked.line == "POST /api/v1/nodes"),
+const STATES: [State; 10] = [
+    State {
+        name: "cordoned only",
+        method: Method::Swap,
+        last: |asked| asked.line == "PATCH /api/v1/nodes/n2",
+    },
+    State {
+        name: "about to remove its file",
+        method: Method::Swap,
+        last: looks,
+    },
+    State {
+        name: "file removed",
+        method: Method::Swap,
+        last: removes,
+    },
+    State {
+        name: "about to be deleted",
+        method: Method::Swap,
+        last: |asked| asked.line.starts_with("PATCH /apis/storage.k8s.io/v1/csinodes/"),
+    },
+    State {
+        name: "Node deleted",
+        method: Method::Swap,
+        last: |asked| asked.line == "DELETE /api/v1/nodes/n2",
+    },
+    State {
+        name: "Node made anew",
+        method: Method::Swap,
+        last: |asked| asked.line == "POST /api/v1/nodes",
+    },
+    State {
+        name: "about to remove its file",
+        method: Method::Host,
+        last: looks,
+    },
+    State {
+        name: "file removed",
+        method: Method::Host,
+        last: removes,
+    },
+    State {
+        name: "file removed",
+        method: Method::Rotate,
+        last: removes,
+    },
+    State {
+        name: "Node deleted",
+        method: Method::Rotate,
+        last: |asked| asked.line == "DELETE /api/v1/nodes/n2",
+    },
 ];
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, {}", self.method, self.name)
+    }
+}
+
+/// Before an errand it is seen that none of that name is on its way out.
+fn looks(asked: &Asked) -> bool {
+    asked
+        .line
+        .starts_with("GET /api/v1/namespaces/cidrift/pods/cidrift-errand-")
+}
+
+fn removes(asked: &Asked) -> bool {
+    errand(asked, "remove-file")
+}
 
 fn errand(asked: &Asked, program: &str) -> bool {
     asked.line.ends_with("/pods") && asked.body["spec"]["containers"][0]["args"][0] == program && !asked.dry()
@@ -39,27 +107,41 @@ fn left(play: &Play) -> Value {
         );
         drivers["metadata"]["ownerReferences"][0]["uid"] == uid
     });
-    json!({"node": node, "pods": pods, "owned": owners})
+    json!({"node": node, "pods": pods, "owned": owners, "file": file(play)})
 }
 
-/// The fix is killed where `last` is true for the first time.
-async fn begun(last: Last) -> Play {
-    let play = Play::of(outside(), &["n2"]);
+/// The range that the CNI configuration is for.
+fn file(play: &Play) -> Value {
+    play.stage.with(|store| store.all[&format!("{WRITTEN}/n2")].clone())
+}
+
+/// The fix is killed in this state.
+async fn begun(state: &State) -> Play {
+    let wish = Wish {
+        rotate: state.method == Method::Rotate,
+        ..Wish::default()
+    };
+    let world = if state.method == Method::Host {
+        stale()
+    } else {
+        outside()
+    };
+    let play = Play::wished(world, &["n2"], wish);
     play.stage.with(|store| {
         let uid = store.node("n2")["metadata"]["uid"].clone();
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "n2", "uid": uid}]);
         let drivers = json!({"metadata": {"name": "n2", "ownerReferences": owner}, "spec": {"drivers": []}});
         store.put("/apis/storage.k8s.io/v1/csinodes/n2", drivers);
     });
-    play.stage.falls_at(last);
-    assert!(play.killed(false).await);
+    play.stage.falls_at(state.last);
+    assert!(play.killed(false).await, "{state}");
     play.again()
 }
 
 #[tokio::test]
 async fn it_comes_to_the_same_wherever_it_was_killed() {
-    for (state, last) in STATES {
-        let begun = begun(last).await;
+    for state in STATES {
+        let begun = begun(&state).await;
         let whole = begun.again();
         assert!(whole.abort().await, "{state}");
         let wanted = left(&whole);
@@ -86,13 +168,21 @@ async fn it_comes_to_the_same_wherever_it_was_killed() {
 
 #[tokio::test]
 async fn what_it_comes_to_is_as_before_as_far_as_that_goes() {
-    for (state, last) in STATES {
-        let play = begun(last).await;
+    for state in STATES {
+        let play = begun(&state).await;
         let old = play.stage.with(|store| store.all.get("/api/v1/nodes/n2").cloned());
+        let before = file(&play);
         play.abort().await;
-        let (node, anew) = (play.node("n2"), state == "Node made anew");
-        let cidr = if anew { "10.244.255.0/24" } else { "10.99.2.0/24" };
+        let (node, anew) = (play.node("n2"), state.name == "Node made anew");
+        let cidr = match (anew, state.method) {
+            (true, _) => "10.244.255.0/24",
+            (_, Method::Host) => "10.244.2.0/24",
+            _ => "10.99.2.0/24",
+        };
         assert_eq!(node["spec"]["podCIDR"], cidr, "{state}");
+        // What was removed is rendered for the CIDRs that it has again; what was not stays, stale as it is.
+        let rendered = before.is_null() && !anew;
+        assert_eq!(file(&play), if rendered { json!(cidr) } else { before }, "{state}");
         // What runs there is of the new CIDR by then, or of none: people look at it first.
         assert_eq!(node["spec"]["unschedulable"] == true, anew, "{state}");
         assert_eq!(
@@ -105,4 +195,15 @@ async fn what_it_comes_to_is_as_before_as_far_as_that_goes() {
         }
         assert_eq!(left(&play)["owned"], true, "{state}");
     }
+}
+
+/// It would be another file by then, or none was removed: either way it is nobody's to render over.
+#[tokio::test]
+async fn a_file_that_is_there_is_said_to_be_there_and_the_abort_goes_on() {
+    let play = Play::of(stale(), &["n2"]);
+    play.stage.falls_at(looks);
+    assert!(play.killed(false).await);
+    let play = play.again();
+    assert_eq!(play.undone().await.as_deref(), Some("given up"));
+    assert!(play.says("/etc/cni/net.d/10-net.conflist is there: nothing is to be taken back of it"));
 }

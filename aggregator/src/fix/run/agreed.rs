@@ -1,0 +1,346 @@
+//! What was agreed to for a node, and whether a plan that is made later is still that.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::on_host;
+use crate::correlate::words::list;
+use crate::fix::plan::{Does, Method, NodePlan};
+
+/// What was agreed to for a node: where a new plan says another thing, its ground has moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Planned {
+    /// Its name.
+    pub node: String,
+    /// UID of its Node.
+    pub uid: String,
+    /// How it is mended.
+    pub method: Method,
+    /// The CIDRs that it is to have.
+    pub to: Vec<IpNet>,
+    /// Kinds of its steps, in their order.
+    pub steps: String,
+    /// Those of them that change its host, whole; `None`: they change none, or an earlier version has not written them down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Vec<Does>>,
+}
+
+impl From<&NodePlan> for Planned {
+    fn from(plan: &NodePlan) -> Self {
+        let host: Vec<Does> = of_host(plan).cloned().collect();
+        Self {
+            node: plan.node.clone(),
+            uid: plan.uid.clone(),
+            method: plan.method,
+            to: plan.to.clone(),
+            steps: kinds(plan).join(", "),
+            host: Some(host).filter(|host| !host.is_empty()),
+        }
+    }
+}
+
+fn of_host(plan: &NodePlan) -> impl Iterator<Item = &Does> {
+    plan.steps.iter().map(|step| &step.does).filter(|does| on_host(does))
+}
+
+fn kinds(plan: &NodePlan) -> Vec<&'static str> {
+    plan.steps.iter().map(|step| step.does.kind()).collect()
+}
+
+/// What removes leases: where all that were agreed to are gone there is no such step any more.
+const LEASES: &str = "remove-leases";
+
+impl Planned {
+    /// What has moved since; `None`: `plan` says the same.
+    pub fn moved(&self, plan: &NodePlan) -> Option<String> {
+        if self.uid != plan.uid {
+            return Some(format!("Node {} is another one now", self.node));
+        }
+        if self.method != plan.method {
+            return Some(format!(
+                "{} was to be mended by {}, and now by {}",
+                self.node, self.method, plan.method
+            ));
+        }
+        if self.to != plan.to {
+            return Some(format!(
+                "{} was to have {}, and now {}",
+                self.node,
+                list(&self.to),
+                list(&plan.to)
+            ));
+        }
+        let (was, now) = (self.kinds(), kinds(plan));
+        let counts = |kind: &&str| self.host.is_none() || *kind != LEASES;
+        if !was.filter(counts).eq(now.iter().copied().filter(counts)) {
+            let now = now.join(", ");
+            return Some(format!("the steps of {} were {}, and now {now}", self.node, self.steps));
+        }
+        self.host.as_ref().and_then(|agreed| self.beyond(agreed, plan))
+    }
+
+    fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.steps.split(", ").filter(|kind| !kind.is_empty())
+    }
+
+    /// What a plan would do to the host that was not agreed to.
+    fn beyond(&self, agreed: &[Does], plan: &NodePlan) -> Option<String> {
+        let node = &self.node;
+        let mut now = of_host(plan).peekable();
+        for was in agreed {
+            match now.peek() {
+                Some(now_is) if within(was, now_is) => {
+                    now.next();
+                }
+                _ if was.kind() == LEASES => {}
+                Some(now_is) => return Some(format!("{node} was to {}, and now to {}", told(was), told(now_is))),
+                None => return Some(format!("{node} was to {}, and is not now", told(was))),
+            }
+        }
+        let more = now.next()?;
+        Some(format!("{node} is to {} now, which was not agreed to", told(more)))
+    }
+
+    /// Whether nothing has moved but that a controller manager has come up, for whose absence it was planned. One that ends at
+    /// its start holds its Lease for a moment each time.
+    pub fn came_up(&self, plan: &NodePlan) -> bool {
+        let waits = Does::Controllers.kind();
+        let same = (&self.uid, self.method, &self.to) == (&plan.uid, plan.method, &plan.to);
+        same && self.kinds().any(|kind| kind == waits) && !kinds(plan).contains(&waits)
+    }
+}
+
+/// Whether what a step does now is what was agreed to. What a host loses must be the very same: file and what is stale in it,
+/// device and what is foreign on it, route, socket. Leases may have gone by themselves; none may have come, or be another
+/// sandbox's. Which pods go, the CNI's own among them, and who is to be led to is seen when the step is there: pods come and go,
+/// and have other names each time.
+fn within(agreed: &Does, now: &Does) -> bool {
+    match (agreed, now) {
+        (
+            Does::RemoveLeases {
+                directory: from,
+                leases: were,
+            },
+            Does::RemoveLeases { directory, leases },
+        ) => {
+            directory == from
+                && leases
+                    .iter()
+                    .all(|(address, sandbox)| were.get(address) == Some(sandbox))
+        }
+        (
+            Does::RemoveLink {
+                name: was,
+                addresses: were,
+            },
+            Does::RemoveLink { name, addresses },
+        ) => name == was && set(addresses) == set(were),
+        (Does::RemoveFile { .. } | Does::Render { .. } | Does::RemoveRoute { .. }, _) => agreed == now,
+        _ => agreed.kind() == now.kind(),
+    }
+}
+
+fn set(nets: &[IpNet]) -> BTreeSet<&IpNet> {
+    nets.iter().collect()
+}
+
+/// What it does to a host, with all that decides what that is.
+fn told(does: &Does) -> String {
+    let title = does.title();
+    match does {
+        Does::RemoveFile { containing, .. } if !containing.is_empty() => format!("{title} for {containing}"),
+        Does::RemoveLink { addresses, .. } if !addresses.is_empty() => format!("{title} for {}", list(addresses)),
+        Does::Render { socket, .. } => format!("{title} by {socket}"),
+        Does::RemoveLeases { leases, .. } => {
+            let which = leases
+                .iter()
+                .map(|(address, sandbox)| format!("{address} of {sandbox}"));
+            format!("{title} ({})", which.collect::<Vec<_>>().join(", "))
+        }
+        _ => title,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::plan;
+    use super::*;
+    use crate::fix::plan::Step;
+
+    fn does(value: Value) -> Does {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn file(path: &str, containing: &str) -> Value {
+        json!({"do": "remove-file", "path": path, "containing": containing})
+    }
+
+    fn link(name: &str, addresses: &[&str]) -> Value {
+        json!({"do": "remove-link", "name": name, "addresses": addresses})
+    }
+
+    fn render(path: &str, socket: &str) -> Value {
+        json!({"do": "render", "path": path, "socket": socket})
+    }
+
+    fn route(prefix: &str, via: &str) -> Value {
+        json!({"do": "remove-route", "prefix": prefix, "via": via})
+    }
+
+    fn leases(directory: &str, leases: &Value) -> Value {
+        json!({"do": "remove-leases", "directory": directory, "leases": leases})
+    }
+
+    #[test]
+    fn what_a_step_does_is_held_against_what_was_agreed_to() {
+        let both = json!({"10.244.2.7": "aa", "10.244.2.9": "bb"});
+        let one = json!({"10.244.2.7": "aa"});
+        let drops = |how: &str| json!({"do": "remove-route", "prefix": "10.244.9.0/24", "type": how});
+        let daemon = |pod: &str| json!({"do": "restart-daemon", "pod": pod});
+        let pods = |pods: &[&str]| json!({"do": "replace-pods", "pods": pods});
+        let nodes = |kind: &str, nodes: &[&str]| json!({"do": kind, "nodes": nodes});
+        for (agreed, now, same) in [
+            (
+                file("/a/b.conf", "10.99.2.0/24"),
+                file("/a/b.conf", "10.99.2.0/24"),
+                true,
+            ),
+            (
+                file("/a/b.conf", "10.99.2.0/24"),
+                file("/a/c.conf", "10.99.2.0/24"),
+                false,
+            ),
+            (
+                file("/a/b.conf", "10.99.2.0/24"),
+                file("/a/b.conf", "10.99.3.0/24"),
+                false,
+            ),
+            (
+                link("cni0", &["10.9.2.1/24", "10.9.3.1/24"]),
+                link("cni0", &["10.9.3.1/24", "10.9.2.1/24"]),
+                true,
+            ),
+            (link("cni0", &["10.9.2.1/24"]), link("cni1", &["10.9.2.1/24"]), false),
+            (link("cni0", &["10.9.2.1/24"]), link("cni0", &["10.9.3.1/24"]), false),
+            (link("cni0", &["10.9.2.1/24"]), link("cni0", &[]), false),
+            (render("/a/b.conf", "/run/s"), render("/a/b.conf", "/run/s"), true),
+            (render("/a/b.conf", "/run/s"), render("/a/c.conf", "/run/s"), false),
+            (render("/a/b.conf", "/run/s"), render("/a/b.conf", "/run/t"), false),
+            (
+                route("10.244.9.0/24", "172.30.0.1"),
+                route("10.244.9.0/24", "172.30.0.1"),
+                true,
+            ),
+            (
+                route("10.244.9.0/24", "172.30.0.1"),
+                route("10.244.9.0/24", "172.30.0.2"),
+                false,
+            ),
+            (
+                route("10.244.9.0/24", "172.30.0.1"),
+                route("10.244.8.0/24", "172.30.0.1"),
+                false,
+            ),
+            (route("10.244.9.0/24", "172.30.0.1"), drops("blackhole"), false),
+            (drops("blackhole"), drops("blackhole"), true),
+            (drops("blackhole"), drops("prohibit"), false),
+            (leases("/l/net", &both), leases("/l/net", &both), true),
+            (leases("/l/net", &both), leases("/l/net", &one), true),
+            (leases("/l/net", &one), leases("/l/net", &both), false),
+            (
+                leases("/l/net", &one),
+                leases("/l/net", &json!({"10.244.2.7": "cc"})),
+                false,
+            ),
+            (leases("/l/net", &one), leases("/l/old", &one), false),
+            // Whoever is there then.
+            (daemon("kube-system/a"), daemon("kube-system/b"), true),
+            (pods(&["default/a"]), pods(&["default/b", "default/c"]), true),
+            (nodes("reach", &["n1"]), nodes("reach", &["n3"]), true),
+            (nodes("announce", &["n1"]), nodes("announce", &["n1", "n3"]), true),
+            (nodes("announce", &["n1"]), nodes("reach", &["n1"]), false),
+            (json!({"do": "drain"}), json!({"do": "drain"}), true),
+            (json!({"do": "drain"}), json!({"do": "cordon"}), false),
+        ] {
+            assert_eq!(
+                within(&does(agreed.clone()), &does(now.clone())),
+                same,
+                "{agreed} {now}"
+            );
+        }
+    }
+
+    /// A plan that does these to its host.
+    fn doing(all: &[Value]) -> NodePlan {
+        let mut plan = plan();
+        let steps = all.iter().map(|value| Step {
+            does: does(value.clone()),
+            text: String::new(),
+        });
+        plan.steps.splice(2..2, steps);
+        plan
+    }
+
+    #[test]
+    fn what_would_be_done_to_a_host_and_was_not_agreed_to_is_said() {
+        let (a, b) = (
+            leases("/l/a", &json!({"10.244.2.7": "aa"})),
+            leases("/l/b", &json!({"10.244.3.7": "bb"})),
+        );
+        let bridge = link("cni0", &["10.99.2.1/24"]);
+        let stale = file("/a/b.conf", "10.99.2.0/24");
+        let agreed = Planned::from(&doing(&[stale.clone(), a.clone(), b.clone(), bridge.clone()]));
+        let moved = |all: &[&Value]| {
+            let all: Vec<Value> = all.iter().map(|&value| value.clone()).collect();
+            agreed.moved(&doing(&all))
+        };
+        for same in [
+            &[&stale, &a, &b, &bridge][..],
+            &[&stale, &b, &bridge],
+            &[&stale, &a, &bridge],
+            &[&stale, &bridge],
+        ] {
+            assert_eq!(moved(same), None, "{same:?}");
+        }
+        let other = link("cni1", &["10.99.2.1/24"]);
+        let why = "n2 was to remove device cni0 for 10.99.2.1/24, and now to remove device cni1 for 10.99.2.1/24";
+        assert_eq!(moved(&[&stale, &a, &b, &other]).as_deref(), Some(why));
+        let more = leases("/l/b", &json!({"10.244.3.7": "bb", "10.244.3.8": "cc"}));
+        let why = moved(&[&stale, &a, &more, &bridge]).unwrap();
+        assert!(
+            why.contains("now to remove 2 leases from /l/b (10.244.3.7 of bb, 10.244.3.8 of cc)"),
+            "{why}"
+        );
+        let new = leases("/l/c", &json!({"10.244.4.7": "dd"}));
+        assert!(
+            moved(&[&stale, &a, &b, &bridge, &new])
+                .unwrap()
+                .ends_with("which was not agreed to")
+        );
+        assert!(moved(&[&stale, &a, &b]).unwrap().starts_with("the steps of n2 were "));
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_held_against_the_kinds_of_its_steps() {
+        let (a, b) = (file("/a/b.conf", ""), file("/a/c.conf", ""));
+        let mut agreed = serde_json::to_value(Planned::from(&doing(&[a]))).unwrap();
+        agreed.as_object_mut().unwrap().remove("host");
+        let agreed: Planned = serde_json::from_value(agreed).unwrap();
+        assert_eq!(agreed.moved(&doing(std::slice::from_ref(&b))), None);
+        assert!(agreed.moved(&doing(&[b.clone(), b])).is_some());
+        assert!(agreed.moved(&plan()).is_some());
+    }
+
+    #[test]
+    fn a_plan_of_no_steps_is_the_same_as_itself() {
+        let mut none = plan();
+        none.steps.clear();
+        assert_eq!(Planned::from(&none).moved(&none), None);
+        assert!(Planned::from(&none).moved(&plan()).is_some());
+    }
+}
