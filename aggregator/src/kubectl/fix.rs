@@ -7,7 +7,7 @@ use std::path::Path;
 
 use futures::future::select_all;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -243,15 +243,25 @@ fn read(path: &Path) -> Result<Plan, Failure> {
     } else {
         std::fs::read_to_string(path)
     };
-    let text = text.map_err(|error| wrong(error.to_string()))?;
-    let plan: Plan = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if plan.api_version != API_VERSION || plan.kind != "Plan" {
-        return Err(wrong(format!(
-            "it is {} {}, not {API_VERSION} Plan",
-            plan.api_version, plan.kind
-        )));
+    parsed(&text.map_err(|error| wrong(error.to_string()))?).map_err(wrong)
+}
+
+/// What a document says that it is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Head {
+    api_version: String,
+    kind: String,
+}
+
+/// A saved plan; `Err`: why the text is none.
+fn parsed(text: &str) -> Result<Plan, String> {
+    let head: Head = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    match (head.api_version.as_str(), head.kind.as_str()) {
+        (API_VERSION, "Plan") => serde_saphyr::from_str(text).map_err(|error| error.to_string()),
+        ("", "") => Err(format!("it does not say that it is a {API_VERSION} Plan")),
+        (version, kind) => Err(format!("it is {version} {kind}, not {API_VERSION} Plan")),
     }
-    Ok(plan)
 }
 
 /// Hears Ctrl-C, SIGTERM and the end of its terminal, and has the fix end in a known state. Never ends itself.
@@ -319,6 +329,28 @@ mod tests {
         for now in [None, Some(&other)] {
             let failure = held_against(&free, now).unwrap_err().to_string();
             assert!(failure.contains("ground has moved"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_saved_plan_is_said_to_be_what_it_is() {
+        let plan = Plan::new(Timestamp::UNIX_EPOCH, Wish::default());
+        let text = serde_saphyr::to_string(&plan).unwrap();
+        assert_eq!(parsed(&text), Ok(plan));
+        for (text, why) in [
+            ("apiVersion: v1\nkind: Node\nmetadata: {name: n2}", "it is v1 Node, not"),
+            ("apiVersion: cidrift.dev/v2\nkind: Plan", "it is cidrift.dev/v2 Plan, not"),
+            ("nodes: []", "it does not say that it is a cidrift.dev/v1alpha1 Plan"),
+            ("", "it does not say"),
+        ] {
+            let told = parsed(text).unwrap_err();
+            assert!(told.contains(why), "{text:?}: {told}");
+        }
+        // Torn, and with what nobody knows.
+        for text in [text[..text.len() / 2].to_owned(), format!("{text}more: 1\n")] {
+            let told = parsed(&text).unwrap_err();
+            assert!(!told.is_empty(), "{text}");
+            eprintln!("{told}");
         }
     }
 
