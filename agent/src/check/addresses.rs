@@ -10,7 +10,7 @@ use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::{Affected, Severity};
 use jiff::{SignedDuration, Timestamp};
 
-use self::account::{Account, Sandboxes, SetUse};
+use self::account::{Account, Patience, Sandboxes, SetUse};
 use super::{Case, Judged, Ranges, Says};
 use crate::view::host::{Process, Program, RangeSet, Sandbox};
 
@@ -48,7 +48,8 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
         at: host.sandboxes.at,
     });
     let processes = host.processes.get().map(Vec::as_slice).unwrap_or_default();
-    let settled = account::settled(request_timeout(processes));
+    let patience = request_timeout(processes);
+    let settled = account::settled(patience);
     let mut account = Account::new(&network, &pool, leases, sandboxes, (case.input.now, settled));
     let max_pods = max_pods(processes);
     let leaked = account.sets.iter().any(|set| worth_a_word(set, account.leaked.len()));
@@ -74,7 +75,9 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
     if let Some(claim) = wrong.claim(case) {
         judged.claims.push(claim);
     }
-    judged.leaks = wrong.leaked.then(|| leaks::told(&wrong, max_pods));
+    // What is told is removed: not where a sandbox may be set up for longer than is thought.
+    let sure = wrong.leaked && patience != Patience::Unknown;
+    judged.leaks = sure.then(|| leaks::told(&wrong, max_pods));
 }
 
 /// The network that pods are given addresses of, and what it hands out of. `None` where host-local does not allocate,
@@ -99,22 +102,34 @@ pub(super) fn pool(case: &Case<'_>, judged: &mut Judged) -> Option<(String, Vec<
 
 /// `maxPods`, where the kubelet was told one.
 fn max_pods(processes: &[Process]) -> Option<u128> {
-    told(processes, "max-pods", "maxPods", |value| value.parse().ok())
+    kubelets(processes).find_map(|kubelet| setting(kubelet, "max-pods")?.parse().ok())
 }
 
-/// `runtimeRequestTimeout`, where the kubelet was told one, as Go writes durations ("2m0s").
-fn request_timeout(processes: &[Process]) -> Option<Duration> {
-    let read = |value: &str| value.parse::<SignedDuration>().ok()?.try_into().ok();
-    told(processes, "runtime-request-timeout", "runtimeRequestTimeout", read)
+/// How long a kubelet waits for its runtime, where it was told that.
+fn request_timeout(processes: &[Process]) -> Patience {
+    let mut kubelets = kubelets(processes).peekable();
+    if kubelets.peek().is_none() {
+        return Patience::Unknown;
+    }
+    let told = kubelets.map(|kubelet| match setting(kubelet, "runtime-request-timeout") {
+        // As Go writes durations ("2m0s").
+        Some(text) => match text.parse::<SignedDuration>().map(Duration::try_from) {
+            Ok(Ok(timeout)) => Patience::Told(timeout),
+            _ => Patience::Unknown,
+        },
+        None if kubelet.problem.is_some() => Patience::Unknown,
+        None => Patience::Usual,
+    });
+    told.max().unwrap_or(Patience::Unknown)
 }
 
-/// What the kubelet was told; a flag wins over its file.
-fn told<T>(processes: &[Process], flag: &str, field: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
-    let mut kubelets = processes.iter().filter(|process| process.program == Program::Kubelet);
-    kubelets.find_map(|process| {
-        let setting = process.settings.get(flag).or_else(|| process.settings.get(field))?;
-        read(setting.value.trim())
-    })
+fn kubelets(processes: &[Process]) -> impl Iterator<Item = &Process> {
+    processes.iter().filter(|process| process.program == Program::Kubelet)
+}
+
+/// By the flag's name, which fields of its file have too.
+fn setting<'a>(process: &'a Process, flag: &str) -> Option<&'a str> {
+    process.settings.get(flag).map(|setting| setting.value.trim())
 }
 
 /// Whether what is left is enough for every pod that the kubelet may still start: a node that is full of pods needs
@@ -274,7 +289,7 @@ impl Wrong<'_> {
              [ -n \"$ids\" ] && for f in $(find . -type f -mmin +{} -name '*[.:]*' ! -name 'last_*'); do \
              echo \"$ids\" | grep -qxF \"$(head -n1 $f | tr -d '\\r')\" || echo $f; done. Remove those, and no other: \
              the address of a running pod would be given out twice.",
-            self.account.settled.as_secs() / 60
+            self.account.settled.as_secs().div_ceil(60)
         )
     }
 

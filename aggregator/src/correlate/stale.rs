@@ -1,6 +1,7 @@
 //! PATH03: routes for CIDRs that no node owns any more.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use cidrift_proto::catalogue::Code;
@@ -81,7 +82,7 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
             .ranges
             .iter()
             .any(|range| range.contains(&prefix) && *range != prefix);
-    if before.is_none() && (!in_pool || of_hosts(scene, prefix)) {
+    if before.is_none() && (!in_pool || of_host(scene, prefix).is_some()) {
         return None;
     }
     // Put back after its owner was gone: the host changed last. Otherwise the
@@ -99,11 +100,15 @@ fn row<'a>(scene: &Scene<'_>, source: Source<'_>, memory: &'a Memory, entry: &'a
     })
 }
 
-/// Whether Nodes themselves have addresses there: a pool around the hosts' own network is another matter (POOL03), and a route
-/// to it somebody's who knows why.
-fn of_hosts(scene: &Scene<'_>, prefix: IpNet) -> bool {
+/// A Node that has an address of its own there. Who routes to it need not mean pods: a pool may lie around the hosts' own
+/// network, as a cloud's routes to its subnets do.
+pub fn of_host<'a>(scene: &Scene<'a>, prefix: IpNet) -> Option<(&'a str, IpAddr)> {
     let mut nodes = scene.plane.nodes.values();
-    nodes.any(|node| node.internal_ips.iter().any(|address| prefix.contains(address)))
+    nodes.find_map(|node| {
+        let mut own = node.internal_ips.iter();
+        own.find(|address| prefix.contains(*address))
+            .map(|address| (node.name.as_str(), *address))
+    })
 }
 
 /// The Node that may own this prefix though none is seen to, and the entry of it that cannot be read.

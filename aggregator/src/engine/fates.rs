@@ -17,7 +17,7 @@ use crate::correlate::host::owned;
 use crate::correlate::overlap::Subject;
 use crate::correlate::pool::{self, Ground};
 use crate::correlate::routes::told_by_host;
-use crate::correlate::stale::maybe_owned;
+use crate::correlate::stale::{maybe_owned, of_host};
 use crate::correlate::verdict::NEVER;
 use crate::correlate::{Scene, churn, delegate, outside, sandbox, words};
 use crate::ipam::Ipam;
@@ -205,6 +205,9 @@ impl<'a> Fates<'a> {
     fn routed(&self, host: &HostState, prefix: IpNet) -> String {
         if let Some(slot) = self.scene.book.overlapping(prefix).next() {
             return format!("{} has {} now", slot.owner, slot.cidr);
+        }
+        if let Some((node, address)) = of_host(&self.scene, prefix) {
+            return format!("Node {node} has {address} of it itself");
         }
         match host.forwarding.longest(prefix) {
             Some(entry) if prefix.contains(&entry.meant_for()) => format!("kernel of {}: {entry}", host.node),

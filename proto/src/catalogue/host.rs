@@ -188,7 +188,7 @@ pub(super) const HOST05: Entry = Entry {
         ),
     ],
     silence: "CNIs that do not use host-local. A node that may start no more pods than there are addresses left (maxPods), however \
-        full. Leases younger than 5 minutes: a sandbox is listed only when its network is up, and the kubelet gives it 4 minutes. \
+        full. Leases younger than 5 minutes: a sandbox is listed only when its network is up, and the kubelet gives it 4 minutes (longer with a runtimeRequestTimeout above 2 minutes: twice that and a minute). \
         Leases of other networks, or of what CRI did not set up. Where no lease is of a sandbox that the runtime knows, leases and \
         runtime may be strangers: leaks are unknown then.",
     related: &[Code::Sand01, Code::Host03, Code::Pool05],

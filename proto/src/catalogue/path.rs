@@ -127,7 +127,8 @@ pub(super) const PATH03: Entry = Entry {
              pods, and this route is then the only way to them.",
         ),
         run(
-            "The route is removed where no Node, pod or host that is seen has anything of it:",
+            "The route is removed where no Node, pod or host that is seen has anything of it, and it leads by a Node or a former \
+             owner of it is remembered (since the aggregator's start); else it is by hand:",
             "kubectl cidrift fix NODE --yes",
         ),
         run(
@@ -137,7 +138,7 @@ pub(super) const PATH03: Entry = Entry {
         say("A restart of the CNI's pod is not enough: it adds what is missing and leaves what is too much."),
     ],
     silence: "Routes outside of the pool and of every former node's CIDR are nobody's business here. Routes wider than a node's block \
-        (the whole network through a tunnel) are not stale. Calico's blocks follow their own objects.",
+        (the whole network through a tunnel) are not stale, nor are those to where Nodes have their own addresses. Calico's blocks follow their own objects.",
     related: &[Code::Pool12, Code::Path02, Code::Pool15],
 };
 

@@ -311,6 +311,6 @@ pub(super) const POOL15: Entry = Entry {
     ],
     silence: "Growth, shrinking and rotations, however fast: only Nodes that live for less than an hour count, three times if they come \
         again under the same name. It takes a weight of 12, and of half the cluster, within one hour. A Node that kubectl cidrift fix \
-        makes anew does not count.",
+        has cordoned and makes anew does not count.",
     related: &[Code::Pool12, Code::Pool03, Code::Path03, Code::Pool05],
 };

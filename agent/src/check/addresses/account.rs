@@ -15,10 +15,23 @@ const SETTLED: Duration = Duration::from_secs(300);
 /// What is beyond the kubelet's patience until a look shows it.
 const LATER: Duration = Duration::from_secs(60);
 
-/// How old a lease must be, where the kubelet was told a runtimeRequestTimeout.
-pub(super) fn settled(timeout: Option<Duration>) -> Duration {
-    let patience = timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(LATER));
-    patience.map_or(SETTLED, |patience| patience.max(SETTLED))
+/// `runtimeRequestTimeout` of a kubelet, the longest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Patience {
+    /// It was told none: 2 minutes.
+    Usual,
+    /// It was told this.
+    Told(Duration),
+    /// Not all that it was told can be read, or no kubelet is seen.
+    Unknown,
+}
+
+/// How old a lease must be.
+pub(super) fn settled(patience: Patience) -> Duration {
+    match patience {
+        Patience::Told(timeout) => timeout.saturating_mul(2).saturating_add(LATER).max(SETTLED),
+        Patience::Usual | Patience::Unknown => SETTLED,
+    }
 }
 
 /// A set is low when this part of it is left, or less. One in ten: of a /24 that is 25 addresses, and what a rollout

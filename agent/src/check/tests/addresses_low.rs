@@ -18,7 +18,7 @@ fn node(range: &str) -> Node {
     node.seen.ranges = Observed::seen(at(9), "/etc/cni/net.d/10-x", vec![RangeSet::whole(net(range)).unwrap()]);
     node.now = at(1000);
     node.seen.sandboxes.at = at(990);
-    node
+    told(node, "v", "2")
 }
 
 fn address(number: u8) -> String {
@@ -43,7 +43,7 @@ fn leaked(mut node: Node, numbers: std::ops::RangeInclusive<u8>) -> Node {
 }
 
 fn max_pods(node: Node, value: &str) -> Node {
-    told(node, "maxPods", value)
+    told(node, "max-pods", value)
 }
 
 /// A kubelet with one setting.
@@ -187,20 +187,30 @@ fn a_lease_is_young_for_five_minutes() {
         .with(|node| node.seen.sandboxes.at = at(5))
         .assert_silent(CODE);
     // A kubelet may have been told to wait longer for its runtime, and asks it twice.
-    for (field, value, last) in [
-        ("runtimeRequestTimeout", "10m0s", 1264),
-        ("runtime-request-timeout", "3m", 424),
-        ("runtimeRequestTimeout", "1m", 304),
-        ("runtimeRequestTimeout", "soon", 304),
-    ] {
-        let node = told(node.clone(), field, value).with(|node| node.seen.sandboxes.at = at(1300));
+    for (value, last, minutes) in [("10m0s", 1264, 21), ("130s", 324, 6), ("1m", 304, 5), ("soon", 304, 5)] {
+        let node = told(node.clone(), "runtime-request-timeout", value);
+        let node = node.with(|node| node.seen.sandboxes.at = at(1300));
         node.clone().with(|node| node.now = at(last)).assert_silent(CODE);
         let claims = node.with(|node| node.now = at(last + 1)).judge(CODE).claims;
-        assert!(
-            claims[0].remedy.contains(&format!("-mmin +{} ", (last - 4) / 60)),
-            "{claims:?}"
-        );
+        assert!(claims[0].remedy.contains(&format!("-mmin +{minutes} ")), "{claims:?}");
     }
+}
+
+#[test]
+fn leases_are_not_told_for_removal_where_a_sandbox_may_be_set_up_for_longer() {
+    let leaks = |node: Node| node.judge(CODE).leaks.is_some();
+    let node = leaked(running(node("10.244.1.0/24"), 2..=3), 10..=19);
+    assert!(leaks(node.clone()) && leaks(told(node.clone(), "runtime-request-timeout", "3m")));
+    // It is found all the same.
+    let unsure = told(node.clone(), "runtime-request-timeout", "soon");
+    assert_eq!(unsure.judge(CODE).claims.len(), 1);
+    assert!(!leaks(unsure));
+    let torn = node.clone().with(|node| {
+        node.seen.processes.value.as_mut().unwrap()[0].problem = Some("its file cannot be read".into());
+    });
+    assert!(!leaks(torn));
+    let unread = node.with(|node| node.seen.processes.value = Err(Missing::Unreadable("denied".into())));
+    assert!(!leaks(unread));
 }
 
 #[test]

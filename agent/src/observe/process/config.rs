@@ -174,7 +174,7 @@ mod tests {
         .file("k.d/20-b.conf", "maxPods: 250\n")
         .file(
             "k.d/10-a.conf",
-            "maxPods: 200\ncontainerRuntimeEndpoint: unix:///run/a.sock\n",
+            "maxPods: 200\nruntimeRequestTimeout: 10m0s\ncontainerRuntimeEndpoint: unix:///run/a.sock\n",
         )
         .file("k.d/readme", "maxPods: 1\n")
         .merge(kubelet);
@@ -187,6 +187,7 @@ mod tests {
                 "max-pods=250 (/k.d/20-b.conf)",
                 "pod-cidr=10.9.0.0/24 (command line)",
                 "pod-manifest-path=/m (/k.yaml)",
+                "runtime-request-timeout=10m0s (/k.d/10-a.conf)",
                 "v=2 (/k.yaml)",
             ]
         );

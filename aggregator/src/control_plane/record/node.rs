@@ -350,7 +350,7 @@ mod tests {
         let record = node(serde_json::json!({
             "metadata": {
                 "name": "n", "labels": {"rack": "r1", "shelf": "s1", "topology.kubernetes.io/zone": "z"},
-                "annotations": {"kube-router.io/pod-cidr": "10.1.0.0/24", "k8s.ovn.org/node-subnets": "{}", "other": "x"},
+                "annotations": {"kube-router.io/pod-cidr": "10.1.0.0/24", "k8s.ovn.org/node-subnets": "{}", "other": "x", "cidrift.dev/fix": "f1"},
                 "managedFields": [
                     {"manager": "kubelet", "fieldsV1": {"f:metadata": {}}},
                     {"manager": "kube-controller-manager", "fieldsV1": {"f:spec": {"f:podCIDR": {}, "f:podCIDRs": {".": {}, "v:\"10.1.0.0/24\"": {}}}}},
@@ -385,7 +385,10 @@ mod tests {
             "one that a selector names is kept"
         );
         let annotations: Vec<&str> = record.annotations.keys().map(String::as_str).collect();
-        assert_eq!(annotations, ["k8s.ovn.org/node-subnets", "kube-router.io/pod-cidr"]);
+        assert_eq!(
+            annotations,
+            ["cidrift.dev/fix", "k8s.ovn.org/node-subnets", "kube-router.io/pod-cidr"]
+        );
     }
 
     #[test]

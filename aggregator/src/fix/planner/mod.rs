@@ -110,13 +110,16 @@ fn follow<'a>(
     loop {
         let before = consequences.len();
         consequences.retain(|finding| {
-            let explains = |need: &&mut Need| need.mends.iter().any(|id| finding.explained_by.contains(id));
-            let Some(need) = needs.values_mut().find(explains) else {
+            let explains = |need: &Need| need.mends.iter().any(|id| finding.explained_by.contains(id));
+            if !needs.values().any(explains) {
                 return true;
-            };
+            }
             if LASTING.contains(&finding.claim.code) {
                 sort(ground, wish, finding, needs, left);
-            } else {
+                return false;
+            }
+            // Of several that share the cause the last one sees it gone.
+            for need in needs.values_mut().filter(|need| explains(need)) {
                 need.mends.push(finding.id.clone());
             }
             false

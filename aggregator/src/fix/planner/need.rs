@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::facts::{CniConfig, LinkRole};
-use cidrift_proto::finding::{Finding, Severity};
+use cidrift_proto::finding::{Finding, FindingState, Severity};
 use cidrift_proto::landing::Landing;
 use ipnet::IpNet;
 
@@ -146,12 +146,17 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
 fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
     let claim = &finding.claim;
     let subject = &claim.subject;
+    // Each verifies what is named of itself.
+    routes::all_told(claim)?;
     let mut routers: Vec<&String> = claim.affected.iter().filter_map(|row| row.node.as_ref()).collect();
     routers.sort();
     routers.dedup();
-    let mut asked = Vec::new();
+    let (mut asked, mut left) = (Vec::new(), None);
     for router in routers.iter().filter(|router| **router != subject) {
-        asked.push(daemon(ground, (*router).clone())?);
+        match stays(ground, finding, router) {
+            None => asked.push(daemon(ground, (*router).clone())?),
+            why => left = why,
+        }
     }
     if routers.contains(&subject) {
         // Its daemon has read its CIDR when it started, and holds on to what it made of that.
@@ -164,10 +169,24 @@ fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, Str
         asked.extend(led_away(ground, subject).unwrap_or_default());
         asked.push((subject.clone(), What::Pods));
     }
-    if asked.is_empty() {
-        return Err("nobody is seen to route what the Node had before".to_owned());
+    match left {
+        _ if !asked.is_empty() => Ok(asked),
+        Some(why) => Err(why),
+        None => Err("nobody is seen to route what the Node had before".to_owned()),
     }
-    Ok(asked)
+}
+
+/// Why a route that follows from `cause` stays on a node for now: its daemon, started anew, makes what is missing and leaves
+/// what is too much.
+fn stays(ground: &Ground, cause: &Finding, node: &str) -> Option<String> {
+    let mut stale = ground.findings.iter().filter(|other| other.stands());
+    let stale = stale.find(|other| {
+        other.claim.code == Code::Path03 && other.claim.subject == node && other.explained_by.contains(&cause.id)
+    })?;
+    if stale.state == FindingState::Pending || stale.stale {
+        return Some(format!("{} is not open yet, or its witness is quiet", stale.id));
+    }
+    routes::stale(ground, stale).err()
 }
 
 /// HOST04, where a route by the node's own address is what leads its pods' packets away: flanneld makes one when its Node is
@@ -229,6 +248,7 @@ fn configuration(ground: &Ground, node: &str) -> Result<What, String> {
             })
         }
         _ if flannel => Ok(daemon(ground, node.to_owned())?.1),
+        Some(config) if rewrites(ground, node, config) => Ok(What::Daemon),
         Some(config) => Err(format!(
             "nobody is known to write {} anew: whoever wrote it must",
             config.path
@@ -344,12 +364,13 @@ pub(super) fn daemon_pod<'a>(ground: &'a Ground, node: &str) -> Option<&'a str> 
     daemons.next().map(|pod| pod.key.as_str())
 }
 
-/// Whether its daemon writes the CNI configuration for other CIDRs as it starts. flannel's never names any, and kube-router's
-/// adds the new range and leaves the old one in (reference F, kube-router#496).
-pub(super) fn rewrites(ground: &Ground, node: &str) -> bool {
-    const KEEP: [&str; 2] = ["flannel", "kube-router"];
-    let mut daemons = ground.pods.on(node).iter().filter(|pod| pod.networks());
-    daemons.any(|pod| pod.daemon.as_deref().is_some_and(|kind| !KEEP.contains(&kind)))
+/// Whether a daemon that runs on it as a pod writes this very configuration for other CIDRs. kindnetd does, and only its own:
+/// what Multus hands on to is a copy that nobody refreshes, kube-router adds the new range and leaves the old one in (reference F,
+/// kube-router#496), and others name no ranges in theirs.
+pub(super) fn rewrites(ground: &Ground, node: &str, config: &CniConfig) -> bool {
+    let mut pods = ground.pods.on(node).iter();
+    let runs = pods.any(|pod| pod.daemon.as_deref() == Some("kindnet"));
+    runs && config.network == "kindnet" && config.generated_by.is_none()
 }
 
 /// Whether a CNI's daemon runs as a pod on any other node.

@@ -62,7 +62,7 @@ pub(super) fn stale(ground: &Ground, finding: &Finding) -> Result<Asked, String>
 }
 
 /// That a finding names all that is wrong: its rows are capped.
-fn all_told(claim: &Claim) -> Result<(), String> {
+pub(super) fn all_told(claim: &Claim) -> Result<(), String> {
     let named = usize::try_from(claim.affected_total).unwrap_or(usize::MAX);
     if named > claim.affected.len() {
         return Err(format!(
@@ -88,7 +88,11 @@ fn known(ground: &Ground, prefix: IpNet, entry: &ForwardingEntry, by: Hop) -> Re
     let address = match (&entry.landing, by) {
         (Landing::Underlay { address, .. }, _) => *address,
         (_, Hop::Via(gateway)) => gateway,
-        (_, Hop::Type(_)) => return Ok(()),
+        (_, Hop::Type(_)) => {
+            return Err(format!(
+                "no Node is known to have had {prefix}: somebody may want that dropped"
+            ));
+        }
     };
     let mut nodes = ground.nodes.values();
     if nodes.any(|node| node.addresses.contains(&address)) {
@@ -297,8 +301,20 @@ fn plain(entry: &ForwardingEntry) -> Result<(), String> {
     Ok(())
 }
 
-/// What tells the route from others of its prefix.
+/// What tells the route from others of its prefix. By an IPv6 next hop a host tells the global address of whom it leads to, and
+/// the route itself may name a link-local one; nor does one by a next hop of the other family go by what is told.
 fn hop(entry: &ForwardingEntry) -> Result<Hop, String> {
+    let prefix = entry.meant_for();
+    let by = one(entry)?;
+    match by {
+        Hop::Via(gateway) if gateway.is_ipv6() || prefix.addr().is_ipv6() => Err(format!(
+            "the route {prefix} is of IPv6, or by an IPv6 next hop: which next hop it names is not told"
+        )),
+        by => Ok(by),
+    }
+}
+
+fn one(entry: &ForwardingEntry) -> Result<Hop, String> {
     match &entry.landing {
         Landing::Underlay {
             address,

@@ -158,7 +158,7 @@ impl Planner<'_> {
                     Some(by) if by.starts_with("containerd template") => {
                         self.remove_file(&config.path);
                     }
-                    _ if rewrites(self.ground, self.name) => {}
+                    _ if rewrites(self.ground, self.name, config) => {}
                     _ => {
                         let text = format!(
                             "on {}: {} hands out of {}; write it for {}",

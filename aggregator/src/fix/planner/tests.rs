@@ -18,9 +18,17 @@ use super::super::plan::{Method, NodePlan, Plan};
 use super::{Wish, plan};
 use crate::fix::drain::Allowed;
 use crate::fix::fixture::{World, nets};
+use crate::fix::run::possible;
 
 fn planned(world: &World) -> Plan {
-    plan(&world.ground, &Wish::default())
+    let plan = plan(&world.ground, &Wish::default());
+    // Whatever is planned is carried out.
+    for node in &plan.nodes {
+        for step in &node.steps {
+            assert!(possible(&step.does, node), "{step:?}");
+        }
+    }
+    plan
 }
 
 fn only(plan: &Plan) -> &NodePlan {
@@ -118,13 +126,44 @@ fn what_a_host_without_a_node_shows_is_in_use() {
 
 #[test]
 fn a_configuration_that_its_daemon_does_not_write_for_other_cidrs_is_for_the_operators_hands() {
-    for (kind, by_hand) in [("kindnet", false), ("flannel", true), ("kube-router", true)] {
+    let by_hand = |kind: &str, network: &str, by: Option<&str>| {
         let mut world = World::of(3);
         outside(&mut world, "n2", "10.99.2.0/24");
+        world.configured("n2", "10.99.2.0/24", by);
+        let facts = world.view("n2").facts.as_mut().unwrap();
+        facts.cni.chosen.as_mut().unwrap().network = network.to_owned();
         world.daemon("n2", kind);
-        let plan = planned(&world);
-        assert_eq!(kinds(only(&plan)).contains(&"by-hand"), by_hand, "{kind}");
+        kinds(only(&planned(&world))).contains(&"by-hand")
+    };
+    assert!(!by_hand("kindnet", "kindnet", None));
+    // Somebody's own file beside it, and a copy that Multus made of its.
+    assert!(by_hand("kindnet", "net", None));
+    let multus = Some("delegate of Multus in /etc/cni/net.d/00-multus.conf");
+    assert!(by_hand("kindnet", "kindnet", multus));
+    for kind in ["flannel", "kube-router", "calico", "cilium"] {
+        assert!(by_hand(kind, "net", None), "{kind}");
     }
+}
+
+#[test]
+fn of_three_twins_two_are_swapped_and_each_with_what_follows() {
+    let mut world = World::of(4);
+    for node in ["n2", "n3"] {
+        world.node(node).cidrs = nets(&["10.244.1.0/24"]);
+    }
+    world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n2", "n3"]);
+    world.find(Code::Path02, "n4", &["n4", "n1"]).explained_by = vec!["POOL03/10.244.1.0/24".to_owned()];
+    let plan = planned(&world);
+    let swapped: Vec<_> = plan
+        .nodes
+        .iter()
+        .map(|plan| (plan.node.as_str(), plan.method))
+        .collect();
+    assert_eq!(swapped, [("n2", Method::Swap), ("n3", Method::Swap)]);
+    for plan in &plan.nodes {
+        assert_eq!(plan.mends, ["POOL03/10.244.1.0/24", "PATH02/n4"]);
+    }
+    assert_ne!(plan.nodes[0].to, plan.nodes[1].to);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub use self::holder::Holder;
 pub use self::lease::{Held, LEASE, LeaseError, Want, look};
 pub use self::record::{Over, Record, Work};
 pub use self::shell::template;
+#[cfg(test)]
+pub(crate) use self::sound::possible;
 pub use self::standing::{Standing, standing};
 pub use self::window::Window;
 use super::ground::Ground;

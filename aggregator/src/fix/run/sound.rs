@@ -65,7 +65,7 @@ impl Work {
 }
 
 /// Whether a plan may have it. Errands are asked for the same, and refuse what they do not take.
-fn possible(does: &Does, plan: &NodePlan) -> bool {
+pub(crate) fn possible(does: &Does, plan: &NodePlan) -> bool {
     match does {
         Does::RemoveFile { path, .. } => configuration(path),
         Does::Render { path, socket } => configuration(path) && deep(socket),

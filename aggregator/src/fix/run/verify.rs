@@ -148,8 +148,10 @@ fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) 
     let others = |id: &String| stood.contains(id) && !mends.contains(id);
     for finding in findings {
         let id = &finding.id;
-        if mends.contains(id) && finding.stands() {
-            missing.push(format!("{id} stands still"));
+        if mends.contains(id) {
+            if finding.stands() && shows(findings, finding, node) {
+                missing.push(format!("{id} stands still"));
+            }
         } else if of(finding, node) && !stood.contains(id) && !finding.explained_by.iter().any(others) {
             missing.push(format!("{id} has come: {}", finding.claim.summary));
         }
@@ -157,10 +159,58 @@ fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) 
     missing
 }
 
+/// Whether what stands still shows this node. Several share some findings, and each mends its own part: twins, and those that
+/// route what a Node had before. What follows from such a one stands as long as that does.
+fn shows(findings: &[Finding], finding: &Finding, node: &str) -> bool {
+    let claim = &finding.claim;
+    let named = |name: &String| name == node;
+    let all_told = usize::try_from(claim.affected_total).is_ok_and(|total| total <= claim.affected.len());
+    match claim.code {
+        Code::Pool03 => claim.nodes.iter().any(named),
+        Code::Pool12 if all_told => claim.affected.iter().any(|row| row.node.iter().any(named)),
+        Code::Pool12 => true,
+        _ => {
+            let shared = |other: &&Finding| {
+                let code = other.claim.code;
+                matches!(code, Code::Pool03 | Code::Pool12)
+                    && finding.explained_by.contains(&other.id)
+                    && other.stands()
+            };
+            let mut shared = findings.iter().filter(shared).peekable();
+            shared.peek().is_none() || shared.any(|cause| shows(findings, cause, node))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use cidrift_proto::finding::Affected;
+
     use super::*;
     use crate::fix::fixture::World;
+
+    #[test]
+    fn of_what_several_nodes_share_each_mends_its_own_part() {
+        let mut world = World::of(4);
+        world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n3"]);
+        world.find(Code::Path02, "n4", &["n4", "n1"]).explained_by = vec!["POOL03/10.244.1.0/24".to_owned()];
+        let row = |node: &str| Affected {
+            prefix: None,
+            node: Some(node.to_owned()),
+            detail: String::new(),
+        };
+        let claim = &mut world.find(Code::Pool12, "n2", &["n2", "n3", "n4"]).claim;
+        (claim.affected, claim.affected_total) = (vec![row("n3"), row("n4")], 2);
+        let mends = ["POOL03/10.244.1.0/24", "PATH02/n4", "POOL12/n2"].map(str::to_owned);
+        let of = |world: &World, node: &str| stands(&world.ground.findings, node, &mends, &mends).len();
+        // n2 has left both, n3 neither; of what follows the cause is asked.
+        assert_eq!((of(&world, "n2"), of(&world, "n3"), of(&world, "n1")), (0, 3, 2));
+        // Where not all is told it may be this one.
+        world.ground.findings[2].claim.affected_total = 70;
+        assert_eq!(of(&world, "n2"), 1);
+        world.ground.findings.remove(0);
+        assert_eq!(of(&world, "n2"), 2, "nothing explains it any more");
+    }
 
     #[test]
     fn what_was_to_go_and_stands_is_missing_and_so_is_what_came() {

@@ -112,7 +112,7 @@ pub(crate) fn of_a_host(ground: &Ground) {
     assert!(running.until(|happened| happened.text == rendering).is_some());
     running.kill();
     let again = format!("has /{CONFLIST} rendered again");
-    fix(ground, &["--abort"]).is(0, &["uncordoned", &again, "n2 taken back"]);
+    fix(ground, &["--abort"]).is(0, &["uncordoned", &again, "n2 not mended: taken back"]);
     nothing_is_left(ground);
     assert!(ground.conflist("n2").contains(&ground.cidr("n2").to_string()));
     let file = ground.node("n2").root().join(CONFLIST);

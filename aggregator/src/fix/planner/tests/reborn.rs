@@ -125,3 +125,49 @@ fn after_a_twin_has_gone_the_other_one_is_looked_for_too() {
     let plan = planned(&world);
     assert!(!kinds(only(&plan)).contains(&"announce"));
 }
+
+/// Its daemon, started anew, would leave it: what shows that it worked would never come.
+#[test]
+fn who_routes_what_a_node_had_before_is_not_started_anew_for_a_route_that_stays() {
+    let mut world = reborn();
+    let row = Affected {
+        node: Some("n1".to_owned()),
+        ..world.ground.findings[0].claim.affected[0].clone()
+    };
+    let claim = &mut world.ground.findings[0].claim;
+    claim.affected = vec![
+        row.clone(),
+        Affected {
+            node: Some("n3".to_owned()),
+            ..row.clone()
+        },
+    ];
+    claim.affected_total = 2;
+    let nodes = |world: &World| -> Vec<String> { planned(world).nodes.into_iter().map(|plan| plan.node).collect() };
+    assert_eq!(nodes(&world), ["n1", "n3"]);
+    // n1's stands as stale, and cannot be removed: nobody knows such a part of the pool.
+    let stale = world.find(Code::Path03, "n1", &["n1"]);
+    stale.explained_by = vec!["POOL12/n2".to_owned()];
+    stale.claim.affected = vec![row];
+    stale.claim.affected_total = 1;
+    assert_eq!(nodes(&world), ["n3"]);
+    let why = planned(&world).by_hand.into_iter().map(|row| (row.finding, row.why));
+    let why: Vec<(String, String)> = why.collect();
+    assert!(
+        why[0].0 == "PATH03/n1" && why[0].1.contains("cannot be told"),
+        "{why:?}"
+    );
+    // Where there is nobody else, it is for the same reason that nothing is done.
+    world.ground.findings[0].claim.affected.pop();
+    world.ground.findings[0].claim.affected_total = 1;
+    let plan = planned(&world);
+    assert_eq!((plan.nodes.len(), plan.by_hand.len()), (0, 2), "{plan:#?}");
+    // Nor where more are concerned than are told.
+    world.ground.findings[0].claim.affected_total = 70;
+    assert!(
+        planned(&world)
+            .by_hand
+            .iter()
+            .any(|row| row.why.contains("70 prefixes"))
+    );
+}

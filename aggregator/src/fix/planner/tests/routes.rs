@@ -80,7 +80,7 @@ fn a_route_for_what_no_node_has_is_removed_by_its_next_hop_and_nothing_else_is_d
 #[test]
 fn a_route_stays_by_which_somebody_may_be_reached_or_that_somebody_looks_after() {
     type Change = fn(&mut World);
-    let changes: [(Change, &str); 16] = [
+    let changes: [(Change, &str); 17] = [
         (
             |world| world.pod("n3", "left", &["10.244.9.5"]).deleting = true,
             "pod default/left has an address of it",
@@ -137,6 +137,14 @@ fn a_route_stays_by_which_somebody_may_be_reached_or_that_somebody_looks_after()
         (
             |world| world.ground.findings[0].claim.affected[0].node = None,
             "172.30.0.9 is no Node's, and no Node is known to have had",
+        ),
+        (
+            |world| {
+                let how = Discard::Blackhole;
+                world.view("n1").entries[0].landing = Landing::Discard { how };
+                world.ground.findings[0].claim.affected[0].node = None;
+            },
+            "somebody may want that dropped",
         ),
         (
             |world| world.ground.findings[0].claim.affected_total = 70,
