@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cidrift_proto::catalogue::Code;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,33 @@ impl Planned {
         self.host.as_ref().and_then(|agreed| self.beyond(agreed, plan))
     }
 
+    /// Leaves out of a plan the leases that came since, which were not agreed to; how many. A node that leaks goes on leaking: that
+    /// it has some is then not what this fix takes away.
+    pub(super) fn cut(&self, plan: &mut NodePlan) -> usize {
+        let Some(agreed) = &self.host else { return 0 };
+        let mut cut = 0;
+        for step in &mut plan.steps {
+            if let Does::RemoveLeases { directory, leases } = &mut step.does {
+                let were = agreed.iter().find_map(|does| match does {
+                    Does::RemoveLeases {
+                        directory: from,
+                        leases,
+                    } if from == directory => Some(leases),
+                    _ => None,
+                });
+                let before = leases.len();
+                leases.retain(|address, sandbox| were.and_then(|were| were.get(address)) == Some(sandbox));
+                cut += before - leases.len();
+            }
+        }
+        if cut > 0 {
+            plan.steps
+                .retain(|step| !matches!(&step.does, Does::RemoveLeases { leases, .. } if leases.is_empty()));
+            plan.mends.retain(|id| !id.starts_with(Code::Host05.as_str()));
+        }
+        cut
+    }
+
     fn kinds(&self) -> impl Iterator<Item = &str> {
         self.steps.split(", ").filter(|kind| !kind.is_empty())
     }
@@ -114,8 +142,8 @@ impl Planned {
 }
 
 /// Whether what a step does now is what was agreed to. What a host loses must be the very same: file and what is stale in it,
-/// device and what is foreign on it, route, socket. Leases may have gone by themselves; none may have come, or be another
-/// sandbox's. Which pods go, the CNI's own among them, and who is to be led to is seen when the step is there: pods come and go,
+/// device and what is foreign on it, route, socket. Leases may have gone by themselves, and those that came are left out
+/// ([`Planned::cut`]); none may be another sandbox's. Which pods go, the CNI's own among them, and who is to be led to is seen when the step is there: pods come and go,
 /// and have other names each time.
 fn within(agreed: &Does, now: &Does) -> bool {
     match (agreed, now) {
@@ -129,7 +157,7 @@ fn within(agreed: &Does, now: &Does) -> bool {
             directory == from
                 && leases
                     .iter()
-                    .all(|(address, sandbox)| were.get(address) == Some(sandbox))
+                    .all(|(address, sandbox)| were.get(address).is_none_or(|was| was == sandbox))
         }
         (
             Does::RemoveLink {
@@ -251,7 +279,8 @@ mod tests {
             (drops("blackhole"), drops("prohibit"), false),
             (leases("/l/net", &both), leases("/l/net", &both), true),
             (leases("/l/net", &both), leases("/l/net", &one), true),
-            (leases("/l/net", &one), leases("/l/net", &both), false),
+            // What came is left out.
+            (leases("/l/net", &one), leases("/l/net", &both), true),
             (
                 leases("/l/net", &one),
                 leases("/l/net", &json!({"10.244.2.7": "cc"})),
@@ -310,10 +339,10 @@ mod tests {
         let other = link("cni1", &["10.99.2.1/24"]);
         let why = "n2 was to remove device cni0 for 10.99.2.1/24, and now to remove device cni1 for 10.99.2.1/24";
         assert_eq!(moved(&[&stale, &a, &b, &other]).as_deref(), Some(why));
-        let more = leases("/l/b", &json!({"10.244.3.7": "bb", "10.244.3.8": "cc"}));
+        let more = leases("/l/b", &json!({"10.244.3.7": "dd", "10.244.3.8": "cc"}));
         let why = moved(&[&stale, &a, &more, &bridge]).unwrap();
         assert!(
-            why.contains("now to remove 2 leases from /l/b (10.244.3.7 of bb, 10.244.3.8 of cc)"),
+            why.contains("now to remove 2 leases from /l/b (10.244.3.7 of dd, 10.244.3.8 of cc)"),
             "{why}"
         );
         let new = leases("/l/c", &json!({"10.244.4.7": "dd"}));
@@ -323,6 +352,28 @@ mod tests {
                 .ends_with("which was not agreed to")
         );
         assert!(moved(&[&stale, &a, &b]).unwrap().starts_with("the steps of n2 were "));
+    }
+
+    #[test]
+    fn leases_that_came_since_are_left_for_the_next_fix_and_no_reason_to_plan_again() {
+        let a = leases("/l/a", &json!({"10.244.2.7": "aa"}));
+        let b = leases("/l/b", &json!({"10.244.3.7": "bb"}));
+        let agreed = Planned::from(&doing(&[a.clone(), b.clone()]));
+        let cut = |all: &[&Value]| {
+            let all: Vec<Value> = all.iter().map(|&value| value.clone()).collect();
+            let mut plan = doing(&all);
+            plan.mends.push("HOST05/n2".to_owned());
+            assert_eq!(agreed.moved(&plan), None);
+            let cut = agreed.cut(&mut plan);
+            let left: Vec<Does> = of_host(&plan).cloned().collect();
+            (cut, left, plan.mends.len())
+        };
+        let more = leases("/l/b", &json!({"10.244.3.7": "bb", "10.244.3.8": "cc"}));
+        let new = leases("/l/b", &json!({"10.244.3.8": "cc"}));
+        let of = |all: [&Value; 2]| all.map(|value| does(value.clone())).to_vec();
+        assert_eq!(cut(&[&a, &b]), (0, of([&a, &b]), 2));
+        assert_eq!(cut(&[&a, &more]), (1, of([&a, &b]), 1));
+        assert_eq!(cut(&[&a, &new]), (1, vec![does(a.clone())], 1));
     }
 
     #[test]
