@@ -54,13 +54,22 @@ fn kinds(plan: &NodePlan) -> Vec<&'static str> {
 /// What removes leases: where all that were agreed to are gone there is no such step any more.
 const LEASES: &str = "remove-leases";
 
+/// What replaces pods: there is no such step where none has an address of another range at that moment.
+const PODS: &str = "replace-pods";
+
+/// What waits for a controller manager, where none runs.
+const CONTROLLERS: &str = "controllers";
+
+/// What restarts the CNI's pod.
+const DAEMON: &str = "restart-daemon";
+
 impl Planned {
     /// What has moved since; `None`: `plan` says the same.
     pub fn moved(&self, plan: &NodePlan) -> Option<String> {
         if self.uid != plan.uid {
             return Some(format!("Node {} is another one now", self.node));
         }
-        if self.method != plan.method {
+        if !self.by(plan.method) {
             return Some(format!(
                 "{} was to be mended by {}, and now by {}",
                 self.node, self.method, plan.method
@@ -75,8 +84,9 @@ impl Planned {
             ));
         }
         let (was, now) = (self.kinds(), kinds(plan));
-        let counts = |kind: &&str| self.host.is_none() || *kind != LEASES;
-        if !was.filter(counts).eq(now.iter().copied().filter(counts)) {
+        let counts = |kind: &&str| *kind != PODS && (self.host.is_none() || *kind != LEASES);
+        let pods = now.contains(&PODS) && !self.may_replace_pods();
+        if pods || !was.filter(counts).eq(now.iter().copied().filter(counts)) {
             let now = now.join(", ");
             return Some(format!("the steps of {} were {}, and now {now}", self.node, self.steps));
         }
@@ -114,6 +124,19 @@ impl Planned {
         self.steps.split(", ").filter(|kind| !kind.is_empty())
     }
 
+    /// Whether it is mended as was agreed to: where only leases were to go of a host, and all of them have, it is started anew only.
+    fn by(&self, method: Method) -> bool {
+        let leases = |host: &Vec<Does>| host.iter().all(|does| does.kind() == LEASES);
+        let less = self.method == Method::Host && method == Method::Restart;
+        self.method == method || (less && self.host.as_ref().is_some_and(leases))
+    }
+
+    /// Whether pods with addresses of another range were to go, had there been any.
+    fn may_replace_pods(&self) -> bool {
+        let mut host = self.host.iter().flatten();
+        host.any(|does| does.sets_up_pods(&self.to)) || self.kinds().any(|kind| [PODS, DAEMON].contains(&kind))
+    }
+
     /// What a plan would do to the host that was not agreed to.
     fn beyond(&self, agreed: &[Does], plan: &NodePlan) -> Option<String> {
         let node = &self.node;
@@ -135,9 +158,20 @@ impl Planned {
     /// Whether nothing has moved but that a controller manager has come up, for whose absence it was planned. One that ends at
     /// its start holds its Lease for a moment each time.
     pub fn came_up(&self, plan: &NodePlan) -> bool {
-        let waits = Does::Controllers.kind();
-        let same = (&self.uid, self.method, &self.to) == (&plan.uid, plan.method, &plan.to);
-        same && self.kinds().any(|kind| kind == waits) && !kinds(plan).contains(&waits)
+        self.same_ends(plan) && self.waits() && !kinds(plan).contains(&CONTROLLERS)
+    }
+
+    /// The mirror of that: one that ran is quiet, which another one's start or a busy API server brings about for a moment.
+    pub fn went_down(&self, plan: &NodePlan) -> bool {
+        self.same_ends(plan) && !self.waits() && kinds(plan).contains(&CONTROLLERS)
+    }
+
+    fn waits(&self) -> bool {
+        self.kinds().any(|kind| kind == CONTROLLERS)
+    }
+
+    fn same_ends(&self, plan: &NodePlan) -> bool {
+        (&self.uid, &self.to) == (&plan.uid, &plan.to) && self.by(plan.method)
     }
 }
 
@@ -374,6 +408,47 @@ mod tests {
         assert_eq!(cut(&[&a, &b]), (0, of([&a, &b]), 2));
         assert_eq!(cut(&[&a, &more]), (1, of([&a, &b]), 1));
         assert_eq!(cut(&[&a, &new]), (1, vec![does(a.clone())], 1));
+    }
+
+    #[test]
+    fn pods_to_replace_come_and_go_where_pods_are_set_up_anew() {
+        let pods = json!({"do": "replace-pods", "pods": ["default/a"]});
+        let daemon = json!({"do": "restart-daemon", "pod": "kube-system/a"});
+        let rendered = render("/a/b.conf", "/run/s");
+        for anew in [&rendered, &daemon, &link("cni0", &["10.99.2.1/24"])] {
+            let (without, with) = (doing(&[anew.clone()]), doing(&[anew.clone(), pods.clone()]));
+            assert_eq!(Planned::from(&without).moved(&with), None, "{anew}");
+            assert_eq!(Planned::from(&with).moved(&without), None, "{anew}");
+        }
+        let kubelet = json!({"do": "restart-kubelet"});
+        let (without, with) = (doing(&[kubelet.clone()]), doing(&[kubelet, pods]));
+        let why = Planned::from(&without).moved(&with).unwrap();
+        assert!(why.starts_with("the steps of n2 were "), "{why}");
+        assert_eq!(Planned::from(&with).moved(&without), None);
+    }
+
+    #[test]
+    fn a_host_whose_leases_are_all_gone_is_only_started_anew_and_one_that_was_to_lose_more_is_not() {
+        let daemon = json!({"do": "restart-daemon", "pod": "kube-system/a"});
+        let by = |method: Method, all: &[&Value]| {
+            let all: Vec<Value> = all.iter().map(|&value| value.clone()).collect();
+            NodePlan { method, ..doing(&all) }
+        };
+        let lease = leases("/l/a", &json!({"10.244.2.7": "aa"}));
+        let restart = by(Method::Restart, &[&daemon]);
+        assert_eq!(
+            Planned::from(&by(Method::Host, &[&lease, &daemon])).moved(&restart),
+            None
+        );
+        let route = route("10.244.9.0/24", "172.30.0.1");
+        let more = Planned::from(&by(Method::Host, &[&lease, &route, &daemon]));
+        let why = "n2 was to be mended by host, and now by restart";
+        assert_eq!(more.moved(&restart).as_deref(), Some(why));
+        assert!(
+            Planned::from(&restart)
+                .moved(&by(Method::Host, &[&lease, &daemon]))
+                .is_some()
+        );
     }
 
     #[test]

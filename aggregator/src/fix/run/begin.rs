@@ -100,8 +100,7 @@ impl<E: Eyes> Runner<'_, E> {
                 continue;
             };
             let mut plan = plan.nodes.swap_remove(at);
-            if next.came_up(&plan) && began.elapsed() < AFTERMATH {
-                let text = "a kube-controller-manager runs now, which may end at its start once more";
+            if let Some(text) = passes(next, &plan).filter(|_| began.elapsed() < AFTERMATH) {
                 self.tell(format!("{} waits: {text}", next.node));
                 tokio::time::sleep(LOOK * 6).await;
                 continue;
@@ -127,6 +126,15 @@ impl<E: Eyes> Runner<'_, E> {
             tokio::time::sleep(LOOK * 6).await;
         }
     }
+}
+
+/// What has moved and may be as before in a moment.
+fn passes(next: &Planned, plan: &NodePlan) -> Option<&'static str> {
+    if next.came_up(plan) {
+        return Some("a kube-controller-manager runs now, which may end at its start once more");
+    }
+    let quiet = "no kube-controller-manager is seen to run now, and one did when it was planned";
+    next.went_down(plan).then_some(quiet)
 }
 
 /// Whether it is planned only because no pod anywhere has an address of something: a route that would be missed. Whatever the
