@@ -11,6 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::beside;
 use super::halt::{Halt, call, code, passing};
 use super::holder::Holder;
 use super::notes::{self, HOLDER, Stored, holder, identity, note, record};
@@ -151,8 +152,7 @@ impl Held {
             let Want::New(new) = want else {
                 return Err(LeaseError::Nothing);
             };
-            let shelf = notes::shelved(&maps, &new).await?;
-            return Self::begin((api, maps), unmade(), me, (*new, shelf)).await;
+            return Self::begin((api, maps), unmade(), me, *new).await;
         };
         let lease = unheld(&api, found, wait).await?;
         // What is left of another one is said without them, too.
@@ -161,10 +161,7 @@ impl Held {
             (Want::New(_), Some(Stored { record: old, .. })) => {
                 return Err(LeaseError::Unfinished(old.left()));
             }
-            (Want::New(new), None) => {
-                let shelf = notes::shelved(&maps, &new).await?;
-                return Self::begin((api, maps), lease, me, (*new, shelf)).await;
-            }
+            (Want::New(new), None) => return Self::begin((api, maps), lease, me, *new).await,
             (Want::Go | Want::Back, Some(old)) => {
                 let record = Record {
                     stopped: None,
@@ -185,8 +182,9 @@ impl Held {
         (api, maps): (Api<Lease>, Api<ConfigMap>),
         lease: Lease,
         me: &Holder,
-        (record, shelf): (Record, Option<Shelf>),
+        record: Record,
     ) -> Result<(Self, Record), LeaseError> {
+        let (lease, shelf) = beside::laid((&api, &maps), lease, &record).await?;
         match written(&api, lease, me, (&record, shelf.as_ref())).await {
             Ok(lease) => {
                 let held = Self::of((api, maps), lease, shelf);

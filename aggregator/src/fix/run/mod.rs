@@ -7,6 +7,7 @@ mod abort;
 mod agreed;
 mod announce;
 mod begin;
+mod beside;
 mod drain;
 mod errand;
 mod halt;

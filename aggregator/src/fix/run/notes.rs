@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -78,16 +77,8 @@ pub(super) fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
     Ok(Some(Stored { record, shelf }))
 }
 
-/// Where the nodes of a new record are, if the Lease has no room for them.
-pub(super) async fn shelved(maps: &Api<ConfigMap>, record: &Record) -> Result<Option<Shelf>, LeaseError> {
-    if roomy(record)? {
-        return Ok(None);
-    }
-    Shelf::fill(maps, record).await.map(Some)
-}
-
 /// Whether the Lease has room for a new record.
-fn roomy(record: &Record) -> Result<bool, LeaseError> {
+pub(super) fn roomy(record: &Record) -> Result<bool, LeaseError> {
     Ok(text(record, None)?.len() <= ROOM)
 }
 
@@ -143,16 +134,21 @@ pub(super) fn set_beside(lease: &mut Lease, names: &[String]) {
     }
 }
 
+/// Names these, too.
+pub(super) fn add_beside(lease: &mut Lease, more: &[String]) {
+    let mut names = beside(lease);
+    let new = more.iter().filter(|name| !names.contains(name)).cloned();
+    let new: Vec<String> = new.collect();
+    names.extend(new);
+    set_beside(lease, &names);
+}
+
 /// The record and whose it is from now on.
 pub(super) fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
     note(lease, record, shelf)?;
-    let mut names = beside(lease);
-    for name in shelf.iter().flat_map(|shelf| shelf.names(&record.id)) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
+    if let Some(shelf) = shelf {
+        add_beside(lease, &shelf.names(&record.id));
     }
-    set_beside(lease, &names);
     let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
     lease.annotations_mut().insert(HOLDER.to_owned(), text);
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
