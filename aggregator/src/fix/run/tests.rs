@@ -285,6 +285,22 @@ fn a_controller_manager_that_has_come_up_or_gone_is_waited_out_and_nothing_else_
     assert!(!running.went_down(&without));
 }
 
+#[test]
+fn where_the_runtime_is_asked_is_what_the_plan_says() {
+    let mut rendering = work();
+    assert_eq!(rendering.socket(), None);
+    let (path, socket) = ("/etc/cni/net.d/a.conflist".to_owned(), "/run/k3s/c.sock".to_owned());
+    let does = Does::Render { path, socket };
+    rendering.plan.steps.insert(
+        2,
+        Step {
+            does,
+            text: String::new(),
+        },
+    );
+    assert_eq!(rendering.socket(), Some("/run/k3s/c.sock"));
+}
+
 /// What is on the Lease is read by other versions, and by people.
 #[test]
 fn a_record_is_read_as_it_was_written() {
@@ -351,7 +367,7 @@ fn a_record_that_somebody_edited_is_refused() {
             Ok(())
         );
     }
-    let cases: [(&str, Edit<'_>); 14] = [
+    let cases: [(&str, Edit<'_>); 15] = [
         ("\"n3;x\" is no Node's name", &|value| {
             value["over"] = json!([{"node": "n3;x"}]);
         }),
@@ -368,6 +384,9 @@ fn a_record_that_somebody_edited_is_refused() {
         ("unknown field `later`", &|value| value["later"] = json!(1)),
         ("unknown field `later`", &|value| value["work"]["later"] = json!(1)),
         ("unknown field `later`", &|value| value["wish"]["later"] = json!(1)),
+        ("unknown field `later`", &|value| {
+            value["wish"]["migrate"]["later"] = json!(1)
+        }),
         ("unknown variant `later`", &|value| {
             value["work"]["plan"]["steps"][0]["does"]["do"] = json!("later")
         }),
