@@ -63,8 +63,18 @@ pub enum LeaseError {
     #[error("there is no room for a fix of {0} nodes on Lease {LEASE} and beside it: name fewer")]
     TooMany(usize),
     /// The same of one node, which is not begun for that.
-    #[error("its plan and its Node have no room on Lease {LEASE} ({} KiB): see what makes its annotations so long", .0 >> 10)]
-    TooLong(usize),
+    #[error(
+        "it has no room on Lease {LEASE} ({} KiB): its plan takes {} KiB, the Node {} (its annotations, say)",
+        .long >> 10, .plan >> 10, .node >> 10
+    )]
+    TooLong {
+        /// Bytes in all.
+        long: usize,
+        /// Of these its plan.
+        plan: usize,
+        /// Its Node.
+        node: usize,
+    },
     /// A part of the record is not there any more.
     #[error(
         "ConfigMap {0} is gone: which nodes were still to come is not known; take back the one that was worked on (kubectl cidrift \
