@@ -228,6 +228,8 @@ fn told(does: &Does) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use serde_json::{Value, json};
 
     use super::super::tests::plan;
@@ -416,12 +418,12 @@ mod tests {
         let daemon = json!({"do": "restart-daemon", "pod": "kube-system/a"});
         let rendered = render("/a/b.conf", "/run/s");
         for anew in [&rendered, &daemon, &link("cni0", &["10.99.2.1/24"])] {
-            let (without, with) = (doing(&[anew.clone()]), doing(&[anew.clone(), pods.clone()]));
+            let (without, with) = (doing(from_ref(anew)), doing(&[anew.clone(), pods.clone()]));
             assert_eq!(Planned::from(&without).moved(&with), None, "{anew}");
             assert_eq!(Planned::from(&with).moved(&without), None, "{anew}");
         }
         let kubelet = json!({"do": "restart-kubelet"});
-        let (without, with) = (doing(&[kubelet.clone()]), doing(&[kubelet, pods]));
+        let (without, with) = (doing(from_ref(&kubelet)), doing(&[kubelet.clone(), pods]));
         let why = Planned::from(&without).moved(&with).unwrap();
         assert!(why.starts_with("the steps of n2 were "), "{why}");
         assert_eq!(Planned::from(&with).moved(&without), None);
@@ -457,7 +459,7 @@ mod tests {
         let mut agreed = serde_json::to_value(Planned::from(&doing(&[a]))).unwrap();
         agreed.as_object_mut().unwrap().remove("host");
         let agreed: Planned = serde_json::from_value(agreed).unwrap();
-        assert_eq!(agreed.moved(&doing(std::slice::from_ref(&b))), None);
+        assert_eq!(agreed.moved(&doing(from_ref(&b))), None);
         assert!(agreed.moved(&doing(&[b.clone(), b])).is_some());
         assert!(agreed.moved(&plan()).is_some());
     }
