@@ -339,10 +339,7 @@ mod tests {
         assert_eq!(parsed(&text), Ok(plan));
         for (text, why) in [
             ("apiVersion: v1\nkind: Node\nmetadata: {name: n2}", "it is v1 Node, not"),
-            (
-                "apiVersion: cidrift.dev/v2\nkind: Plan",
-                "it is cidrift.dev/v2 Plan, not",
-            ),
+            ("apiVersion: cidrift.dev/v2\nkind: Plan", "it is cidrift.dev/v2 Plan, not"),
             ("nodes: []", "it does not say that it is a cidrift.dev/v1alpha1 Plan"),
             ("", "it does not say"),
         ] {
