@@ -28,7 +28,7 @@ const NAMED: usize = 5;
 
 /// A new `--cluster-cidr`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Target {
     /// The ranges, at most one a family.
     pub ranges: Vec<IpNet>,

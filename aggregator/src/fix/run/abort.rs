@@ -127,9 +127,10 @@ impl<E: Eyes> Runner<'_, E> {
             shell::run(template, name, &work.plan.from, self.settings.patience).await?;
             return Ok(true);
         }
-        let view = self.eyes.node(name).await.ok().and_then(|view| view.facts);
-        let socket = view.and_then(|facts| facts.runtime).map(|runtime| runtime.socket);
-        let socket = socket.unwrap_or_else(|| CONTAINERD.to_owned());
+        let socket = match work.socket() {
+            Some(socket) => socket.to_owned(),
+            None => self.socket(name).await,
+        };
         match self.render_for(path, &socket, &work.plan.from).await {
             // It was about to be removed, and was not; or somebody has written it meanwhile.
             Err(Halt::Stop(why)) if why.contains(NEVER_OVER) => {
@@ -138,6 +139,13 @@ impl<E: Eyes> Runner<'_, E> {
             }
             done => done.map(|()| true),
         }
+    }
+
+    /// Where the runtime of a node is asked, as its agent says; else where containerd is by default.
+    async fn socket(&self, name: &str) -> String {
+        let facts = self.eyes.node(name).await.ok().and_then(|view| view.facts);
+        let runtime = facts.and_then(|facts| facts.runtime);
+        runtime.map_or_else(|| CONTAINERD.to_owned(), |runtime| runtime.socket)
     }
 
     /// Whether the Node has the CIDRs from before; waits until its kubelet has taken it over.

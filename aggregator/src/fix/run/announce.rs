@@ -37,30 +37,30 @@ impl<E: Eyes> Runner<'_, E> {
     /// after the other.
     pub(super) async fn announce(&self, nodes: &[String]) -> Result<(), Halt> {
         let all = self.names().await?;
-        self.led(&all, nodes).await
+        self.led(&all, nodes).await.map(drop)
     }
 
     /// The same of the node that is worked on alone: it must be known that it leads to all of these.
     pub(super) async fn reach(&self, nodes: &[String]) -> Result<(), Halt> {
         let own = [self.plan()?.node.clone()];
-        self.led(&own, nodes).await?;
-        match self.seen_to_lead(&own, nodes).await.told(nodes) {
+        match self.led(&own, nodes).await?.told(nodes) {
             Some(why) => Err(Halt::Stop(why)),
             None => Ok(()),
         }
     }
 
-    async fn led(&self, all: &[String], nodes: &[String]) -> Result<(), Halt> {
+    /// What was seen at last: nobody is known to lead astray, and of some it may not be known.
+    async fn led(&self, all: &[String], nodes: &[String]) -> Result<Seen, Halt> {
         let began = Instant::now();
         let mut restarted = BTreeSet::new();
         let mut last = String::new();
         loop {
             let ways = self.seen_to_lead(all, nodes).await;
             let over = began.elapsed() >= self.settings.verify;
-            let Some(text) = ways.told(nodes) else { return Ok(()) };
+            let Some(text) = ways.told(nodes) else { return Ok(ways) };
             // What is not known by then is not known to be wrong either: what is verified says it.
             if over && ways.astray.is_empty() {
-                return Ok(());
+                return Ok(ways);
             }
             if over {
                 return Err(Halt::Stop(text));

@@ -7,6 +7,7 @@ use super::halt::Halt;
 use super::record::{self, Over, Record, Work};
 use super::{AFTERMATH, Eyes, LOOK, Runner, verify};
 use crate::cluster::ReportState;
+use crate::correlate::words::count;
 use crate::fix::plan::{Does, NodePlan};
 use crate::fix::planner;
 
@@ -98,9 +99,8 @@ impl<E: Eyes> Runner<'_, E> {
                 tokio::time::sleep(LOOK * 6).await;
                 continue;
             };
-            let plan = plan.nodes.swap_remove(at);
-            if next.came_up(&plan) && began.elapsed() < AFTERMATH {
-                let text = "a kube-controller-manager runs now, which may end at its start once more";
+            let mut plan = plan.nodes.swap_remove(at);
+            if let Some(text) = passes(next, &plan).filter(|_| began.elapsed() < AFTERMATH) {
                 self.tell(format!("{} waits: {text}", next.node));
                 tokio::time::sleep(LOOK * 6).await;
                 continue;
@@ -110,7 +110,14 @@ impl<E: Eyes> Runner<'_, E> {
             }
             let Some(why) = plan.blocked.first() else {
                 let stood = ground.findings.iter().filter(|finding| verify::of(finding, &next.node));
-                return Ok(Some((plan, stood.map(|finding| finding.id.clone()).collect())));
+                let stood = stood.map(|finding| finding.id.clone()).collect();
+                let cut = next.cut(&mut plan);
+                if cut > 0 {
+                    let came = count(cut, "lease has come since", "leases have come since");
+                    self.tell(format!("{}: {came}, and left for the next fix", next.node));
+                }
+                let left = cut == 0 || plan.steps.iter().any(|step| step.does != Does::Verify);
+                return Ok(left.then_some((plan, stood)));
             };
             if began.elapsed() >= AFTERMATH {
                 return Err(Halt::Stop(format!("{} must not be begun: {why}", next.node)));
@@ -119,6 +126,15 @@ impl<E: Eyes> Runner<'_, E> {
             tokio::time::sleep(LOOK * 6).await;
         }
     }
+}
+
+/// What has moved and may be as before in a moment.
+fn passes(next: &Planned, plan: &NodePlan) -> Option<&'static str> {
+    if next.came_up(plan) {
+        return Some("a kube-controller-manager runs now, which may end at its start once more");
+    }
+    let quiet = "no kube-controller-manager is seen to run now, and one did when it was planned";
+    next.went_down(plan).then_some(quiet)
 }
 
 /// Whether it is planned only because no pod anywhere has an address of something: a route that would be missed. Whatever the

@@ -56,12 +56,18 @@ struct Crowd {
     away: Option<(Instant, String)>,
     /// The last look.
     looked: Instant,
+    /// What it took.
+    took: Duration,
 }
 
 impl Crowd {
     /// None was away at that time.
     fn at(looked: Instant) -> Self {
-        Self { away: None, looked }
+        Self {
+            away: None,
+            looked,
+            took: Duration::ZERO,
+        }
     }
 }
 
@@ -170,13 +176,17 @@ impl<E: Eyes> Runner<'_, E> {
             crowd.away = None;
             return Ok(());
         }
+        // All Nodes are listed for that: of 5,000 not one time after the other.
         let every = if crowd.away.is_some() { AGAIN } else { self.crowd };
+        let every = every.max(crowd.took * 4);
         if crowd.looked.elapsed() >= every {
             let since = crowd.away.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+            let asked = Instant::now();
             let away = self.crowded(&Does::Drain).await?;
             *crowd = Crowd {
                 away: away.map(|why| (since, why)),
                 looked: Instant::now(),
+                took: asked.elapsed(),
             };
         }
         match &crowd.away {

@@ -11,6 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::beside;
 use super::halt::{Halt, call, code, passing};
 use super::holder::Holder;
 use super::notes::{self, HOLDER, Stored, holder, identity, note, record};
@@ -62,8 +63,18 @@ pub enum LeaseError {
     #[error("there is no room for a fix of {0} nodes on Lease {LEASE} and beside it: name fewer")]
     TooMany(usize),
     /// The same of one node, which is not begun for that.
-    #[error("its plan and its Node have no room on Lease {LEASE} ({} KiB): see what makes its annotations so long", .0 >> 10)]
-    TooLong(usize),
+    #[error(
+        "it has no room on Lease {LEASE} ({} KiB): its plan takes {} KiB, the Node {} (its annotations, say)",
+        .long >> 10, .plan >> 10, .node >> 10
+    )]
+    TooLong {
+        /// Bytes in all.
+        long: usize,
+        /// Of these its plan.
+        plan: usize,
+        /// Its Node.
+        node: usize,
+    },
     /// A part of the record is not there any more.
     #[error(
         "ConfigMap {0} is gone: which nodes were still to come is not known; take back the one that was worked on (kubectl cidrift \
@@ -151,8 +162,7 @@ impl Held {
             let Want::New(new) = want else {
                 return Err(LeaseError::Nothing);
             };
-            let shelf = notes::shelved(&maps, &new).await?;
-            return Self::begin((api, maps), unmade(), me, (*new, shelf)).await;
+            return Self::begin((api, maps), unmade(), me, *new).await;
         };
         let lease = unheld(&api, found, wait).await?;
         // What is left of another one is said without them, too.
@@ -161,10 +171,7 @@ impl Held {
             (Want::New(_), Some(Stored { record: old, .. })) => {
                 return Err(LeaseError::Unfinished(old.left()));
             }
-            (Want::New(new), None) => {
-                let shelf = notes::shelved(&maps, &new).await?;
-                return Self::begin((api, maps), lease, me, (*new, shelf)).await;
-            }
+            (Want::New(new), None) => return Self::begin((api, maps), lease, me, *new).await,
             (Want::Go | Want::Back, Some(old)) => {
                 let record = Record {
                     stopped: None,
@@ -185,8 +192,9 @@ impl Held {
         (api, maps): (Api<Lease>, Api<ConfigMap>),
         lease: Lease,
         me: &Holder,
-        (record, shelf): (Record, Option<Shelf>),
+        record: Record,
     ) -> Result<(Self, Record), LeaseError> {
+        let (lease, shelf) = beside::laid((&api, &maps), lease, &record).await?;
         match written(&api, lease, me, (&record, shelf.as_ref())).await {
             Ok(lease) => {
                 let held = Self::of((api, maps), lease, shelf);

@@ -7,6 +7,7 @@ mod abort;
 mod agreed;
 mod announce;
 mod begin;
+mod beside;
 mod drain;
 mod errand;
 mod halt;
@@ -244,13 +245,7 @@ impl<'a, E: Eyes> Runner<'a, E> {
     }
 
     async fn all(&mut self, cancel: &CancellationToken) -> Result<(), Halt> {
-        if let Some(work) = self.record.work.as_ref().filter(|work| window::may_wait(work)) {
-            self.timely(&work.plan.node, "gone on with")?;
-        }
-        // Whoever goes on with it may be somebody else. A Node that is missing has to come back, whatever he may.
-        if let Some(work) = self.record.work.as_ref().filter(|work| !work.missing()) {
-            self.entitled(&work.plan).await?;
-        }
+        self.may_go_on().await?;
         loop {
             if self.record.work.is_none() && !self.begin(cancel).await? {
                 return Ok(());
@@ -278,6 +273,20 @@ impl<'a, E: Eyes> Runner<'a, E> {
                 Err(halt) => return Err(halt),
             }
         }
+    }
+
+    /// Whether what was begun may be gone on with, now and by this operator, who may be somebody else. A Node that is gone has to
+    /// come back, whatever the time and whatever he may.
+    async fn may_go_on(&self) -> Result<(), Halt> {
+        let Some(work) = &self.record.work else { return Ok(()) };
+        let gone = self.taken_away(work).await?;
+        if window::may_wait(work, gone) {
+            self.timely(&work.plan.node, "gone on with")?;
+        }
+        if gone {
+            return Ok(());
+        }
+        self.entitled(&work.plan).await
     }
 
     /// Whether the node that is worked on takes no pods now, or may not for long: the next one would make two of it.

@@ -1,13 +1,15 @@
 //! What is written on the Lease: the record, who holds it, and what stands in place of nodes that have no room on it.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::agreed::Planned;
 use super::holder::Holder;
 use super::lease::{DURATION, LeaseError};
 use super::record::Record;
@@ -29,6 +31,9 @@ const ROOM: usize = 96 << 10;
 /// The same with a node that is to be begun: its plan, and its Node with annotations of its own. What comes later is short: why
 /// it stopped, and whose the Lease is. So whatever is too long is so before anything was done to that node.
 const WHOLE: usize = 192 << 10;
+
+/// The same where all but that node takes more than a new record may, as those of earlier versions do.
+const UTMOST: usize = 240 << 10;
 
 /// A record, and where its nodes are kept that have no room on the Lease.
 #[derive(Debug, PartialEq)]
@@ -78,23 +83,15 @@ pub(super) fn record(lease: &Lease) -> Result<Option<Stored>, LeaseError> {
     Ok(Some(Stored { record, shelf }))
 }
 
-/// Where the nodes of a new record are, if the Lease has no room for them.
-pub(super) async fn shelved(maps: &Api<ConfigMap>, record: &Record) -> Result<Option<Shelf>, LeaseError> {
-    if roomy(record)? {
-        return Ok(None);
-    }
-    Shelf::fill(maps, record).await.map(Some)
-}
-
 /// Whether the Lease has room for a new record.
-fn roomy(record: &Record) -> Result<bool, LeaseError> {
+pub(super) fn roomy(record: &Record) -> Result<bool, LeaseError> {
     Ok(text(record, None)?.len() <= ROOM)
 }
 
 fn text(record: &Record, shelf: Option<&Shelf>) -> Result<String, LeaseError> {
     let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
     let Some(shelf) = shelf else {
-        return serde_json::to_string(record).map_err(odd);
+        return serde_json::to_string(&once(record)).map_err(odd);
     };
     let Some((short, shelf)) = shelf.short(record) else {
         return serde_json::to_string(&without_nodes(record)).map_err(odd);
@@ -102,6 +99,17 @@ fn text(record: &Record, shelf: Option<&Shelf>) -> Result<String, LeaseError> {
     let mut value = serde_json::to_value(&short).map_err(odd)?;
     value["queue"] = json!(Elsewhere { shelf });
     Ok(value.to_string())
+}
+
+/// A record in which the node that is worked on stands once: what was agreed to of it has become its plan.
+fn once(record: &Record) -> Cow<'_, Record> {
+    let worked_on = |next: &Planned| record.work.as_ref().is_some_and(|work| work.plan.node == next.node);
+    if !record.queue.iter().any(worked_on) {
+        return Cow::Borrowed(record);
+    }
+    let mut once = record.clone();
+    once.queue.retain(|next| !worked_on(next));
+    Cow::Owned(once)
 }
 
 pub(super) fn note(lease: &mut Lease, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
@@ -112,10 +120,18 @@ pub(super) fn note(lease: &mut Lease, record: &Record, shelf: Option<&Shelf>) ->
 
 /// Whether a record has room with the node that is to be begun.
 pub(super) fn fits(record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
-    match text(record, shelf)?.len() {
-        long if long > WHOLE => Err(LeaseError::TooLong(long)),
-        _ => Ok(()),
+    let long = text(record, shelf)?.len();
+    let Some(work) = record.work.as_ref().filter(|_| long > WHOLE) else {
+        return Ok(());
+    };
+    let odd = |error: serde_json::Error| LeaseError::Odd(error.to_string());
+    let whole = serde_json::to_string(work).map_err(odd)?.len();
+    if long <= UTMOST && long.saturating_sub(whole) > ROOM {
+        return Ok(());
     }
+    let node = serde_json::to_string(&work.saved).map_err(odd)?.len();
+    let plan = whole.saturating_sub(node);
+    Err(LeaseError::TooLong { long, plan, node })
 }
 
 /// Whether it says this very record.
@@ -143,16 +159,21 @@ pub(super) fn set_beside(lease: &mut Lease, names: &[String]) {
     }
 }
 
+/// Names these, too.
+pub(super) fn add_beside(lease: &mut Lease, more: &[String]) {
+    let mut names = beside(lease);
+    let new = more.iter().filter(|name| !names.contains(name)).cloned();
+    let new: Vec<String> = new.collect();
+    names.extend(new);
+    set_beside(lease, &names);
+}
+
 /// The record and whose it is from now on.
 pub(super) fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Option<&Shelf>) -> Result<(), LeaseError> {
     note(lease, record, shelf)?;
-    let mut names = beside(lease);
-    for name in shelf.iter().flat_map(|shelf| shelf.names(&record.id)) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
+    if let Some(shelf) = shelf {
+        add_beside(lease, &shelf.names(&record.id));
     }
-    set_beside(lease, &names);
     let text = serde_json::to_string(me).map_err(|error| LeaseError::Odd(error.to_string()))?;
     lease.annotations_mut().insert(HOLDER.to_owned(), text);
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
@@ -170,10 +191,16 @@ pub(super) fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Opti
 
 #[cfg(test)]
 mod tests {
-    use super::super::agreed::Planned;
     use super::super::tests::{plan, work};
     use super::*;
     use crate::fix::planner::Wish;
+
+    fn planned(n: usize) -> Planned {
+        Planned {
+            node: format!("w{n}"),
+            ..Planned::from(&plan())
+        }
+    }
 
     fn of(nodes: usize) -> Record {
         Record {
@@ -181,7 +208,7 @@ mod tests {
             begun: Timestamp::UNIX_EPOCH,
             by: "me@here".to_owned(),
             wish: Wish::default(),
-            queue: vec![Planned::from(&plan()); nodes],
+            queue: (0..nodes).map(planned).collect(),
             work: None,
             over: Vec::new(),
             stopped: None,
@@ -216,9 +243,39 @@ mod tests {
             notes.insert("somebodys".to_owned(), long);
         }
         let why = fits(&begun, None).unwrap_err().to_string();
-        assert!(why.contains("have no room on Lease cidrift-fix (2"), "{why}");
+        let part = "its plan takes 0 KiB, the Node 192 (its annotations, say)";
+        assert!(
+            why.contains("has no room on Lease cidrift-fix (2") && why.contains(part),
+            "{why}"
+        );
         // What was begun by another version is written whatever it takes: only the API server refuses that.
         assert!(note(&mut Lease::default(), &begun, None).is_ok());
+    }
+
+    #[test]
+    fn a_queue_of_an_earlier_version_that_is_longer_than_a_new_one_may_be_is_gone_on_with() {
+        let one = serde_json::to_string(&planned(100)).unwrap().len();
+        let queue = |bytes: usize| Record {
+            work: Some(work()),
+            ..of(bytes / one)
+        };
+        let room = |bytes| fits(&queue(bytes), None).is_ok();
+        assert!(room(ROOM) && room(WHOLE + (8 << 10)));
+        assert!(!room(UTMOST + (8 << 10)));
+    }
+
+    #[test]
+    fn the_node_that_is_worked_on_stands_once_on_the_lease() {
+        let mut begun = Record {
+            work: Some(work()),
+            ..of(2)
+        };
+        begun.queue[0].node = "n2".to_owned();
+        let mut lease = Lease::default();
+        note(&mut lease, &begun, None).unwrap();
+        let read = record(&lease).unwrap().unwrap().record;
+        assert_eq!((&read.work, &read.queue[..]), (&begun.work, &begun.queue[1..]));
+        assert!(says(&lease, &begun, None) && says(&lease, &read, None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, ResourceExt};
@@ -32,31 +33,46 @@ impl<E: Eyes> Runner<'_, E> {
         }
     }
 
-    /// The CNI's pod that was there goes; over once another one of that node is ready.
+    /// The CNI's pod that was there goes, or whichever came in its place before the Node was made anew; over once another one of
+    /// that node is ready.
     pub(super) async fn restart_daemon(&self, old: &str) -> Result<(), Halt> {
-        self.restart_daemon_of(&self.plan()?.node, old).await
+        let work = self.work()?;
+        let node = &work.plan.node;
+        let made = match &work.made {
+            Some(_) => self.there(node).await?.and_then(|node| created(&node)),
+            None => None,
+        };
+        self.restarted(node, old, made).await
     }
 
     /// The same on any node.
     pub(super) async fn restart_daemon_of(&self, node: &str, old: &str) -> Result<(), Halt> {
+        self.restarted(node, old, None).await
+    }
+
+    /// `made`: where the old one is gone, those that were there by then have not seen the Node that is there now.
+    async fn restarted(&self, node: &str, old: &str, made: Option<Timestamp>) -> Result<(), Halt> {
         let began = Instant::now();
         let mut told = false;
+        let mut stale: Option<BTreeSet<String>> = None;
         loop {
-            let pods = self.pods_on(node).await?;
-            let daemons = pods.iter().filter(|pod| {
-                let ground = gather::pod(pod);
-                ground.daemon.is_some_and(|kind| kind != "kube-proxy")
-            });
-            let (before, after): (Vec<&Pod>, Vec<&Pod>) = daemons.partition(|pod| key(pod) == old);
-            match before.first() {
-                Some(pod) if pod.metadata.deletion_timestamp.is_none() => self.delete(pod).await?,
-                Some(_) => {}
-                None if after.iter().any(|pod| ready(pod)) => return Ok(()),
-                None => {}
+            let mut pods = self.pods_on(node).await?;
+            pods.retain(|pod| gather::pod(pod).daemon.is_some_and(|kind| kind != "kube-proxy"));
+            // Whatever comes from now on has been made after the Node, whosever clock its time is by.
+            let stale = stale.get_or_insert_with(|| earlier(&pods, old, made));
+            let goes = |pod: &&Pod| key(pod) == old || pod.uid().is_some_and(|uid| stale.contains(&uid));
+            let (before, after): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(goes);
+            for pod in &before {
+                if pod.metadata.deletion_timestamp.is_none() {
+                    self.delete(pod).await?;
+                }
+            }
+            if before.is_empty() && after.iter().any(|pod| ready(pod)) {
+                return Ok(());
             }
             if began.elapsed() >= self.settings.patience {
                 return Err(Halt::Stop(match before.first() {
-                    Some(_) => format!("pod {old} does not end"),
+                    Some(pod) => format!("pod {} does not end", key(pod)),
                     None => format!("no pod in place of {old} becomes ready"),
                 }));
             }
@@ -132,6 +148,20 @@ impl<E: Eyes> Runner<'_, E> {
     }
 }
 
+fn created<K: ResourceExt>(object: &K) -> Option<Timestamp> {
+    object.creation_timestamp().map(|time| time.0)
+}
+
+/// UIDs of the CNI's pods that came in place of the old one before the Node was made anew, as by a rollout during the drain.
+/// Times are of whole seconds: one of the same second may be from before.
+fn earlier(pods: &[Pod], old: &str, made: Option<Timestamp>) -> BTreeSet<String> {
+    let Some(made) = made.filter(|_| !pods.iter().any(|pod| key(pod) == old)) else {
+        return BTreeSet::new();
+    };
+    let earlier = pods.iter().filter(|pod| created(*pod).is_some_and(|at| at <= made));
+    earlier.filter_map(ResourceExt::uid).collect()
+}
+
 /// It has an address of the pods' network that is not of these CIDRs.
 fn outside(pod: &Pod, to: &[IpNet]) -> bool {
     let ground = gather::pod(pod);
@@ -185,6 +215,26 @@ mod tests {
         assert!(!outside(&pod(&["10.244.2.5", "fd00:244:0:2::5"], false), &to));
         assert!(outside(&pod(&["10.244.2.5", "fd00:244:0:9::5"], false), &to));
         assert!(!outside(&pod(&["172.30.0.12", "fd00:30::c"], true), &to));
+    }
+
+    #[test]
+    fn a_pod_that_came_in_place_of_the_old_one_before_its_node_was_made_has_not_seen_that() {
+        let daemon = |name: &str, time: &str| -> Pod {
+            let object = json!({"metadata": {"name": name, "namespace": "kube-system", "uid": name,
+                "creationTimestamp": format!("2026-11-30T{time}Z")}});
+            serde_json::from_value(object).unwrap()
+        };
+        let made = Some("2026-11-30T10:00:00Z".parse().unwrap());
+        let of = |pods: &[Pod]| earlier(pods, "kube-system/old", made).into_iter().collect::<Vec<_>>();
+        let [rolled, same, new] =
+            [("a", "09:59:00"), ("b", "10:00:00"), ("c", "10:00:01")].map(|(a, at)| daemon(a, at));
+        assert_eq!(of(&[rolled.clone(), same, new]), ["a", "b"]);
+        let old = daemon("old", "08:00:00");
+        assert_eq!(of(&[rolled.clone(), old]), [""; 0], "it is the one that goes");
+        assert!(
+            earlier(&[rolled], "kube-system/old", None).is_empty(),
+            "its Node is as before"
+        );
     }
 
     #[test]

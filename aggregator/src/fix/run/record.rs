@@ -104,6 +104,15 @@ impl Work {
         files.next()
     }
 
+    /// Where its runtime is asked, as its plan says: its agent may be quiet by now.
+    pub(super) fn socket(&self) -> Option<&str> {
+        let mut steps = self.plan.steps.iter();
+        steps.find_map(|step| match &step.does {
+            Does::Render { socket, .. } => Some(socket.as_str()),
+            _ => None,
+        })
+    }
+
     /// Whether there may be no such Node: its deletion was decided, and it is not known to have come again.
     pub fn missing(&self) -> bool {
         self.deleting && !self.swapped()

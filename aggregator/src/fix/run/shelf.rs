@@ -1,5 +1,5 @@
-//! What is too long for the Lease: the nodes of a fix of thousands, in ConfigMaps beside it. They are written before the Lease
-//! tells of them, never change, and go with the fix.
+//! What is too long for the Lease: the nodes of a fix of thousands, in ConfigMaps beside it. They are named on the
+//! Lease, then written, and only then its record tells of them; they never change, and go with the fix.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,46 +82,47 @@ pub(super) async fn clear(api: &Api<ConfigMap>, names: Vec<String>) -> Vec<Strin
     left
 }
 
+/// Writes down what is to be in one.
+pub(super) async fn fill(api: &Api<ConfigMap>, id: &str, text: &str) -> Result<(), LeaseError> {
+    for (part, text) in cut(text).into_iter().enumerate() {
+        let name = name(id, part);
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                annotations: Some(BTreeMap::from([(MARK.to_owned(), id.to_owned())])),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(KEY.to_owned(), text.to_owned())])),
+            immutable: Some(true),
+            ..ConfigMap::default()
+        };
+        match call(async || api.create(&PostParams::default(), &map).await).await {
+            Ok(_) => {}
+            // Asked twice, where the first answer was lost: nobody else has that id.
+            Err(error) if code(&error) == Some(409) => {}
+            Err(error) => {
+                let what = format!("create ConfigMap {name}, as the Lease has no room");
+                return Err(LeaseError::Api(Halt::api(&what, &error)));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Shelf {
-    /// Writes the nodes of a new record down.
-    pub(super) async fn fill(api: &Api<ConfigMap>, record: &Record) -> Result<Self, LeaseError> {
+    /// One for the nodes of a new record, and what is to be in it.
+    pub(super) fn of(record: &Record) -> Result<(Self, String), LeaseError> {
         let nodes = Nodes {
             queue: record.queue.clone(),
             wished: record.wish.nodes.clone(),
         };
         let text = serde_json::to_string(&nodes).map_err(|error| LeaseError::Odd(error.to_string()))?;
-        let parts = cut(&text);
-        if parts.len() > PARTS {
+        let parts = cut(&text).len();
+        if parts > PARTS {
             return Err(LeaseError::TooMany(record.queue.len()));
         }
-        for (part, text) in parts.iter().enumerate() {
-            let map = ConfigMap {
-                metadata: ObjectMeta {
-                    name: Some(name(&record.id, part)),
-                    annotations: Some(BTreeMap::from([(MARK.to_owned(), record.id.clone())])),
-                    ..ObjectMeta::default()
-                },
-                data: Some(BTreeMap::from([(KEY.to_owned(), (*text).to_owned())])),
-                immutable: Some(true),
-                ..ConfigMap::default()
-            };
-            match call(async || api.create(&PostParams::default(), &map).await).await {
-                Ok(_) => {}
-                // Asked twice, where the first answer was lost: nobody else has that id.
-                Err(error) if code(&error) == Some(409) => {}
-                Err(error) => {
-                    let made = (0..part).map(|part| name(&record.id, part));
-                    clear(api, made.collect()).await;
-                    let what = format!("create ConfigMap {}, as the Lease has no room", name(&record.id, part));
-                    return Err(LeaseError::Api(Halt::api(&what, &error)));
-                }
-            }
-        }
-        Ok(Self {
-            parts: parts.len(),
-            nodes: record.queue.len(),
-            done: 0,
-        })
+        let nodes = record.queue.len();
+        Ok((Self { parts, nodes, done: 0 }, text))
     }
 
     /// Puts the nodes back into a record that was read without them.

@@ -23,6 +23,19 @@ impl<E: Eyes> Runner<'_, E> {
         found.map_err(|error| Halt::api(&format!("get Node {name}"), &error))
     }
 
+    /// Whether a Node whose deletion was decided is gone: until it is asked for, and where that was refused, it is there still.
+    pub(super) async fn taken_away(&self, work: &Work) -> Result<bool, Halt> {
+        if !work.missing() {
+            return Ok(false);
+        }
+        let node = self.there(&work.plan.node).await?;
+        let stays = |node: Node| {
+            let meta = node.metadata;
+            meta.uid.as_deref() == Some(&work.plan.uid) && meta.deletion_timestamp.is_none()
+        };
+        Ok(!node.is_some_and(stays))
+    }
+
     /// How a Node is where a fix leaves it.
     pub(super) async fn at_rest(&self, name: &str) -> Result<Rest, Halt> {
         let (node, name) = (self.there(name).await?, name.to_owned());

@@ -260,9 +260,9 @@ fn what_was_agreed_to_is_held_against_what_is_planned_now() {
     );
 }
 
-/// As a controller manager goes that ends at its start: each time it holds its Lease for a moment.
+/// As a controller manager goes that ends at its start: each time it holds its Lease for a moment. One that runs may be quiet.
 #[test]
-fn a_controller_manager_that_has_come_up_is_waited_out_and_nothing_else_is() {
+fn a_controller_manager_that_has_come_up_or_gone_is_waited_out_and_nothing_else_is() {
     let mut without = plan();
     let step = Step {
         does: Does::Controllers,
@@ -272,12 +272,33 @@ fn a_controller_manager_that_has_come_up_is_waited_out_and_nothing_else_is() {
     let agreed = Planned::from(&without);
     assert!(agreed.moved(&plan()).is_some() && agreed.came_up(&plan()));
     assert!(!agreed.came_up(&without), "none runs still");
-    assert!(!Planned::from(&plan()).came_up(&without), "it has gone down");
+    let running = Planned::from(&plan());
+    assert!(running.moved(&without).is_some() && running.went_down(&without));
+    assert!(!running.came_up(&without) && !running.went_down(&plan()));
+    assert!(!agreed.went_down(&plan()) && !agreed.went_down(&without));
     let other = NodePlan {
         to: vec!["10.244.7.0/24".parse().unwrap()],
         ..plan()
     };
     assert!(!agreed.came_up(&other));
+    without.to = other.to;
+    assert!(!running.went_down(&without));
+}
+
+#[test]
+fn where_the_runtime_is_asked_is_what_the_plan_says() {
+    let mut rendering = work();
+    assert_eq!(rendering.socket(), None);
+    let (path, socket) = ("/etc/cni/net.d/a.conflist".to_owned(), "/run/k3s/c.sock".to_owned());
+    let does = Does::Render { path, socket };
+    rendering.plan.steps.insert(
+        2,
+        Step {
+            does,
+            text: String::new(),
+        },
+    );
+    assert_eq!(rendering.socket(), Some("/run/k3s/c.sock"));
 }
 
 /// What is on the Lease is read by other versions, and by people.
@@ -346,7 +367,7 @@ fn a_record_that_somebody_edited_is_refused() {
             Ok(())
         );
     }
-    let cases: [(&str, Edit<'_>); 14] = [
+    let cases: [(&str, Edit<'_>); 15] = [
         ("\"n3;x\" is no Node's name", &|value| {
             value["over"] = json!([{"node": "n3;x"}]);
         }),
@@ -363,6 +384,9 @@ fn a_record_that_somebody_edited_is_refused() {
         ("unknown field `later`", &|value| value["later"] = json!(1)),
         ("unknown field `later`", &|value| value["work"]["later"] = json!(1)),
         ("unknown field `later`", &|value| value["wish"]["later"] = json!(1)),
+        ("unknown field `later`", &|value| {
+            value["wish"]["migrate"]["later"] = json!(1)
+        }),
         ("unknown variant `later`", &|value| {
             value["work"]["plan"]["steps"][0]["does"]["do"] = json!("later")
         }),

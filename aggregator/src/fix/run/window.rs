@@ -67,15 +67,15 @@ impl<E: Eyes> Runner<'_, E> {
 }
 
 /// Whether a node that was begun may stay as it is until a window opens: it is at its first step, or yet to be taken away.
-/// One that is missing may not; nor one that was made anew and is drained: it would stay cordoned for nothing.
-pub(super) fn may_wait(work: &Work) -> bool {
+/// One that is gone may not; nor one that was made anew and is drained: it would stay cordoned for nothing.
+pub(super) fn may_wait(work: &Work, gone: bool) -> bool {
     let mut left = work.plan.steps.iter().skip(work.at);
     let takes = |does: &Does| match does {
         Does::Cordon | Does::Drain => true,
         Does::Recreate | Does::Rotate => !work.swapped(),
         _ => false,
     };
-    !work.missing() && (work.at == 0 || left.any(|step| takes(&step.does)))
+    !gone && (work.at == 0 || left.any(|step| takes(&step.does)))
 }
 
 #[cfg(test)]
@@ -121,17 +121,27 @@ mod tests {
     #[test]
     fn what_has_taken_its_node_away_does_not_wait() {
         use super::super::tests::work;
-        let at = |at, deleting| may_wait(&Work { at, deleting, ..work() });
+        let at = |at, gone| {
+            let deleting = gone;
+            may_wait(&Work { at, deleting, ..work() }, gone)
+        };
         // Cordon, drain, recreate, adopt, verify, uncordon.
         assert!(at(0, false) && at(1, false) && at(2, false));
         assert!(!at(2, true) && !at(3, true) && !at(5, true));
+        let decided = Work {
+            at: 2,
+            deleting: true,
+            ..work()
+        };
+        assert!(may_wait(&decided, false), "it is to be deleted, and is there still");
         let made = |at| {
-            may_wait(&Work {
+            let made = Work {
                 at,
                 deleting: true,
                 made: Some("new".to_owned()),
                 ..work()
-            })
+            };
+            may_wait(&made, false)
         };
         assert!(!made(2), "it is made, and that the step is over was not written down");
         assert!(!made(3) && !made(5));
@@ -139,7 +149,7 @@ mod tests {
         host.plan.steps.remove(2);
         // Its bridge, say, is gone by then.
         host.at = 2;
-        assert!(!may_wait(&host));
+        assert!(!may_wait(&host, false));
     }
 
     /// As where no controller manager runs: its pods are there still.
@@ -156,7 +166,7 @@ mod tests {
         late.plan.steps.insert(3, drain);
         let mut at = |at| {
             late.at = at;
-            may_wait(&late)
+            may_wait(&late, false)
         };
         assert!(at(2) && at(3));
         assert!(!at(4));

@@ -88,7 +88,7 @@ async fn it_is_there_as_long_as_its_fix_and_named_on_the_lease() {
 #[tokio::test]
 async fn a_fix_that_gets_no_lease_leaves_nothing_beside_it() {
     for start in [
-        "POST /apis/coordination.k8s.io/",
+        "PUT /apis/coordination.k8s.io/",
         "POST /api/v1/namespaces/cidrift/configmaps",
     ] {
         let play = Play::of(outside(), &["n2"]);
@@ -104,7 +104,39 @@ async fn a_fix_that_gets_no_lease_leaves_nothing_beside_it() {
             play.stage.asked(&format!("DELETE {MAPS}/cidrift-fix-f1-")) > 0,
             "{start}"
         );
-        assert_eq!(there(&play), none(), "{start}");
+        assert_eq!(there(&play).0, [""; 0], "{start}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_beside_it_by_one_that_ended_before_it_had_the_lease_goes_with_the_next() {
+    for last in [1, 2] {
+        let play = Play::of(outside(), &["n2"]);
+        let mut maps = 0;
+        play.stage.falls_at(move |asked| {
+            maps += usize::from(asked.line == format!("POST {MAPS}"));
+            maps == last
+        });
+        tokio::select! {
+            biased;
+            () = play.stage.fallen() => {}
+            _ = begun(&play, "f1") => panic!("it has begun"),
+        }
+        let next = play.again();
+        let (names, named) = there(&next);
+        assert_eq!(names.len(), last);
+        assert!(
+            names
+                .iter()
+                .all(|name| named.as_array().unwrap().contains(&json!(name)))
+        );
+        begun(&next, "f2").await.unwrap();
+        let (names, named) = there(&next);
+        assert!(
+            names.iter().all(|name| name.starts_with("cidrift-fix-f2-")),
+            "{names:?}"
+        );
+        assert_eq!(named, json!(names));
     }
 }
 

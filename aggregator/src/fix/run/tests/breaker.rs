@@ -1,8 +1,12 @@
 //! How many nodes may fail before nothing more is tried.
 
+use serde_json::json;
+
 use super::play::{Play, deaf, outside, stopped};
 use super::stage::refused;
 use crate::fix::ground::Owner;
+
+const DAEMON: &str = "/api/v1/namespaces/kube-system/pods/kindnet-";
 
 /// flannel's pods that are deleted come again, but for those of `lost`.
 fn flannel(play: &Play, lost: &'static [&'static str]) {
@@ -86,4 +90,34 @@ async fn one_that_fails_and_is_out_stops_everything_at_once() {
     assert_eq!(play.node("n2")["spec"]["unschedulable"], true);
     assert_eq!((restarted(&play, "n3"), record.over.len()), (0, 0));
     assert_eq!(record.queue.len(), 2);
+}
+
+/// By a rollout, while n2 is drained: what it read is what its Node had before.
+#[tokio::test]
+async fn a_daemon_that_was_replaced_before_its_node_is_made_goes_as_well() {
+    let mut world = outside();
+    world.daemon("n2", "kindnet");
+    let play = Play::of(world, &["n2"]);
+    play.stage.meanwhile(|store, asked| {
+        let owner = Owner {
+            kind: "DaemonSet".to_owned(),
+            name: "kindnet".to_owned(),
+        };
+        if let Some(node) = store.all.get_mut("/api/v1/nodes/n2") {
+            node["metadata"]["creationTimestamp"] = json!("2026-11-30T10:00:00Z");
+        }
+        if asked.line == "DELETE /api/v1/nodes/n2" {
+            store.all.remove(&format!("{DAEMON}n2"));
+            store.pod("kube-system", "kindnet-rolled", "n2", &owner, true);
+            let rolled = store.all.get_mut(&format!("{DAEMON}rolled")).unwrap();
+            rolled["metadata"]["creationTimestamp"] = json!("2026-11-30T09:59:00Z");
+        }
+        if asked.line == format!("DELETE {DAEMON}rolled") {
+            store.pod("kube-system", "kindnet-new", "n2", &owner, true);
+        }
+        None
+    });
+    assert_eq!(play.fix().await.1, Ok(()));
+    assert_eq!(play.stage.asked(&format!("DELETE {DAEMON}rolled")), 1);
+    assert_eq!(play.stage.asked(&format!("DELETE {DAEMON}new")), 0);
 }

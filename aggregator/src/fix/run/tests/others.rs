@@ -1,9 +1,12 @@
 //! Others take nodes away while a fix is under way.
 
+use cidrift_proto::catalogue::Code;
 use serde_json::json;
 
 use super::play::{Play, outside, stopped};
+use super::seer::Seer;
 use super::stage::refused;
+use crate::fix::fixture::World;
 use crate::fix::run::Halt;
 
 const EVICTS: &str = "POST /api/v1/namespaces/default/pods/web/eviction";
@@ -126,4 +129,44 @@ async fn pods_that_are_ending_are_waited_for_whoever_is_away() {
         "the drain of n2 has not ended within 3.6s: it waits for default/web",
     );
     assert!(!ended.unwrap_err().to_string().contains("evicts none"));
+}
+
+/// n2 leaks: these are there by now.
+fn leaks(leases: &[(&str, &str)]) -> World {
+    let mut world = World::of(3);
+    world.leaks("n2", "/var/lib/cni/networks/net", leases);
+    world.find(Code::Host05, "n2", &["n2"]);
+    world
+}
+
+const AGREED: (&str, &str) = ("10.244.2.7", "aa");
+
+#[tokio::test]
+async fn leases_that_come_before_their_node_is_begun_are_left_and_stand_no_fix_in_its_way() {
+    for (now, said) in [
+        (&[AGREED, ("10.244.2.9", "bb")][..], "n2: 1 lease has come since"),
+        (&[("10.244.2.9", "bb")], "n2: nothing to do any more"),
+    ] {
+        let mut play = Play::of(leaks(&[AGREED]), &["n2"]);
+        play.eyes = Seer::of(&play.stage, leaks(now).ground);
+        play.stage.meanwhile(|_, asked| {
+            let text = asked.body["spec"]["containers"].to_string();
+            assert!(!text.contains("10.244.2.9"), "{text}");
+            None
+        });
+        assert_eq!(play.fix().await.1, Ok(()));
+        assert!(play.says(said), "{:#?}", play.said);
+        let pods = "POST /api/v1/namespaces/cidrift/pods";
+        assert_eq!(play.stage.asked(pods) > 0, now.contains(&AGREED));
+    }
+}
+
+#[tokio::test]
+async fn a_lease_that_is_another_sandboxs_by_now_stops_a_fix() {
+    let mut play = Play::of(leaks(&[AGREED]), &["n2"]);
+    play.eyes = Seer::of(&play.stage, leaks(&[("10.244.2.7", "bb")]).ground);
+    stopped(
+        &play.fix().await.1,
+        "the ground has moved: n2 is to remove 1 lease from",
+    );
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::play::{Play, outside, stopped};
 use super::stage::{REVIEWS, refused};
-use super::waits::held;
+use super::waits::{about_to_be_deleted, held};
 
 fn reviews() -> String {
     format!("POST {REVIEWS}")
@@ -56,6 +56,14 @@ async fn a_node_is_not_begun_where_nobody_says_what_one_may() {
 #[tokio::test]
 async fn nor_is_one_gone_on_with_by_somebody_without_that_right_as_long_as_it_is_there() {
     let play = held().await;
+    forbidden(&play);
+    stopped(&play.resume().await.1, "you do not have: create nodes, patch leases");
+    assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
+}
+
+#[tokio::test]
+async fn nor_one_whose_deletion_was_decided_and_not_asked_for() {
+    let play = about_to_be_deleted().await;
     forbidden(&play);
     stopped(&play.resume().await.1, "you do not have: create nodes, patch leases");
     assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);

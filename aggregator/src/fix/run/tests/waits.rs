@@ -34,6 +34,26 @@ pub(super) async fn held() -> Play {
     play
 }
 
+/// That n2 is to be deleted is written down, and its program ends before it asks for that.
+pub(super) async fn about_to_be_deleted() -> Play {
+    let play = Play::of(outside(), &["n2"]);
+    play.stage
+        .falls_at(|asked| asked.line == "PATCH /apis/storage.k8s.io/v1/csinodes/n2");
+    assert!(play.killed(false).await);
+    play.again()
+}
+
+#[tokio::test]
+async fn a_node_whose_deletion_was_decided_and_not_asked_for_waits_for_its_window() {
+    let mut play = about_to_be_deleted().await;
+    play.settings.window = Some(closed());
+    let why = format!("n2 is not gone on with outside of the window {}", closed());
+    assert_eq!(play.resume().await.1, Err(Halt::Closed(why)));
+    assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
+    play.settings.window = None;
+    assert_eq!(play.resume().await.1, Ok(()));
+}
+
 #[tokio::test]
 async fn what_was_begun_is_gone_on_with_in_its_window_as_long_as_its_node_is_there() {
     let mut play = held().await;
