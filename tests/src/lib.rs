@@ -9,6 +9,7 @@ pub mod dataplane;
 pub mod demo;
 pub mod drill;
 pub mod forward;
+pub mod frozen;
 pub mod held;
 pub mod host_files;
 pub mod image;

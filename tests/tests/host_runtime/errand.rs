@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use cidrift_lab::frozen::freeze;
 use cidrift_lab::image;
 use cidrift_lab::kubernetes::Containerd;
 use cidrift_lab::runtime::RuntimeHost;
@@ -117,7 +118,7 @@ fn a_stopped_containerd_costs_bounded_time() {
     each(|version| {
         let host = RuntimeHost::start_with_template(version).unwrap();
         let pid = Pid::from_raw(host.containerd.pid().unwrap().cast_signed());
-        kill(pid, Signal::SIGSTOP).unwrap();
+        freeze(pid).unwrap();
         let start = Instant::now();
         let told = render(&host, &["10.244.9.0/24"], "3s").unwrap_err();
         let took = start.elapsed();

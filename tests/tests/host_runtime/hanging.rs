@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cidrift_agent::view::host::Missing;
+use cidrift_lab::frozen::freeze;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -16,7 +17,7 @@ fn a_stopped_containerd_costs_bounded_time_and_comes_back() {
         let mut reader = reader(&host);
         let (_, before) = look(&host, &mut reader);
         let pid = Pid::from_raw(host.containerd.pid().unwrap().cast_signed());
-        kill(pid, Signal::SIGSTOP).unwrap();
+        freeze(pid).unwrap();
         // With the connection of before, and with a new one.
         for _ in 0..2 {
             let start = Instant::now();

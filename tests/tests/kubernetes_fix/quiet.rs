@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use cidrift_lab::frozen::freeze;
 use cidrift_lab::kubernetes::flanneld::routes;
 use cidrift_lab::kubernetes::swap::swap;
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ObjectMeta;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
@@ -122,7 +122,7 @@ fn deaf_kubelet(ground: &Ground, name: &str) {
     swap(&ground.cluster, name, &["10.244.78.0/24".parse().unwrap()], PATIENCE).unwrap();
     let kubelet = &ground.node(name).kubelet;
     let pid = Pid::from_raw(kubelet.pid().unwrap().cast_signed());
-    kill(pid, Signal::SIGSTOP).unwrap();
+    freeze(pid).unwrap();
     let now = api.node(name).unwrap().unwrap();
     let mut spec = now.spec.unwrap_or_default();
     spec.pod_cidr = Some(cidr.to_string());

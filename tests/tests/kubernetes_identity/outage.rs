@@ -5,12 +5,12 @@ use std::time::Duration;
 use cidrift_agent::report::stream::{self, Event, ProblemKind, Target};
 use cidrift_agent::report::way::Ways;
 use cidrift_agent::report::{Limits, Outbox, Update, Whole};
+use cidrift_lab::frozen::freeze;
 use cidrift_lab::require::{Need, have};
 use cidrift_proto::facts::HostFacts;
 use cidrift_proto::landing::{ForwardingEntry, Landing};
 use cidrift_proto::v1;
 use jiff::Timestamp;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -182,7 +182,7 @@ fn while_the_api_server_is_away_nothing_is_lost_and_who_is_not_known_waits_for_i
 
     // A review is under way when it goes.
     let pid = i32::try_from(cluster.plane().apiserver.pid().unwrap()).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    freeze(Pid::from_raw(pid)).unwrap();
     let mut waits = Agent::start(&aggregator, "n2", second);
     std::thread::sleep(Duration::from_secs(1));
     cluster.plane().apiserver.kill();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cidrift_lab::frozen::freeze;
 use cidrift_lab::kubernetes::{Scenario, kubeadm};
 use cidrift_lab::require::{Need, have};
 use nix::sys::signal::{Signal, kill};
@@ -30,7 +31,7 @@ fn a_node_with_one_family_is_told_and_one_that_has_to_wait_a_second_is_not() {
 
     // The allocator is held up: the node has nothing for a second and a half, which is no fault yet.
     let kcm = Pid::from_raw(stage.kcm().pid().unwrap().cast_signed());
-    kill(kcm, Signal::SIGSTOP).unwrap();
+    freeze(kcm).unwrap();
     api.create_fake_node("slow", &[]).unwrap();
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(api.node("slow").unwrap().unwrap().spec.unwrap().pod_cidrs, None);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cidrift_lab::frozen::freeze;
 use cidrift_lab::kubernetes::{Api, Scenario, kubeadm};
 use cidrift_lab::require::{Need, have};
 use cidrift_proto::finding::Severity;
@@ -141,7 +142,7 @@ fn two_workers_that_race_for_a_new_node_are_information_and_no_alarm() {
         );
         let fresh: Vec<String> = (0..10).map(|number| format!("r{}", names.len() + number)).collect();
         let kcm = Pid::from_raw(stage.kcm().pid().unwrap().cast_signed());
-        kill(kcm, Signal::SIGSTOP).unwrap();
+        freeze(kcm).unwrap();
         for name in &fresh {
             api.create_fake_node(name, &[]).unwrap();
             stage.touch(name);

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use cidrift_lab::frozen::freeze;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -137,13 +138,17 @@ impl Running {
 
     /// It does nothing while this is done.
     pub(crate) fn asleep(&self, act: impl FnOnce()) {
-        self.signal(Signal::SIGSTOP);
+        freeze(self.pid()).unwrap();
         act();
         self.signal(Signal::SIGCONT);
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+        kill(self.pid(), signal).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// Waits until it ends by itself.
