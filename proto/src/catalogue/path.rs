@@ -127,8 +127,8 @@ pub(super) const PATH03: Entry = Entry {
              pods, and this route is then the only way to them.",
         ),
         run(
-            "The route is removed where no Node, pod or host that is seen has anything of it, and it leads by a Node or a former \
-             owner of it is remembered (since the aggregator's start); else it is by hand:",
+            "fix removes it where nothing that is seen (Node, pod, host) has any of it, and where it leads by a Node, or who had it \
+             is remembered (since the aggregator's start). Else it is by hand, below:",
             "kubectl cidrift fix NODE --yes",
         ),
         run(
