@@ -31,6 +31,8 @@ struct Wrong<'a> {
     /// Sets with too little left.
     low: Vec<&'a SetUse<'a>>,
     leaked: bool,
+    /// How long the kubelet waits for its runtime is known.
+    sure: bool,
     /// `maxPods`, and sets that are smaller.
     small: Option<(u128, Vec<&'a SetUse<'a>>)>,
 }
@@ -69,6 +71,7 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
             .filter(|set| set.is_low() && !enough(set, max_pods, sandboxes))
             .collect(),
         leaked: leaked && !account.leaked.is_empty(),
+        sure: patience != Patience::Unknown,
         small: max_pods.and_then(|max_pods| too_small(&account, max_pods, sandboxes)),
         account: &account,
     };
@@ -76,8 +79,7 @@ pub(super) fn judge(case: &Case<'_>, judged: &mut Judged) {
         judged.claims.push(claim);
     }
     // What is told is removed: not where a sandbox may be set up for longer than is thought.
-    let sure = wrong.leaked && patience != Patience::Unknown;
-    judged.leaks = sure.then(|| leaks::told(&wrong, max_pods));
+    judged.leaks = (wrong.leaked && wrong.sure).then(|| leaks::told(&wrong, max_pods));
 }
 
 /// The network that pods are given addresses of, and what it hands out of. `None` where host-local does not allocate,
@@ -284,8 +286,15 @@ impl Wrong<'_> {
     /// Shows the files, and none where the runtime does not answer; to remove them is the reader's to do.
     fn remove_leaks(&self) -> String {
         let directory = self.account.leaked.first().map_or("", |lease| &lease.directory);
+        let first = match self.sure {
+            true => "",
+            false => {
+                "What the kubelet was told is not known here: see that its runtimeRequestTimeout is not above 2 minutes, else \
+                 take more than twice that for the age of a file. "
+            }
+        };
         format!(
-            "List the files of sandboxes that are gone, on the node: cd {directory} && ids=$(crictl pods -q --no-trunc) && \
+            "{first}List the files of sandboxes that are gone, on the node: cd {directory} && ids=$(crictl pods -q --no-trunc) && \
              [ -n \"$ids\" ] && for f in $(find . -type f -mmin +{} -name '*[.:]*' ! -name 'last_*'); do \
              echo \"$ids\" | grep -qxF \"$(head -n1 $f | tr -d '\\r')\" || echo $f; done. Remove those, and no other: \
              the address of a running pod would be given out twice.",

@@ -206,11 +206,11 @@ impl<'a> Fates<'a> {
         if let Some(slot) = self.scene.book.overlapping(prefix).next() {
             return format!("{} has {} now", slot.owner, slot.cidr);
         }
-        if let Some((node, address)) = of_host(&self.scene, prefix) {
-            return format!("Node {node} has {address} of it itself");
-        }
         match host.forwarding.longest(prefix) {
-            Some(entry) if prefix.contains(&entry.meant_for()) => format!("kernel of {}: {entry}", host.node),
+            Some(entry) if prefix.contains(&entry.meant_for()) => match of_host(&self.scene, prefix) {
+                Some((node, address)) => format!("Node {node} has {address} of it itself"),
+                None => format!("kernel of {}: {entry}", host.node),
+            },
             _ => format!("{} has no route for {prefix} any more", host.node),
         }
     }

@@ -127,8 +127,8 @@ pub(super) const PATH03: Entry = Entry {
              pods, and this route is then the only way to them.",
         ),
         run(
-            "fix removes it where nothing that is seen (Node, pod, host) has any of it, and where it leads by a Node, or who had it \
-             is remembered (since the aggregator's start). Else it is by hand, below:",
+            "fix removes it where nothing that is seen (Node, pod, host) has any of it, it is one of table main by one IPv4 next hop \
+             or drops, and it leads by a Node, or who had it is remembered (since the aggregator's start). Else it is by hand, below:",
             "kubectl cidrift fix NODE --yes",
         ),
         run(

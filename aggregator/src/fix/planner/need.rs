@@ -146,19 +146,20 @@ pub(super) fn of(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What
 fn reborn(ground: &Ground, finding: &Finding) -> Result<Vec<(String, What)>, String> {
     let claim = &finding.claim;
     let subject = &claim.subject;
-    // Each verifies what is named of itself.
-    routes::all_told(claim)?;
-    let mut routers: Vec<&String> = claim.affected.iter().filter_map(|row| row.node.as_ref()).collect();
-    routers.sort();
-    routers.dedup();
+    // All of them: rows may be more than are told.
+    let routers = claim.nodes.iter().filter(|node| *node != subject);
     let (mut asked, mut left) = (Vec::new(), None);
-    for router in routers.iter().filter(|router| **router != subject) {
+    for router in routers {
         match stays(ground, finding, router) {
-            None => asked.push(daemon(ground, (*router).clone())?),
+            None => asked.push(daemon(ground, router.clone())?),
             why => left = why,
         }
     }
-    if routers.contains(&subject) {
+    let mut named = claim.affected.iter().filter_map(|row| row.node.as_ref());
+    let own = named.any(|node| node == subject);
+    if own && let Some(why) = stays(ground, finding, subject) {
+        left = Some(why);
+    } else if own {
         // Its daemon has read its CIDR when it started, and holds on to what it made of that.
         let own = [
             configuration(ground, subject).ok(),
@@ -286,7 +287,11 @@ fn bridge(ground: &Ground, node: &str) -> Result<What, String> {
 /// before its sandbox is listed (agent/src/check/addresses/account.rs).
 fn leases(ground: &Ground, node: &str) -> Result<Vec<(String, What)>, String> {
     let Some(leaks) = &facts(ground, node)?.leaks else {
-        return Err("no lease is known to be leaked: its pods or its range are what must change".to_owned());
+        return Err(
+            "no leases are told for removal: none is leaked, or how long the kubelet waits for its runtime \
+             (runtimeRequestTimeout) is not known"
+                .to_owned(),
+        );
     };
     if leaks.others {
         return Err("leases are leaked, and that is not all that is wrong with its addresses".to_owned());

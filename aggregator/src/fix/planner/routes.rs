@@ -62,7 +62,7 @@ pub(super) fn stale(ground: &Ground, finding: &Finding) -> Result<Asked, String>
 }
 
 /// That a finding names all that is wrong: its rows are capped.
-pub(super) fn all_told(claim: &Claim) -> Result<(), String> {
+fn all_told(claim: &Claim) -> Result<(), String> {
     let named = usize::try_from(claim.affected_total).unwrap_or(usize::MAX);
     if named > claim.affected.len() {
         return Err(format!(

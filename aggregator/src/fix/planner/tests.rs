@@ -1,6 +1,7 @@
 //! Plans of grounds that are built by hand.
 
 mod along;
+mod chosen;
 mod controllers;
 mod families;
 mod guards;
@@ -8,10 +9,10 @@ mod host;
 mod migrations;
 mod reborn;
 mod routes;
+mod twins;
 
 use cidrift_proto::catalogue::Code;
 use cidrift_proto::finding::FindingState;
-use cidrift_proto::landing::Landing;
 
 use self::guards::drained;
 use super::super::plan::{Method, NodePlan, Plan};
@@ -94,37 +95,6 @@ fn a_node_outside_of_the_pool_is_swapped_to_the_last_free_block() {
 }
 
 #[test]
-fn what_the_host_hands_out_of_already_is_taken_where_it_is_free() {
-    let mut world = World::of(3);
-    outside(&mut world, "n2", "10.99.2.0/24");
-    world.configured("n2", "10.244.77.0/24", None);
-    // As a host with pods shows it: the bridge, what leads to it, its own address, a pod.
-    world.bridge("n2", "10.244.77.1/24");
-    let device = || "cni0".to_owned();
-    let local = Landing::Local {
-        device: device(),
-        carrier: true,
-    };
-    world.lands("n2", "10.244.77.0/24", local);
-    world.lands("n2", "10.244.77.1/32", Landing::Host { device: device() });
-    world.pod("n2", "web", &["10.244.77.5"]);
-    let plan = planned(&world);
-    assert_eq!(only(&plan).to, nets(&["10.244.77.0/24"]));
-    assert!(!kinds(only(&plan)).contains(&"by-hand"));
-    // Not where somebody else has a part of it.
-    world.pod("n1", "stray", &["10.244.77.9"]);
-    assert_eq!(only(&planned(&world)).to, nets(&["10.244.255.0/24"]));
-}
-
-#[test]
-fn what_a_host_without_a_node_shows_is_in_use() {
-    let mut world = World::of(3);
-    outside(&mut world, "n2", "10.99.2.0/24");
-    world.stray(255);
-    assert_eq!(only(&planned(&world)).to, nets(&["10.244.254.0/24"]));
-}
-
-#[test]
 fn a_configuration_that_its_daemon_does_not_write_for_other_cidrs_is_for_the_operators_hands() {
     let by_hand = |kind: &str, network: &str, by: Option<&str>| {
         let mut world = World::of(3);
@@ -136,6 +106,15 @@ fn a_configuration_that_its_daemon_does_not_write_for_other_cidrs_is_for_the_ope
         kinds(only(&planned(&world))).contains(&"by-hand")
     };
     assert!(!by_hand("kindnet", "kindnet", None));
+    // So does one that missed the change.
+    let mut missed = World::of(2);
+    missed.configured("n2", "10.244.77.0/24", None);
+    let facts = missed.view("n2").facts.as_mut().unwrap();
+    facts.cni.chosen.as_mut().unwrap().network = "kindnet".to_owned();
+    missed.find(Code::Host01, "n2", &["n2"]);
+    assert!(planned(&missed).nodes.is_empty());
+    missed.daemon("n2", "kindnet");
+    assert_eq!(kinds(only(&planned(&missed)))[0], "restart-daemon");
     // Somebody's own file beside it, and a copy that Multus made of its.
     assert!(by_hand("kindnet", "net", None));
     let multus = Some("delegate of Multus in /etc/cni/net.d/00-multus.conf");
@@ -143,27 +122,6 @@ fn a_configuration_that_its_daemon_does_not_write_for_other_cidrs_is_for_the_ope
     for kind in ["flannel", "kube-router", "calico", "cilium"] {
         assert!(by_hand(kind, "net", None), "{kind}");
     }
-}
-
-#[test]
-fn of_three_twins_two_are_swapped_and_each_with_what_follows() {
-    let mut world = World::of(4);
-    for node in ["n2", "n3"] {
-        world.node(node).cidrs = nets(&["10.244.1.0/24"]);
-    }
-    world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n2", "n3"]);
-    world.find(Code::Path02, "n4", &["n4", "n1"]).explained_by = vec!["POOL03/10.244.1.0/24".to_owned()];
-    let plan = planned(&world);
-    let swapped: Vec<_> = plan
-        .nodes
-        .iter()
-        .map(|plan| (plan.node.as_str(), plan.method))
-        .collect();
-    assert_eq!(swapped, [("n2", Method::Swap), ("n3", Method::Swap)]);
-    for plan in &plan.nodes {
-        assert_eq!(plan.mends, ["POOL03/10.244.1.0/24", "PATH02/n4"]);
-    }
-    assert_ne!(plan.nodes[0].to, plan.nodes[1].to);
 }
 
 #[test]
@@ -189,105 +147,6 @@ fn what_the_runtime_rendered_goes_before_the_new_node_comes_and_the_cni_starts_a
         "{kinds:?}"
     );
     assert_eq!(at("by-hand"), None);
-}
-
-#[test]
-fn a_block_is_free_only_where_nobody_at_all_has_a_part_of_it() {
-    let mut world = World::of(3);
-    outside(&mut world, "n2", "10.99.2.0/24");
-    // From the top: a pod without a node, a route that nobody owns, an interface, another's configuration, the services.
-    world.pod("n1", "stray", &["10.244.255.9"]);
-    world.route("n3", "10.244.254.0/24", "172.30.0.99");
-    world.link("n1", "docker0", "10.244.253.1/26");
-    world.configured("n3", "10.244.252.0/24", None);
-    world.ground.pool.service_ranges = nets(&["10.244.248.0/22"]);
-    world.node("n1").addresses = vec!["10.244.247.3".parse().unwrap()];
-    let plan = planned(&world);
-    assert_eq!(only(&plan).to, nets(&["10.244.246.0/24"]));
-}
-
-#[test]
-fn two_nodes_are_not_given_the_same_block_and_come_one_after_the_other() {
-    let mut world = World::of(3);
-    for name in ["n2", "n3"] {
-        outside(&mut world, name, "10.99.2.0/24");
-    }
-    let plan = planned(&world);
-    let to: Vec<_> = plan.nodes.iter().flat_map(|node| node.to.clone()).collect();
-    assert_eq!(to, nets(&["10.244.255.0/24", "10.244.254.0/24"]));
-}
-
-#[test]
-fn a_full_pool_leaves_no_choice_and_says_so() {
-    let mut world = World::of(3);
-    world.ground.pool.ranges[0].range = "10.244.0.0/22".parse().unwrap();
-    world.node("n2").cidrs = nets(&["10.99.2.0/24"]);
-    world.pod("n1", "stray", &["10.244.0.9"]);
-    world.pod("n1", "other", &["10.244.2.9"]);
-    world.find(Code::Pool02, "n2", &["n2"]);
-    let plan = planned(&world);
-    assert!(plan.nodes.is_empty());
-    assert!(
-        plan.by_hand[0].why.contains("no /24 of 10.244.0.0/22 is free"),
-        "{plan:#?}"
-    );
-}
-
-#[test]
-fn of_twins_the_one_that_is_reached_stays() {
-    for reached in ["n1", "n2"] {
-        let mut world = World::of(4);
-        world.node("n2").cidrs = nets(&["10.244.1.0/24"]);
-        let address = if reached == "n1" { "172.30.0.1" } else { "172.30.0.2" };
-        world.route("n3", "10.244.1.0/24", address);
-        world.route("n4", "10.244.1.0/24", address);
-        world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n2"]);
-        let plan = planned(&world);
-        let other = if reached == "n1" { "n2" } else { "n1" };
-        assert_eq!((only(&plan).node.as_str(), only(&plan).method), (other, Method::Swap));
-        assert_ne!(only(&plan).to, nets(&["10.244.1.0/24"]));
-    }
-}
-
-#[test]
-fn no_more_nodes_leave_than_must() {
-    let mut world = World::of(3);
-    // n2's holds n1's and n3's, which do not touch each other.
-    world.node("n2").cidrs = nets(&["10.244.0.0/22"]);
-    for (name, packets) in [("n1", "172.30.0.1"), ("n3", "172.30.0.3")] {
-        let cidr = world.node(name).cidrs[0].to_string();
-        world.route("n2", &cidr, packets);
-    }
-    world.find(Code::Pool03, "10.244.0.0/22", &["n1", "n2", "n3"]);
-    let plan = planned(&world);
-    assert_eq!(
-        (only(&plan).node.as_str(), &only(&plan).from),
-        ("n2", &nets(&["10.244.0.0/22"]))
-    );
-}
-
-#[test]
-fn a_cidr_over_a_hosts_own_address_is_left_and_one_that_is_right_by_now_is_kept() {
-    let mut world = World::of(2);
-    world.node("n1").addresses = vec!["10.244.2.9".parse().unwrap()];
-    world.find(Code::Pool03, "10.244.2.0/24", &["n2"]);
-    let plan = planned(&world);
-    assert_eq!((only(&plan).node.as_str(), only(&plan).method), ("n2", Method::Swap));
-    assert_ne!(only(&plan).to, only(&plan).from);
-    // The finding is older than the mend.
-    let mut world = World::of(2);
-    world.find(Code::Pool02, "n2", &["n2"]);
-    let plan = planned(&world);
-    assert!(plan.nodes.is_empty());
-    assert!(plan.by_hand[0].why.contains("nothing is seen to be wrong"), "{plan:#?}");
-}
-
-#[test]
-fn a_host_interface_in_the_way_is_nothing_that_a_node_can_be_swapped_for() {
-    let mut world = World::of(2);
-    world.find(Code::Pool03, "n1", &["n1"]);
-    let plan = planned(&world);
-    assert!(plan.nodes.is_empty() && plan.by_hand.len() == 1, "{plan:#?}");
 }
 
 #[test]
@@ -501,46 +360,4 @@ fn a_saved_plan_is_read_as_it_was() {
     older.as_object_mut().unwrap().remove("wish").unwrap();
     let older: Plan = serde_json::from_value(older).unwrap();
     assert_eq!((older.wish, older.nodes), (Wish::default(), plan.nodes));
-}
-
-mod properties {
-    use proptest::prelude::*;
-
-    use super::super::super::choose::{Chooser, Family, NoChoice};
-    use super::*;
-
-    proptest! {
-        /// Against the slow way: every block of the range, held against everything that is used.
-        #[test]
-        fn the_chosen_block_is_the_last_that_nobody_has(
-            used in prop::collection::vec((any::<u16>(), 17_u8..=32), 0..40),
-            times in 1_usize..4,
-        ) {
-            let mut world = World::of(1);
-            world.ground.pool.ranges[0].range = "10.244.0.0/18".parse().unwrap();
-            let mut all = nets(&["10.244.1.0/24", "172.30.0.1/32", "10.96.0.0/12"]);
-            for (address, length) in used {
-                let address = std::net::Ipv4Addr::from((10 << 24) + (244 << 16) + u32::from(address));
-                let net = ipnet::IpNet::new(address.into(), length).unwrap().trunc();
-                world.route("n1", &net.to_string(), "172.30.0.99");
-                // What is around the whole range is nobody's block.
-                if !net.contains(&world.ground.pool.ranges[0].range) {
-                    all.push(net);
-                }
-            }
-            let mut chooser = Chooser::new(&world.ground);
-            for _ in 0..times {
-            let blocks: Vec<ipnet::Ipv4Net> = "10.244.0.0/18".parse::<ipnet::Ipv4Net>().unwrap().subnets(24).unwrap().collect();
-            let free = blocks.into_iter().rev().map(ipnet::IpNet::V4).find(|block| {
-                !all.iter().any(|net| crate::netmap::overlap(net, block))
-            });
-            let chosen = chooser.give(Family::V4, "n9", &[]);
-            match free {
-                Some(block) => prop_assert_eq!(chosen, Ok(block)),
-                None => prop_assert!(matches!(chosen, Err(NoChoice::Full { .. })), "{:?}", chosen),
-            }
-            all.extend(free);
-            }
-        }
-    }
 }

@@ -177,8 +177,8 @@ impl Planned {
 
 /// Whether what a step does now is what was agreed to. What a host loses must be the very same: file and what is stale in it,
 /// device and what is foreign on it, route, socket. Leases may have gone by themselves, and those that came are left out
-/// ([`Planned::cut`]); none may be another sandbox's. Which pods go, the CNI's own among them, and who is to be led to is seen when the step is there: pods come and go,
-/// and have other names each time.
+/// ([`Planned::cut`]); none may be another sandbox's. Which pods go, the CNI's own among them, and who is to be led to is seen
+/// when the step is there: pods come and go, and have other names each time.
 fn within(agreed: &Does, now: &Does) -> bool {
     match (agreed, now) {
         (

@@ -191,15 +191,12 @@ pub(super) fn write(lease: &mut Lease, me: &Holder, record: &Record, shelf: Opti
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{plan, work};
+    use super::super::tests::{agreed, work};
     use super::*;
     use crate::fix::planner::Wish;
 
     fn planned(n: usize) -> Planned {
-        Planned {
-            node: format!("w{n}"),
-            ..Planned::from(&plan())
-        }
+        agreed(&format!("w{n}"))
     }
 
     fn of(nodes: usize) -> Record {

@@ -225,16 +225,13 @@ fn cut(mut text: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::plan;
+    use super::super::tests::agreed;
     use super::*;
     use crate::fix::planner::Wish;
     use jiff::Timestamp;
 
     fn planned(n: usize) -> Planned {
-        Planned {
-            node: format!("n{n}"),
-            ..Planned::from(&plan())
-        }
+        agreed(&format!("n{n}"))
     }
 
     fn record(queue: std::ops::Range<usize>, over: Vec<Over>) -> Record {

@@ -75,6 +75,14 @@ pub(super) fn plan() -> NodePlan {
     }
 }
 
+/// What was agreed to for a node of that name.
+pub(super) fn agreed(node: &str) -> Planned {
+    Planned {
+        node: node.to_owned(),
+        ..Planned::from(&plan())
+    }
+}
+
 pub(super) fn work() -> Work {
     Work {
         plan: plan(),

@@ -149,7 +149,7 @@ fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) 
     for finding in findings {
         let id = &finding.id;
         if mends.contains(id) {
-            if finding.stands() && shows(findings, finding, node) {
+            if finding.stands() && owes(findings, finding, node, mends) {
                 missing.push(format!("{id} stands still"));
             }
         } else if of(finding, node) && !stood.contains(id) && !finding.explained_by.iter().any(others) {
@@ -159,26 +159,34 @@ fn stands(findings: &[Finding], node: &str, mends: &[String], stood: &[String]) 
     missing
 }
 
-/// Whether what stands still shows this node. Several share some findings, and each mends its own part: twins, and those that
-/// route what a Node had before. What follows from such a one stands as long as that does.
-fn shows(findings: &[Finding], finding: &Finding, node: &str) -> bool {
+/// Whether what was to go is still this node's to mend. What shows its own host is, whatever explains it. Anything else that
+/// follows is as long as one of its causes is: what stands for another one goes with that.
+fn owes(findings: &[Finding], finding: &Finding, node: &str, mends: &[String]) -> bool {
+    let claim = &finding.claim;
+    let host = claim.code.as_str().starts_with("HOST") || claim.code == Code::Path03;
+    if host && claim.subject == node {
+        return true;
+    }
+    let causes = findings.iter().filter(|cause| cause.stands());
+    let mut causes = causes
+        .filter(|cause| finding.explained_by.contains(&cause.id))
+        .peekable();
+    match causes.peek() {
+        None => shows(finding, node),
+        Some(_) => causes.any(|cause| mends.contains(&cause.id) && shows(cause, node)),
+    }
+}
+
+/// Whether it shows this node. Several share some findings, and each mends its own part: twins, and those that route what a Node
+/// had before.
+fn shows(finding: &Finding, node: &str) -> bool {
     let claim = &finding.claim;
     let named = |name: &String| name == node;
-    let all_told = usize::try_from(claim.affected_total).is_ok_and(|total| total <= claim.affected.len());
     match claim.code {
-        Code::Pool03 => claim.nodes.iter().any(named),
-        Code::Pool12 if all_told => claim.affected.iter().any(|row| row.node.iter().any(named)),
-        Code::Pool12 => true,
-        _ => {
-            let shared = |other: &&Finding| {
-                let code = other.claim.code;
-                matches!(code, Code::Pool03 | Code::Pool12)
-                    && finding.explained_by.contains(&other.id)
-                    && other.stands()
-            };
-            let mut shared = findings.iter().filter(shared).peekable();
-            shared.peek().is_none() || shared.any(|cause| shows(findings, cause, node))
-        }
+        // Its nodes are itself and all that route it; rows, of which not all may be told, are of its own pods and routes too.
+        Code::Pool12 if claim.subject == node => claim.affected.iter().any(|row| row.node.iter().any(named)),
+        Code::Pool03 | Code::Pool12 => claim.nodes.iter().any(named),
+        _ => true,
     }
 }
 
@@ -194,22 +202,46 @@ mod tests {
         let mut world = World::of(4);
         world.find(Code::Pool03, "10.244.1.0/24", &["n1", "n3"]);
         world.find(Code::Path02, "n4", &["n4", "n1"]).explained_by = vec!["POOL03/10.244.1.0/24".to_owned()];
-        let row = |node: &str| Affected {
+        world.find(Code::Pool12, "n2", &["n2", "n3", "n4"]).claim.affected = vec![Affected {
             prefix: None,
-            node: Some(node.to_owned()),
+            node: Some("n3".to_owned()),
             detail: String::new(),
-        };
-        let claim = &mut world.find(Code::Pool12, "n2", &["n2", "n3", "n4"]).claim;
-        (claim.affected, claim.affected_total) = (vec![row("n3"), row("n4")], 2);
+        }];
         let mends = ["POOL03/10.244.1.0/24", "PATH02/n4", "POOL12/n2"].map(str::to_owned);
         let of = |world: &World, node: &str| stands(&world.ground.findings, node, &mends, &mends).len();
         // n2 has left both, n3 neither; of what follows the cause is asked.
         assert_eq!((of(&world, "n2"), of(&world, "n3"), of(&world, "n1")), (0, 3, 2));
-        // Where not all is told it may be this one.
-        world.ground.findings[2].claim.affected_total = 70;
-        assert_eq!(of(&world, "n2"), 1);
+        // Of many rows not all are told: who routes it is.
+        assert_eq!(of(&world, "n4"), 1);
         world.ground.findings.remove(0);
-        assert_eq!(of(&world, "n2"), 2, "nothing explains it any more");
+        assert_eq!(of(&world, "n2"), 1, "nothing explains it any more");
+    }
+
+    #[test]
+    fn what_shows_its_own_host_is_the_nodes_whatever_explains_it() {
+        let mut world = World::of(3);
+        world.find(Code::Pool12, "n2", &["n2", "n3"]);
+        for code in [Code::Host08, Code::Path03] {
+            world.find(code, "n2", &["n2"]).explained_by = vec!["POOL12/n2".to_owned()];
+        }
+        let mends = ["HOST08/n2", "PATH03/n2"].map(str::to_owned);
+        let missing = stands(&world.ground.findings, "n2", &mends, &["POOL12/n2".to_owned()]);
+        assert_eq!(missing, ["HOST08/n2 stands still", "PATH03/n2 stands still"]);
+    }
+
+    #[test]
+    fn what_another_cause_keeps_up_is_no_more_than_that_ones() {
+        let mut world = World::of(3);
+        world.find(Code::Pool02, "n2", &["n2"]);
+        world.find(Code::Pool02, "n3", &["n3"]);
+        world.find(Code::Pool01, "n1", &["n1"]).explained_by = vec!["POOL02/n2".to_owned(), "POOL02/n3".to_owned()];
+        let mends = ["POOL02/n2", "POOL01/n1"].map(str::to_owned);
+        let of = |world: &World| stands(&world.ground.findings, "n2", &mends, &[]).len();
+        assert_eq!(of(&world), 2);
+        world.ground.findings.remove(0);
+        assert_eq!(of(&world), 0, "n3 keeps it up");
+        world.ground.findings.remove(0);
+        assert_eq!(of(&world), 1, "nothing explains it");
     }
 
     #[test]

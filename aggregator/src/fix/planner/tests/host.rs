@@ -144,7 +144,7 @@ fn leases_stay_where_that_would_not_be_all_or_is_not_known() {
         assert!(plan.nodes.is_empty(), "{plan:#?}");
         plan.by_hand[0].why.clone()
     };
-    assert!(why(|_| {}).contains("no lease is known to be leaked"));
+    assert!(why(|_| {}).contains("no leases are told for removal"));
     assert!(why(|world| world.view("n2").facts = None).contains("is not known now"));
     assert!(
         why(|world| world.leaks("n2", "/d", &[("10.244.2.7", "aa")]).others = true).contains("not all that is wrong")

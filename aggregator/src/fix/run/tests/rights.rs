@@ -53,20 +53,14 @@ async fn a_node_is_not_begun_where_nobody_says_what_one_may() {
     assert_eq!((play.stage.asked("PATCH "), play.stage.asked("DELETE ")), (0, 0));
 }
 
+/// Drained, or its deletion decided and not asked for.
 #[tokio::test]
 async fn nor_is_one_gone_on_with_by_somebody_without_that_right_as_long_as_it_is_there() {
-    let play = held().await;
-    forbidden(&play);
-    stopped(&play.resume().await.1, "you do not have: create nodes, patch leases");
-    assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
-}
-
-#[tokio::test]
-async fn nor_one_whose_deletion_was_decided_and_not_asked_for() {
-    let play = about_to_be_deleted().await;
-    forbidden(&play);
-    stopped(&play.resume().await.1, "you do not have: create nodes, patch leases");
-    assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
+    for play in [held().await, about_to_be_deleted().await] {
+        forbidden(&play);
+        stopped(&play.resume().await.1, "you do not have: create nodes, patch leases");
+        assert_eq!(play.stage.asked("DELETE /api/v1/nodes/"), 0);
+    }
 }
 
 #[tokio::test]
